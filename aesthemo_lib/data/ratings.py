@@ -1,0 +1,202 @@
+"""From the judgements of several annotators to votes, a consensus and their agreement.
+
+A **rating** is one person's judgement of one image: a row (image, annotator, value).
+A **vote** is what a rating says about the classes: a row of C non-negative numbers that sum to 1.
+Adding the votes of an image gives its row of the (N, C) vote table, from which the label follows:
+the category with the highest agreement [0042].
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+UNLABELLED = -1
+"""The label of an image that nobody voted on for a task; its loss is masked."""
+
+RATING_COLUMNS = ("image", "annotator", "value")
+
+
+def check_votes(votes: np.ndarray, classes: int, where: str = "votes") -> np.ndarray:
+    """Votes as a float64 (N, C) array, or a ValueError that names the first bad row.
+
+    Args:
+        votes: (N, C), non-negative and finite; fractions are welcome.
+        classes: C.
+        where: what to call the table in the message.
+    """
+    votes = np.asarray(votes, dtype=np.float64)
+    if votes.ndim != 2 or votes.shape[1] != classes:
+        raise ValueError(f"{where}: expected one column per class, shape (N, {classes}), got {votes.shape}")
+    bad = np.flatnonzero(~(np.isfinite(votes) & (votes >= 0)).all(axis=1))
+    if len(bad):
+        raise ValueError(
+            f"{where}: row {bad[0]} holds {votes[bad[0]].tolist()}; expected finite counts of 0 or more. "
+            f"Leave an image that nobody rated at 0 for every class"
+        )
+    return votes
+
+
+def consensus(votes: np.ndarray) -> np.ndarray:
+    """The class with most votes of each image; UNLABELLED where there are none.
+
+    A tie goes to the class that stands first in the task's order, so that the label depends neither on
+    the order of the annotators nor on the other images. For (low, high) that means: 'high' needs a majority.
+    ``tied`` tells which images the rule decided.
+
+    Args:
+        votes: (N, C).
+
+    Returns:
+        (N,) int64.
+
+    >>> consensus(np.array([[1, 2], [3, 3], [0, 0]])).tolist()
+    [1, 0, -1]
+    """
+    return np.where(votes.sum(axis=1) > 0, _is_top(votes).argmax(axis=1), UNLABELLED)
+
+
+def tied(votes: np.ndarray) -> np.ndarray:
+    """Whether more than one class shares the highest vote, (N,) bool; False where nobody voted."""
+    return (_is_top(votes).sum(axis=1) > 1) & (votes.sum(axis=1) > 0)
+
+
+def _is_top(votes: np.ndarray) -> np.ndarray:
+    # A tolerance, since thirds added in another order differ in the last bit and must still tie.
+    top = votes.max(axis=1, keepdims=True)
+    return votes >= top - 1e-9 * np.maximum(top, 1)
+
+
+def distribution(votes: np.ndarray) -> np.ndarray:
+    """Each image's votes divided by their sum, (N, C); a row of NaN where nobody voted."""
+    total = votes.sum(axis=1, keepdims=True)
+    return np.divide(votes, total, out=np.full(votes.shape, np.nan), where=total > 0)
+
+
+def consensus_share(votes: np.ndarray) -> np.ndarray:
+    """The share of the votes that the winning class holds, (N,), in [1/C, 1]; NaN where nobody voted."""
+    return distribution(votes).max(axis=1)
+
+
+def check_ratings(ratings: pd.DataFrame, images: int, where: str = "ratings") -> pd.DataFrame:
+    """Ratings with the columns image (row number), annotator and value, or a ValueError naming the fault.
+
+    Args:
+        ratings: one row a judgement.
+        images: N; every image number must lie in [0, N).
+    """
+    missing = set(RATING_COLUMNS) - set(ratings.columns)
+    if missing:
+        raise ValueError(f"{where}: column {sorted(missing)[0]!r} is missing; expected {', '.join(RATING_COLUMNS)}")
+    image = ratings["image"].to_numpy()
+    bad = np.flatnonzero((image < 0) | (image >= images) | ratings["value"].isna().to_numpy())
+    if len(bad):
+        row = ratings.iloc[bad[0]]
+        raise ValueError(f"{where}: row {bad[0]} has image {row['image']} and value {row['value']}; "
+                         f"expected an image in 0..{images - 1} and a value")
+    twice = ratings.duplicated(["image", "annotator"]).to_numpy()
+    if twice.any():
+        row = ratings.iloc[int(np.flatnonzero(twice)[0])]
+        raise ValueError(f"{where}: annotator {row['annotator']!r} rated image {row['image']} more than once")
+    return ratings.loc[:, list(RATING_COLUMNS)].reset_index(drop=True)
+
+
+def scale_votes(values: np.ndarray, middle: float) -> np.ndarray:
+    """One vote per rating on an ordered scale: below the middle low, above it high, on it half a vote each.
+
+    Args:
+        values: (R,) ratings.
+        middle: the middle of the scale (4 for 1..7).
+
+    Returns:
+        (R, 2) votes for (low, high).
+
+    >>> scale_votes(np.array([1, 4, 7]), middle=4).tolist()
+    [[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]
+    """
+    high = (np.sign(np.asarray(values, dtype=np.float64) - middle) + 1) / 2
+    return np.stack([1 - high, high], axis=1)
+
+
+def class_votes(values: np.ndarray, classes: int) -> np.ndarray:
+    """One vote per rating that names a class: (R,) class numbers to (R, C) one-hot rows."""
+    return np.eye(classes)[np.asarray(values, dtype=np.int64)]
+
+
+def add_votes(image: np.ndarray, rating_votes: np.ndarray, images: int) -> np.ndarray:
+    """Sum the votes of single ratings by image.
+
+    Args:
+        image: (R,) row numbers.
+        rating_votes: (R, C).
+        images: N.
+
+    Returns:
+        (N, C).
+    """
+    votes = np.zeros((images, rating_votes.shape[1]))
+    np.add.at(votes, np.asarray(image, dtype=np.int64), rating_votes)
+    return votes
+
+
+def krippendorff_alpha(ratings: pd.DataFrame, level: str) -> float:
+    """Krippendorff's alpha of the raw ratings: 1 is perfect agreement, 0 what chance gives.
+
+    Args:
+        ratings: columns image, annotator, value.
+        level: the ratings' own level of measurement, 'nominal', 'ordinal', 'interval' or 'ratio'.
+
+    Returns:
+        alpha; NaN if every rating is the same, where alpha is not defined.
+    """
+    import krippendorff
+
+    values, coded = np.unique(ratings["value"].to_numpy(), return_inverse=True)
+    if len(values) < 2:
+        return float("nan")
+    # Counts per image and value are all that alpha needs, and far smaller than annotators x images.
+    counts = np.zeros((int(ratings["image"].max()) + 1, len(values)), dtype=np.int64)
+    np.add.at(counts, (ratings["image"].to_numpy(), coded), 1)
+    counts = counts[counts.sum(axis=1) > 1]  # an image with one rating holds no pair to compare
+    domain = np.arange(len(values)) if level == "nominal" else values
+    return float(krippendorff.alpha(value_counts=counts, value_domain=domain, level_of_measurement=level))
+
+
+def one_rater_accuracy(image: np.ndarray, rating_votes: np.ndarray, images: int) -> float:
+    """How often a single rating agrees with the consensus of the *other* raters of its image.
+
+    A rating of half a vote each counts as half right. Images are weighted equally, whatever their number of
+    raters; those with a single rater say nothing and are left out.
+
+    Args:
+        image: (R,) row numbers.
+        rating_votes: (R, C).
+        images: N.
+    """
+    image = np.asarray(image, dtype=np.int64)
+    votes = add_votes(image, rating_votes, images)
+    others = np.maximum(votes[image] - rating_votes, 0)  # (R, C)
+    others[others < 1e-9] = 0
+    label = consensus(others)
+    keep = label != UNLABELLED
+    agrees = rating_votes[keep, label[keep]]
+    raters = np.bincount(image[keep], minlength=images)
+    hits = np.bincount(image[keep], weights=agrees, minlength=images)
+    rated = raters > 0
+    return float((hits[rated] / raters[rated]).mean()) if rated.any() else float("nan")
+
+
+def panel_ceiling(votes: np.ndarray, resamples: int = 200, seed: int = 0) -> float:
+    """How often a new panel of the same size, drawn from the votes, would give the same label.
+
+    The best accuracy that the labels' own uncertainty allows. Each image's panel is drawn with replacement
+    from its own votes (a multinomial with as many draws as votes, rounded up).
+
+    Args:
+        votes: (N, C) from panels; images without votes are left out.
+    """
+    votes = votes[votes.sum(axis=1) > 0]
+    size = np.ceil(votes.sum(axis=1)).astype(np.int64)
+    drawn = np.random.default_rng(seed).multinomial(size, distribution(votes), size=(resamples, len(votes)))
+    again = consensus(drawn.reshape(-1, votes.shape[1]).astype(np.float64)).reshape(resamples, -1)
+    return float((again == consensus(votes)).mean())

@@ -1,0 +1,176 @@
+"""``AnnotatedImages``: the one thing that every reader returns, and how it is split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ..tasks import Task
+from . import ratings as rating
+
+TEST_FOLDS = 4
+"""Each test set is a quarter of the groups, as in the measurements that the defaults come from."""
+VALIDATION_FOLDS = 5
+
+
+class Split(NamedTuple):
+    """Row numbers of the three parts, each sorted; no group is in two of them."""
+
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+
+
+@dataclass(frozen=True)
+class AnnotatedImages:
+    """N images with the votes of their annotators, for any number of tasks.
+
+    Args:
+        name: the data set's name, such as 'oasis'.
+        tasks: what is annotated.
+        paths: N image files.
+        votes: for each task's name an (N, C) array of non-negative votes; a row of zeros is unlabelled.
+        ratings: where single ratings are published, a table (image, annotator, value) by task name.
+        levels: the measurement level of these ratings, by task name ('nominal', 'ordinal', 'interval').
+        rating_votes: the (R, C) votes of the single ratings, row by row as in ``ratings``.
+        groups: N names; images of one group never part in a split. By default each image is its own.
+        facts: a table of N rows with whatever else is published of each image (source, mean rating, factors).
+        fixed: N of 'train', 'validation', 'test', where the publisher fixed the split.
+
+    Raises:
+        ValueError: the parts do not fit together; the message names what and where.
+    """
+
+    name: str
+    tasks: tuple[Task, ...]
+    paths: tuple[Path, ...]
+    votes: dict[str, np.ndarray]
+    ratings: dict[str, pd.DataFrame] = field(default_factory=dict)
+    levels: dict[str, str] = field(default_factory=dict)
+    rating_votes: dict[str, np.ndarray] = field(default_factory=dict)
+    groups: np.ndarray | None = None
+    facts: pd.DataFrame | None = None
+    fixed: np.ndarray | None = None
+
+    def __post_init__(self):
+        set_ = lambda key, value: object.__setattr__(self, key, value)  # noqa: E731  (a frozen dataclass's own way)
+        names = [task.name for task in self.tasks]
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"{self.name}: expected one or more tasks of distinct names, got {names}")
+        if set(self.votes) != set(names):
+            raise ValueError(f"{self.name}: votes for {sorted(self.votes)} but tasks {sorted(names)}")
+        set_("paths", tuple(Path(path) for path in self.paths))
+        seen: set[Path] = set()
+        twice = next((path for path in self.paths if path in seen or seen.add(path)), None)
+        if twice is not None:
+            raise ValueError(f"{self.name}: {twice} is listed twice; keep one row an image")
+        set_("votes", {t.name: self._checked_votes(t) for t in self.tasks})
+        set_("groups", np.asarray([str(p) for p in self.paths] if self.groups is None else self.groups, dtype=str))
+        set_("facts", pd.DataFrame(index=range(len(self))) if self.facts is None else self.facts.reset_index(drop=True))
+        for what, length in (("groups", len(self.groups)), ("facts", len(self.facts))):
+            if length != len(self):
+                raise ValueError(f"{self.name}: {length} {what} for {len(self)} images")
+        set_("ratings", {
+            name: rating.check_ratings(table, len(self), f"{self.name}, {name} ratings")
+            for name, table in self.ratings.items()
+        })
+
+    def _checked_votes(self, task: Task) -> np.ndarray:
+        where = f"{self.name}, {task.name} votes"
+        votes = rating.check_votes(self.votes[task.name], len(task.classes), where)
+        if len(votes) != len(self.paths):
+            raise ValueError(f"{where}: {len(votes)} rows for {len(self.paths)} images")
+        return votes
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def labels(self, task: str) -> np.ndarray:
+        """The consensus class of each image, (N,) int64; -1 where nobody voted (see ``ratings.consensus``)."""
+        return rating.consensus(self.votes[task])
+
+    def select(self, rows: Sequence[int] | np.ndarray) -> AnnotatedImages:
+        """The same set with these rows alone, in this order, ratings included."""
+        rows = np.asarray(rows, dtype=np.int64)
+        place = np.full(len(self), -1)
+        place[rows] = np.arange(len(rows))
+        ratings, rating_votes = {}, {}
+        for name, table in self.ratings.items():
+            keep = place[table["image"]] >= 0
+            ratings[name] = table[keep].assign(image=place[table["image"][keep]])
+            if name in self.rating_votes:
+                rating_votes[name] = self.rating_votes[name][keep]
+        return replace(
+            self,
+            paths=tuple(self.paths[row] for row in rows),
+            votes={name: votes[rows] for name, votes in self.votes.items()},
+            ratings=ratings,
+            rating_votes=rating_votes,
+            groups=self.groups[rows],
+            facts=self.facts.iloc[rows],
+            fixed=None if self.fixed is None else self.fixed[rows],
+        )
+
+    def split(self, number: int = 0) -> Split:
+        """Training, validation and test rows.
+
+        Split ``number`` is test fold ``number % 4`` of the ``number // 4``-th shuffle, so four splits in a row
+        test every image once. Groups stay together; class shares of the first task (and, where there are enough
+        groups, of all tasks at once) are kept as even as the groups allow. A publisher's fixed split is used as it is.
+
+        Raises:
+            ValueError: fewer groups than a split needs.
+        """
+        if self.fixed is not None:
+            return Split(*(np.flatnonzero(self.fixed == part) for part in ("train", "validation", "test")))
+        repeat, fold = divmod(number, TEST_FOLDS)
+        rows = np.arange(len(self))
+        rest, test = self._fold(rows, TEST_FOLDS, repeat, fold)
+        train, validation = self._fold(rest, VALIDATION_FOLDS, 1000 + number, 0)
+        return Split(train, validation, test)
+
+    def _fold(self, rows: np.ndarray, folds: int, seed: int, fold: int) -> tuple[np.ndarray, np.ndarray]:
+        from sklearn.model_selection import StratifiedGroupKFold
+
+        groups = self.groups[rows]
+        if len(np.unique(groups)) < folds:
+            raise ValueError(
+                f"{self.name}: {len(rows)} images in {len(np.unique(groups))} groups can't be split "
+                f"{folds} ways; add images, or groups (a group never parts)"
+            )
+        splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
+        parts = list(splitter.split(rows, self._strata(rows, folds), groups))
+        kept, held = parts[fold]
+        return rows[kept], rows[held]
+
+    def _strata(self, rows: np.ndarray, folds: int) -> np.ndarray:
+        """One class number a row: of all tasks together; classes too rare to stratify are put together."""
+        joint = np.zeros(len(rows), dtype=np.int64)
+        for task in self.tasks:
+            joint = joint * (len(task.classes) + 1) + self.labels(task.name)[rows] + 1
+        _, joint, count = np.unique(joint, return_inverse=True, return_counts=True)
+        rare = count[joint] < 2 * folds
+        joint[rare] = -1
+        if 0 < rare.sum() < folds:
+            joint[rare] = joint[~rare][0] if (~rare).any() else -1
+        return joint
+
+    def summary(self) -> pd.DataFrame:
+        """One row a task and class: images with that consensus, their share, ties, mean share of the votes."""
+        rows = []
+        for task in self.tasks:
+            votes, labels = self.votes[task.name], self.labels(task.name)
+            share, ties = rating.consensus_share(votes), rating.tied(votes)
+            for number, name in enumerate(task.classes):
+                mine = labels == number
+                rows.append({
+                    "task": task.name, "class": name, "images": int(mine.sum()),
+                    "share": mine.sum() / max((labels >= 0).sum(), 1), "ties": int(ties[mine].sum()),
+                    "mean_agreement": float(share[mine].mean()) if mine.any() else float("nan"),
+                })
+        return pd.DataFrame(rows)
