@@ -1,0 +1,72 @@
+"""What the machine offers: cores that this process may use, the device, and the precision it is good at."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+def allowed_cores() -> int:
+    """Cores that this process may use: the smaller of its affinity and its container's quota, at least 1."""
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(affinity, _quota() or affinity))
+
+
+def _quota() -> int | None:
+    """A Linux control group's CPU quota in whole cores (version 2, then 1), None where there is none."""
+    try:
+        limit, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="utf-8").split()
+    except (OSError, ValueError):
+        folder = Path("/sys/fs/cgroup/cpu")
+        try:
+            limit = (folder / "cpu.cfs_quota_us").read_text(encoding="utf-8").strip()
+            period = (folder / "cpu.cfs_period_us").read_text(encoding="utf-8").strip()
+        except OSError:
+            return None
+    return None if limit in ("max", "-1") else max(1, math.ceil(int(limit) / int(period)))
+
+
+def pick_device(name: str | None = None) -> torch.device:
+    """The device to compute on: CUDA if there is one, else the CPU. Apple's 'mps' only when asked (it has no float64).
+
+    Raises:
+        ValueError: the device that was asked for is not there.
+    """
+    import torch
+
+    if name is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(device.type, False):
+        raise ValueError(f"device {name!r} is not available here; use one of {[d for d, ok in there.items() if ok]}")
+    return device
+
+
+def set_threads(threads: int | None = None) -> int:
+    """Give torch this many threads, by default every core that the process may use; returns the number."""
+    import torch
+
+    threads = threads or int(os.environ.get("OMP_NUM_THREADS", 0)) or allowed_cores()
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+    return threads
+
+
+def fast_precision(device: torch.device) -> torch.dtype:
+    """bfloat16 where the processor multiplies it faster than float32, else float32.
+
+    On a CPU without bfloat16 instructions autocast to it is slower than float32, so the choice is by what is there.
+    """
+    import torch
+
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported():
+        return torch.bfloat16
+    return torch.float32

@@ -1,0 +1,1 @@
+"""Backbones, the cross-branch layer, and the networks built from them."""

