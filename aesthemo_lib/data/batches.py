@@ -1,0 +1,132 @@
+"""From cached pixels to what a network takes: random crops, flips and the mean, on whole batches, on the device.
+
+Pixels enter a network as (x - mean image) / 255 / std, the mean image taken at the same crop and flip; std belongs to
+the weights' recipe. [0056] subtracts the mean before it crops, which is the same thing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def uniform(seed: int, epoch: int, images: np.ndarray, draw: int) -> np.ndarray:
+    """One number in [0, 1) an image, which depends on nothing but (seed, epoch, image, draw).
+
+    So the crops of an epoch do not change with the batch size, with the order of the images, with a resumed run or
+    with the number of processes. The mixing function is splitmix64 (Steele, Lea & Flood 2014).
+
+    Args:
+        images: (B,) row numbers.
+        draw: which of an image's random numbers.
+
+    Returns:
+        (B,) float64.
+    """
+    state = np.zeros(len(images), dtype=np.uint64)
+    with np.errstate(over="ignore"):  # wrapping at 2^64 is the point
+        for key in (seed, epoch, images, draw):
+            state = _splitmix64(state + np.asarray(key).astype(np.uint64))
+    return (state >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def _splitmix64(x: np.ndarray) -> np.ndarray:
+    x = x + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def to_device(pixels: np.ndarray, rows: np.ndarray, device: torch.device) -> Tensor:
+    """Rows of the cache as a (B, S, S, 3) uint8 tensor on the device: a quarter of the bytes that floats would be."""
+    batch = torch.from_numpy(pixels[rows])
+    return batch.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else batch.to(device)
+
+
+def crop_and_flip(
+    pixels: Tensor, mean: Tensor, std: Tensor, crop: int, top: Tensor, left: Tensor, flip: Tensor
+) -> Tensor:
+    """Cut a square out of each image, mirror some, subtract the mean image there, scale.
+
+    Args:
+        pixels: (B, S, S, 3) uint8.
+        mean: (S, S, 3) float32.
+        std: (3,) float32.
+        crop: the side s of the squares.
+        top, left: (B,) int64, in 0..S-s.
+        flip: (B,) bool.
+
+    Returns:
+        (B, 3, s, s) float32 in channels_last layout.
+    """
+    along = torch.arange(crop, device=pixels.device)
+    rows = (top[:, None] + along)[:, :, None]  # (B, s, 1)
+    across = torch.where(flip[:, None], crop - 1 - along, along)  # (B, s)
+    columns = (left[:, None] + across)[:, None, :]  # (B, 1, s)
+    batch = torch.arange(len(pixels), device=pixels.device)[:, None, None]
+    values = (pixels[batch, rows, columns] - mean[rows, columns]) / (255 * std)  # (B, s, s, 3)
+    return values.permute(0, 3, 1, 2)
+
+
+def resize(pixels: Tensor, mean: Tensor, std: Tensor, side: int) -> Tensor:
+    """What prediction sees [0063]: the whole image resized, and the mean image resized with it.
+
+    Args:
+        pixels: (B, S, S, 3) uint8.
+        mean: (S, S, 3) float32.
+        std: (3,) float32.
+        side: s.
+
+    Returns:
+        (B, 3, s, s) float32 in channels_last layout.
+    """
+    values = ((pixels - mean) / (255 * std)).permute(0, 3, 1, 2)
+    if values.shape[-1] == side:
+        return values
+    # Bilinear resizing is linear: the resized difference is the difference of the resized.
+    resized = torch.nn.functional.interpolate(values, (side, side), mode="bilinear", antialias=True)
+    return resized.contiguous(memory_format=torch.channels_last)
+
+
+class TrainingBatches:
+    """The random batches of one epoch after another.
+
+    Args:
+        pixels: (N, S, S, 3) uint8.
+        rows: the training rows.
+        mean: (S, S, 3), the training rows' mean image.
+        std: the weights' recipe.
+        crop: side of the crops.
+        size: images a batch.
+        seed: of order, crops and flips.
+        device: where crops are made.
+    """
+
+    def __init__(self, pixels, rows, mean, std, crop: int, size: int, seed: int, device: torch.device):
+        self.pixels, self.rows, self.crop, self.size, self.seed = pixels, rows, crop, size, seed
+        self.device = device
+        self.mean = torch.as_tensor(mean, device=device)
+        self.std = torch.tensor(std, device=device)
+
+    def __len__(self) -> int:
+        return -(-len(self.rows) // self.size)
+
+    def epoch(self, number: int) -> Iterator[tuple[np.ndarray, Tensor]]:
+        """Yields (rows, images): (B,) row numbers and (B, 3, s, s); every training image once."""
+        order = self.rows[np.argsort(uniform(self.seed, number, self.rows, 0), kind="stable")]
+        for start in range(0, len(order), self.size):
+            rows = order[start:start + self.size]
+            yield rows, self.images(number, rows)
+
+    def images(self, epoch: int, rows: np.ndarray) -> Tensor:
+        """The augmented (B, 3, s, s) of these rows in that epoch."""
+        places = self.pixels.shape[1] - self.crop + 1
+        top, left = (torch.from_numpy((uniform(self.seed, epoch, rows, d) * places).astype(np.int64)) for d in (1, 2))
+        flip = torch.from_numpy(uniform(self.seed, epoch, rows, 3) < 0.5)
+        return crop_and_flip(
+            to_device(self.pixels, rows, self.device), self.mean, self.std, self.crop,
+            top.to(self.device), left.to(self.device), flip.to(self.device),
+        )

@@ -1,0 +1,232 @@
+"""Photographs decoded once: checked, made RGB, resized, and kept as uint8 in a memory-mapped file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+from tqdm import tqdm
+
+from ..device import allowed_cores
+from ..files import cache_folder, digest, read_json, show_progress, write_json
+from .table import AnnotatedImages
+
+RECIPE = "rgb, exif upright, alpha over white, bilinear square, 1"
+"""Part of the cache's key: another way of making the pixels is another cache."""
+CHUNK = 256
+"""Images between two notes of what is done; a build that was cut off goes on from the last note."""
+
+
+class BadImages(ValueError):
+    """Files that can't be used as images.
+
+    Attributes:
+        reasons: what is wrong, by path.
+    """
+
+    def __init__(self, reasons: dict[Path, str]):
+        self.reasons = reasons
+        lines = "".join(f"\n  {str(path)!r}: {reason}" for path, reason in list(reasons.items())[:10])
+        more = f"\n  and {len(reasons) - 10} more" if len(reasons) > 10 else ""
+        super().__init__(
+            f"{len(reasons)} image file(s) can't be read:{lines}{more}\n"
+            f"Mend or remove them, or pass on_bad_image='skip' to go on without them"
+        )
+
+
+def decode(path: Path, side: int) -> np.ndarray:
+    """One image file as upright RGB, stretched to a square [0056].
+
+    Greyscale, palette, CMYK, 16-bit and transparent images are converted (transparent ones over white);
+    of an animation the first frame counts.
+
+    Args:
+        path: any format that Pillow reads.
+        side: pixels.
+
+    Returns:
+        (side, side, 3) uint8.
+
+    Raises:
+        ValueError: not an image, damaged, or too large to be sane; the message is the reason alone.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as image:
+                image.draft("RGB", (2 * side, 2 * side))  # lets the JPEG decoder skip what the resize would drop
+                image = _to_rgb(ImageOps.exif_transpose(image))
+                return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise ValueError(f"more than {Image.MAX_IMAGE_PIXELS:,} pixels; shrink it first") from None
+    except Image.UnidentifiedImageError:
+        raise ValueError("not an image that can be read" if os.path.getsize(path) else "an empty file") from None
+    except FileNotFoundError:
+        raise ValueError("the file does not exist") from None
+    except PermissionError:
+        raise ValueError("reading it is not permitted") from None
+    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as fault:  # Pillow's ways to say 'damaged'
+        raise ValueError(f"damaged or unsupported ({str(fault) or type(fault).__name__})") from None
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image, dtype=np.float64)
+        top = 65535 if image.mode.startswith("I") else max(values.max(), 1e-9)  # PNG and TIFF hold 16 bits
+        image = Image.fromarray((values.clip(0, top) * (255 / top)).round().astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def load_pixels(
+    images: AnnotatedImages, side: int, on_bad_image: str = "error", folder: Path | None = None
+) -> tuple[AnnotatedImages, np.ndarray]:
+    """The pixels of a data set, decoded now or found in the cache.
+
+    Args:
+        images: N images.
+        side: the side of the squares, in pixels (256 in [0056]).
+        on_bad_image: 'error' raises with a list of all bad files; 'skip' leaves them out, with a warning that lists them.
+        folder: the cache's folder, by default ``files.cache_folder()``.
+
+    Returns:
+        the images that are usable (all of them unless some were skipped), and their (N, side, side, 3) uint8
+        pixels, a read-only memory map.
+
+    Raises:
+        BadImages: with ``on_bad_image='error'``, when any file can't be used.
+    """
+    if on_bad_image not in ("error", "skip"):
+        raise ValueError(f"on_bad_image: expected 'error' or 'skip', got {on_bad_image!r}")
+    folder = (folder or cache_folder()) / "pixels"
+    key = _key(images.paths, side)
+    target = folder / f"{images.name}-{side}-{key[:16]}.npy"
+    if not target.exists():
+        _build(images.paths, side, target, images.name)
+        if _key(images.paths, side) != key:
+            _forget(target)
+            raise ValueError(f"{images.name}: images changed while they were read; start again")
+    note = read_json(target.with_suffix(".json"))
+    bad = {images.paths[int(row)]: reason for row, reason in note["bad"].items()}
+    if bad and on_bad_image == "error":
+        _forget(target)  # a bad file that is put right in place may keep its size and time
+        raise BadImages(bad)
+    pixels = np.load(target, mmap_mode="r")
+    if not bad:
+        return images, pixels
+    warnings.warn(f"{images.name}: skipped {str(BadImages(bad)).rsplit(chr(10), 1)[0]}", stacklevel=2)
+    good = np.setdiff1d(np.arange(len(images)), [int(row) for row in note["bad"]])
+    return images.select(good), pixels[good]
+
+
+def _forget(target: Path) -> None:
+    for path in (target, target.with_suffix(".json")):
+        path.unlink(missing_ok=True)
+
+
+def _key(paths: Sequence[Path], side: int) -> str:
+    facts = []
+    for path in paths:
+        try:
+            facts.append([os.path.abspath(path), (stat := path.stat()).st_size, stat.st_mtime_ns])
+        except OSError:
+            facts.append([os.path.abspath(path), -1, -1])  # reported by the build, by name and with the reason
+    return digest([RECIPE, side, facts])
+
+
+def _build(paths: Sequence[Path], side: int, target: Path, name: str) -> None:
+    """Decode all into ``target``; a build that was cut off goes on where it stopped; two builders take turns."""
+    from filelock import FileLock
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(target.with_suffix(".lock")):
+        if target.exists():
+            return
+        partial, journal = target.with_suffix(".partial"), target.with_suffix(".done")
+        finished = _finished_chunks(journal) if partial.exists() else {}
+        pixels = np.lib.format.open_memmap(
+            partial, mode="r+" if finished else "w+", dtype=np.uint8, shape=(len(paths), side, side, 3)
+        )
+        todo = [start for start in range(0, len(paths), CHUNK) if start not in finished]
+        with (
+            ThreadPoolExecutor(allowed_cores()) as pool,
+            tqdm(total=len(paths), initial=len(paths) - sum(len(paths[s:s + CHUNK]) for s in todo), unit="image",
+                 desc=f"Decoding {name}", disable=not show_progress()) as bar,
+        ):
+            for start in todo:
+                finished[start] = _decode_chunk(paths, side, start, pixels, pool, bar)
+                pixels.flush()  # the pixels are on disk before the journal says so
+                with journal.open("a", encoding="utf-8") as out:
+                    out.write(json.dumps([start, finished[start]]) + "\n")
+        bad = {str(row): reason for part in finished.values() for row, reason in part.items()}
+        write_json(target.with_suffix(".json"), {"sha256": pixels_sha256(pixels), "images": len(paths), "bad": bad})
+        del pixels  # Windows can't rename a mapped file
+        os.replace(partial, target)
+        journal.unlink(missing_ok=True)
+
+
+def _finished_chunks(journal: Path) -> dict[int, dict[str, str]]:
+    done = {}
+    for line in journal.read_text(encoding="utf-8").splitlines() if journal.exists() else []:
+        try:
+            start, bad = json.loads(line)
+        except ValueError:
+            break  # the line that was being written when it was cut off
+        done[start] = bad
+    return done
+
+
+def _decode_chunk(paths, side, start, pixels, pool, bar) -> dict[str, str]:
+    def one(row: int) -> str | None:
+        try:
+            pixels[row] = decode(paths[row], side)
+        except ValueError as fault:
+            return str(fault)
+        finally:
+            bar.update()
+        return None
+
+    rows = range(start, min(start + CHUNK, len(paths)))
+    return {str(row): reason for row, reason in zip(rows, pool.map(one, rows), strict=True) if reason}
+
+
+def pixels_sha256(pixels: np.ndarray) -> str:
+    """The SHA-256 of the pixels, read in pieces."""
+    sha = hashlib.sha256()
+    for start in range(0, len(pixels), CHUNK):
+        sha.update(np.ascontiguousarray(pixels[start:start + CHUNK]))
+    return sha.hexdigest()
+
+
+def verify_cache(folder: Path | None = None) -> dict[Path, bool]:
+    """Whether each cache file still holds what was written, by its hash."""
+    folder = (folder or cache_folder()) / "pixels"
+    return {
+        path: pixels_sha256(np.load(path, mmap_mode="r")) == read_json(path.with_suffix(".json"))["sha256"]
+        for path in sorted(folder.glob("*.npy"))
+    }
+
+
+def mean_image(pixels: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The mean of the training images [0056], and of no others.
+
+    Args:
+        pixels: (N, S, S, 3) uint8.
+        rows: the training rows.
+
+    Returns:
+        (S, S, 3) float32, 0..255.
+    """
+    total = np.zeros(pixels.shape[1:], dtype=np.int64)  # whole numbers, so that the order of adding can't matter
+    for start in range(0, len(rows), CHUNK):
+        total += pixels[np.sort(rows[start:start + CHUNK])].sum(axis=0, dtype=np.int64)
+    return (total / len(rows)).astype(np.float32)

@@ -1,0 +1,37 @@
+"""The joint loss [0058-0061]: a weighted sum of cross-entropies, each over the images labelled for its task."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..tasks import Task
+
+
+def task_losses(logits: dict[str, Tensor], labels: dict[str, Tensor]) -> dict[str, Tensor]:
+    r"""Each task's mean cross-entropy over the images that are labelled for it.
+
+    .. math:: L_t = -\frac{1}{|\{i: y_i \ge 0\}|} \sum_{i: y_i \ge 0} \log p_t(y_i | x_i)
+
+    With two classes the softmax cross-entropy is the patent's La, -y log p - (1-y) log(1-p) [0059].
+
+    Args:
+        logits: (B, C) by task name.
+        labels: (B,) int64 by task name; negative where unlabelled.
+
+    Returns:
+        a scalar by task name; 0, with a gradient of 0, where no image of the batch is labelled.
+    """
+    losses = {}
+    for name, values in logits.items():
+        target = labels[name]
+        total = functional.cross_entropy(values.float(), target.clamp(min=0), reduction="none")
+        labelled = target >= 0
+        losses[name] = (total * labelled).sum() / labelled.sum().clamp(min=1)
+    return losses
+
+
+def joint_loss(losses: dict[str, Tensor], tasks: tuple[Task, ...]) -> Tensor:
+    """L = sum of loss weight times task loss; with weights 1 and 1/4 the patent's La + Le / 4 [0061]."""
+    return torch.stack([task.loss_weight * losses[task.name] for task in tasks]).sum()
