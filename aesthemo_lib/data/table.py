@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -70,7 +71,7 @@ class AnnotatedImages:
         if twice is not None:
             raise ValueError(f"{self.name}: {twice} is listed twice; keep one row an image")
         set_("votes", {t.name: self._checked_votes(t) for t in self.tasks})
-        set_("groups", np.asarray([str(p) for p in self.paths] if self.groups is None else self.groups, dtype=str))
+        set_("groups", np.asarray(range(len(self)) if self.groups is None else self.groups, dtype=str))
         set_("facts", pd.DataFrame(index=range(len(self))) if self.facts is None else self.facts.reset_index(drop=True))
         for what, length in (("groups", len(self.groups)), ("facts", len(self.facts))):
             if length != len(self):
@@ -93,6 +94,17 @@ class AnnotatedImages:
     def labels(self, task: str) -> np.ndarray:
         """The consensus class of each image, (N,) int64; -1 where nobody voted (see ``ratings.consensus``)."""
         return rating.consensus(self.votes[task])
+
+    def fingerprint(self) -> str:
+        """A SHA-256 of tasks, file names, votes, groups and fixed split: what decides a run, but the pixels' bytes."""
+        sha = hashlib.sha256()
+        sha.update(repr([(t.name, t.classes) for t in self.tasks]).encode())
+        sha.update("\0".join(path.name for path in self.paths).encode("utf-8", "surrogateescape"))
+        sha.update("\0".join(self.groups).encode())
+        sha.update("\0".join(() if self.fixed is None else self.fixed).encode())
+        for task in self.tasks:
+            sha.update(np.ascontiguousarray(self.votes[task.name]))
+        return sha.hexdigest()
 
     def select(self, rows: Sequence[int] | np.ndarray) -> AnnotatedImages:
         """The same set with these rows alone, in this order, ratings included."""

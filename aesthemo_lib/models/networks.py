@@ -6,7 +6,9 @@ evaluates, predicts or explains relies on this face alone, so it is written once
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import inspect
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -22,20 +24,15 @@ class Branches(nn.Module):
     Trained with one task it is the single-task reference; ``Independent`` puts T of these side by side.
 
     Args:
-        tasks: T tasks; T branches are built in this order.
-        name, weights: as for ``backbones.backbone``.
+        tasks: T tasks.
+        built: T branches, in the tasks' order.
     """
 
-    def __init__(self, tasks: tuple[Task, ...], name: str, weights: str = "imagenet"):
+    def __init__(self, tasks: tuple[Task, ...], built: Sequence[Backbone]):
         super().__init__()
-        self.tasks = tasks
-        built = [backbone(name, len(task.classes), weights) for task in tasks]
+        self.tasks, self.built = tasks, tuple(built)
         self.branches = nn.ModuleList(nn.ModuleDict({"groups": b.groups, "head": b.head}) for b in built)
-        self._describe(built[0])
-
-    def _describe(self, first: Backbone) -> None:
-        self.channels, self.std, self.weights = first.channels, first.std, first.weights
-        self.deviations = first.deviations()
+        self.channels, self.std = built[0].channels, built[0].std
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """(B, 3, H, W) to {task name: (B, C)}."""
@@ -61,22 +58,25 @@ class Branches(nn.Module):
 class Independent(Branches):
     """One network a task, trained apart from one another: the honest reference."""
 
+    def alone(self, i: int) -> Branches:
+        """Task i's network by itself, with loss weight 1. It shares its parameters with this one."""
+        return Branches((replace(self.tasks[i], loss_weight=1.0),), [self.built[i]])
+
 
 class CrossBranch(Branches):
     """The patent's network: a cross-branch layer after each of the first n-1 conv groups (claim 2).
 
     Args:
-        tasks: two in the patent; any number here.
-        name, weights: as for ``backbones.backbone``.
+        tasks, built: two in the patent; any number here.
         init, alpha, beta: how the cross-branch layers start, see ``CrossBranchLayer``.
         after_last: a further layer between the last group and the fully connected layers; [0048] leaves it open.
     """
 
     def __init__(
-        self, tasks: tuple[Task, ...], name: str, weights: str = "imagenet",
+        self, tasks: tuple[Task, ...], built: Sequence[Backbone],
         init: str = "diagonal", alpha: float = 0.9, beta: float = 0.1, after_last: bool = False,
     ):
-        super().__init__(tasks, name, weights)
+        super().__init__(tasks, built)
         layers = len(self.channels) if after_last else len(self.channels) - 1
         self.exchanges = nn.ModuleList(
             CrossBranchLayer(len(tasks), channels, init, alpha, beta) for channels in self.channels[:layers]
@@ -96,17 +96,16 @@ class SharedBottom(nn.Module):
         depth: 1..n; by default all n groups, so that only the heads are per task.
     """
 
-    def __init__(self, tasks: tuple[Task, ...], name: str, weights: str = "imagenet", depth: int | None = None):
+    def __init__(self, tasks: tuple[Task, ...], built: Sequence[Backbone], depth: int | None = None):
         super().__init__()
         self.tasks = tasks
-        built = [backbone(name, len(task.classes), weights) for task in tasks]
         groups = len(built[0].groups)
         depth = groups if depth is None else depth
         if not 1 <= depth <= groups:
-            raise ValueError(f"depth: {name} has {groups} conv groups; expected 1..{groups}, got {depth}")
+            raise ValueError(f"depth: {built[0].name} has {groups} conv groups; expected 1..{groups}, got {depth}")
         self.trunk = nn.Sequential(*list(built[0].groups)[:depth])
         self.branches = nn.ModuleList(nn.Sequential(*list(b.groups)[depth:], b.head) for b in built)
-        Branches._describe(self, built[0])
+        self.channels, self.std = built[0].channels, built[0].std
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """(B, 3, H, W) to {task name: (B, C)}."""
@@ -130,19 +129,35 @@ def build(
 ) -> nn.Module:
     """A network by its method's name, its random parts drawn from ``seed``.
 
+    Args:
+        method: one of ``METHODS``.
+        tasks: T tasks.
+        name, weights: of every branch, see ``backbones.backbone``.
+        variant: one of ``VARIANTS[method]``.
+        options: the method's own, such as ``depth``, ``alpha`` or ``after_last``.
+
     Raises:
-        ValueError: an unknown method or variant; the message lists the known ones.
+        ValueError: an unknown method, variant or option; the message lists the known ones.
     """
-    if method not in METHODS:
-        raise ValueError(f"unknown method {method!r}; choose one of {', '.join(METHODS)}")
-    known = VARIANTS.get(method, ())
-    if variant is not None and variant not in known:
-        raise ValueError(f"method {method!r} has no variant {variant!r}; " + (f"choose one of {', '.join(known)}" if known else "it has none"))
-    if variant is not None:
-        options["init"] = variant
+    options = checked_options(method, variant, options)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return METHODS[method](tasks, name, weights, **options)
+        built = [backbone(name, len(task.classes), weights) for task in tasks]
+        return METHODS[method](tasks, built, **options)
+
+
+def checked_options(method: str, variant: str | None, options: dict) -> dict:
+    """A method's options with the variant among them; a ValueError names what the method doesn't know."""
+    if method not in METHODS:
+        raise ValueError(f"unknown method {method!r}; choose one of {', '.join(METHODS)}")
+    variants = VARIANTS.get(method, ())
+    if variant is not None and variant not in variants:
+        raise ValueError(f"method {method!r} has no variant {variant!r}; its variants: {', '.join(variants) or 'none'}")
+    known = list(inspect.signature(METHODS[method]).parameters)[2:]
+    unknown = set(options) - set(known)
+    if unknown:
+        raise ValueError(f"method {method!r} has no option {sorted(unknown)[0]!r}; its options: {', '.join(known) or 'none'}")
+    return options | ({"init": variant} if variant else {})
 
 
 def count_parameters(network: nn.Module) -> int:

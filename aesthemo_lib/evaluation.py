@@ -1,0 +1,172 @@
+"""From predictions to numbers: metrics of one run, and the mean and interval of several."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from .files import read_json
+from .tasks import Task
+
+METRICS = ("accuracy", "balanced_accuracy", "macro_f1", "auc", "log_loss")
+
+
+def task_metrics(truth: np.ndarray, probabilities: np.ndarray, majority: int) -> dict:
+    """The metrics of one task.
+
+    Args:
+        truth: (N,) class numbers; negative where unlabelled, which are left out.
+        probabilities: (N, C), rows that sum to 1.
+        majority: the most frequent class of the *training* set.
+
+    Returns:
+        accuracy, balanced_accuracy, macro_f1, auc (of C > 2 classes: one against the rest, mean over the classes
+        that occur), log_loss (natural logarithm), confusion (C x C counts, rows are the truth), n,
+        majority_accuracy. What is not defined (an AUC with one class only) is None.
+    """
+    from sklearn import metrics
+
+    keep = truth >= 0
+    truth, probabilities = truth[keep], probabilities[keep]
+    classes = probabilities.shape[1]
+    if not len(truth):
+        return {name: None for name in METRICS} | {
+            "confusion": np.zeros((classes, classes), int).tolist(), "n": 0, "majority_accuracy": None,
+        }
+    guess, present = probabilities.argmax(axis=1), np.unique(truth)
+    confusion = metrics.confusion_matrix(truth, guess, labels=np.arange(classes))
+    return {
+        "accuracy": float(metrics.accuracy_score(truth, guess)),
+        # Recall by hand, since scikit-learn warns of classes that are predicted and never occur.
+        "balanced_accuracy": float((confusion.diagonal()[present] / confusion.sum(axis=1)[present]).mean()),
+        "macro_f1": float(metrics.f1_score(truth, guess, labels=present, average="macro", zero_division=0)),
+        "auc": _auc(truth, probabilities, present),
+        "log_loss": float(metrics.log_loss(truth, probabilities, labels=np.arange(classes))),
+        "confusion": confusion.tolist(),
+        "n": int(len(truth)),
+        "majority_accuracy": float((truth == majority).mean()),
+    }
+
+
+def _auc(truth: np.ndarray, probabilities: np.ndarray, present: np.ndarray) -> float | None:
+    from sklearn.metrics import roc_auc_score
+
+    if len(present) < 2:
+        return None
+    if probabilities.shape[1] == 2:
+        return float(roc_auc_score(truth, probabilities[:, 1]))
+    return float(np.mean([roc_auc_score(truth == c, probabilities[:, c]) for c in present]))
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """(N, C) logits to probabilities, in float64."""
+    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    return shifted / shifted.sum(axis=1, keepdims=True)
+
+
+def majority_class(labels: np.ndarray) -> int:
+    """The most frequent class among the labelled, the first of equals."""
+    return int(np.bincount(labels[labels >= 0]).argmax()) if (labels >= 0).any() else 0
+
+
+def prediction_table(tasks: tuple[Task, ...], probabilities: dict[str, np.ndarray], **columns) -> pd.DataFrame:
+    """Probabilities as a table: the given columns, then for each task '<task>_<class>' and the answer '<task>'."""
+    table = pd.DataFrame(columns)
+    for task in tasks:
+        values = probabilities[task.name]
+        table[task.name] = np.asarray(task.classes, dtype=object)[values.argmax(axis=1)]
+        for number, name in enumerate(task.classes):
+            table[f"{task.name}_{name}"] = values[:, number]
+    return table
+
+
+def bootstrap_interval(
+    values: pd.DataFrame, statistic: Callable[[pd.DataFrame], float], groups: np.ndarray,
+    resamples: int = 1000, level: float = 0.95, seed: int = 0,
+) -> tuple[float, float]:
+    """The percentile interval of a statistic when whole groups of rows are drawn again with replacement.
+
+    Photographs of one group are near-duplicates: to resample them one by one would make the interval too narrow.
+
+    Args:
+        values: N rows.
+        statistic: a number from such a table.
+        groups: (N,) names.
+
+    Returns:
+        the lower and upper end.
+    """
+    rng = np.random.default_rng(seed)
+    members = list(pd.Series(np.arange(len(values))).groupby(groups).indices.values())
+    draws = []
+    for _ in range(resamples):
+        rows = np.concatenate([members[g] for g in rng.integers(0, len(members), len(members))])
+        value = statistic(values.iloc[rows])
+        if value is not None and math.isfinite(value):
+            draws.append(value)
+    tail = (1 - level) / 2
+    return tuple(np.quantile(draws, [tail, 1 - tail]).tolist())
+
+
+def mean_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
+    """Mean and Student interval of repeated runs: (mean, low, high); a single run has no interval (NaN).
+
+    Runs on other splits of the same images share training images, so this is a little too narrow as an interval of
+    the method; it is the plain description of the spread.
+    """
+    from scipy import stats
+
+    values = np.asarray(values, dtype=np.float64)
+    if len(values) < 2:
+        return float(values.mean()), math.nan, math.nan
+    half = stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
+    return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
+
+
+def collect(folder: Path) -> pd.DataFrame:
+    """Every finished run below a folder as a tidy table: one row a run and task, one column a metric.
+
+    Columns: data, method (with its variant, as 'cross_branch.diagonal'), preset, split, seed, task, the metrics,
+    n, majority_accuracy, and the run's folder.
+
+    Raises:
+        FileNotFoundError: there is no finished run.
+    """
+    rows = []
+    for path in sorted(Path(folder).rglob("metrics.json")):
+        run = read_json(path)
+        name = run["method"] + (f".{run['variant']}" if run["variant"] else "")
+        for task, values in run["tasks"].items():
+            rows.append({
+                "data": run["data"], "method": name, "preset": run["preset"], "split": run["split"],
+                "seed": run["seed"], "task": task,
+                **{k: values[k] for k in (*METRICS, "n", "majority_accuracy")}, "run": path.parent,
+            })
+    if not rows:
+        raise FileNotFoundError(f"no finished run below {folder}; train some first: python run.py reproduce")
+    return pd.DataFrame(rows)
+
+
+def compare(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Mean and interval of a metric by task and method, over the runs: columns mean, low, high, runs."""
+    grouped = runs.groupby(["task", "method"], sort=False)[metric]
+    table = grouped.apply(lambda values: pd.Series(mean_interval(values), index=["mean", "low", "high"])).unstack()
+    return table.assign(runs=grouped.size())
+
+
+def paired_differences(runs: pd.DataFrame, metric: str, reference: str) -> pd.DataFrame:
+    """Each method minus the reference on the same split and seed: mean, interval and number of pairs.
+
+    Pairs cancel what a split makes hard or easy for every method.
+    """
+    table = runs.pivot_table(index=["task", "split", "seed"], columns="method", values=metric)
+    rows = []
+    for method in table.columns.drop(reference):
+        for task, pairs in (table[method] - table[reference]).dropna().groupby("task"):
+            mean, low, high = mean_interval(pairs.to_numpy())
+            rows.append({"task": task, "method": method, "mean": mean, "low": low, "high": high, "pairs": len(pairs)})
+    return pd.DataFrame(rows)

@@ -1,0 +1,287 @@
+"""The training loop: SGD on random crops [0056, 0061], the best validation loss kept, resumable to the same bits."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ..data.batches import TrainingBatches, resize, to_device
+from ..device import fast_precision
+from ..files import read_json, show_progress, write_json
+from .losses import joint_loss, task_losses
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a network is trained. [0056-0061] fix the crops, the flips and SGD; the other numbers are ours."""
+
+    backbone: str
+    weights: str
+    resize: int  # side of the cached pixels
+    crop: int  # side of what a network sees
+    batch: int
+    epochs: int
+    patience: int  # stop after this many epochs without a better validation loss
+    learning_rate: float  # at its peak
+    exchange_factor: float = 1.0  # the cross-branch layers' learning rate, times the rest's
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    warm_up: float = 0.3  # share of the steps over which the learning rate rises
+
+
+class Diverged(RuntimeError):
+    """The loss is no longer a finite number."""
+
+
+@dataclass
+class Data:
+    """What the loop reads.
+
+    Attributes:
+        pixels: (N, S, S, 3) uint8.
+        mean: (S, S, 3) float32, of the training rows.
+        labels: (N,) int64 by task name, negative where unlabelled.
+        train, validation: row numbers.
+    """
+
+    pixels: np.ndarray
+    mean: np.ndarray
+    labels: dict[str, np.ndarray]
+    train: np.ndarray
+    validation: np.ndarray
+
+
+def learning_rate(step: int, steps: int, settings: Settings) -> float:
+    """Rises linearly over the warm-up, then falls to zero along a cosine. A function of the step, so it can't drift."""
+    rise = max(1, round(settings.warm_up * steps))
+    if step < rise:
+        return settings.learning_rate * (step + 1) / rise
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(steps - rise, 1)))
+
+
+@contextlib.contextmanager
+def fast(device: torch.device):
+    """Matrix products in the precision that the device is good at; everything else in float32."""
+    precision = fast_precision(device)
+    with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+        yield
+
+
+def predict_logits(
+    network: nn.Module, pixels: np.ndarray, rows: np.ndarray, mean: np.ndarray, side: int, device: torch.device,
+    batch: int = 64,
+) -> dict[str, np.ndarray]:
+    """The logits of images as prediction sees them [0063]: resized, not cropped.
+
+    Args:
+        pixels: (N, S, S, 3) uint8.
+        rows: (M,) which of them.
+        mean: (S, S, 3).
+        side: what they are resized to.
+
+    Returns:
+        (M, C) float32 by task name.
+    """
+    mean, std = torch.as_tensor(mean, device=device), torch.tensor(network.std, device=device)
+    was_training = network.training
+    network.eval()
+    parts: list[dict[str, Tensor]] = []
+    with torch.inference_mode(), fast(device):
+        for start in range(0, len(rows), batch):
+            images = resize(to_device(pixels, rows[start:start + batch], device), mean, std, side)
+            parts.append({name: values.float() for name, values in network(images).items()})
+    network.train(was_training)
+    return {task.name: torch.cat([part[task.name] for part in parts]).cpu().numpy() for task in network.tasks}
+
+
+def fit(
+    network: nn.Module, data: Data, settings: Settings, seed: int, device: torch.device,
+    state: Path | None = None, title: str = "", after_epoch: Callable[[dict], None] | None = None,
+) -> list[dict[str, float]]:
+    """Train a network in place; it ends with the weights of the epoch with the best validation loss.
+
+    Args:
+        network: any with ``tasks``, ``std`` and ``exchange_parameters``; moved to ``device``.
+        data: pixels, labels and rows.
+        settings: how.
+        seed: of batch order, crops, flips and dropout.
+        state: a folder for what resuming needs; if it holds a state of this training, that is gone on with.
+        title: what the progress bar says.
+        after_epoch: called with the newest history row.
+
+    Returns:
+        the history, one row an epoch: epoch, learning_rate, and the losses of training and validation.
+
+    Raises:
+        Diverged: the loss is not finite.
+    """
+    network.to(device, memory_format=torch.channels_last)
+    batches = TrainingBatches(
+        data.pixels, data.train, data.mean, network.std, settings.crop, settings.batch, seed, device
+    )
+    labels = {name: torch.as_tensor(values, device=device) for name, values in data.labels.items()}
+    loop = _Loop(network, settings, batches, labels, seed, device, title)
+    history, best = [], {}
+    if state is not None:
+        history, best = _resume(state, network, loop.optimiser)
+    for epoch in range(len(history), settings.epochs):
+        if _stopped_early(history, settings.patience):
+            break
+        row = {"epoch": epoch + 1, **loop.train(epoch), **_validate(network, data, labels, settings, device)}
+        history.append(row)
+        if row["validation_loss"] == min(past["validation_loss"] for past in history):
+            best = {name: value.detach().clone() for name, value in network.state_dict().items()}
+        if state is not None:
+            _save_state(state, epoch + 1, network, loop.optimiser, best, history)
+        if after_epoch:
+            after_epoch(row)
+    network.load_state_dict(best)
+    network.eval()
+    return history
+
+
+def _stopped_early(history: list[dict], patience: int) -> bool:
+    losses = [row["validation_loss"] for row in history]
+    return bool(losses) and len(losses) - 1 - int(np.argmin(losses)) >= patience
+
+
+class _Loop:
+    """One training epoch after another."""
+
+    def __init__(self, network, settings, batches, labels, seed, device, title):
+        self.network, self.settings, self.batches, self.labels = network, settings, batches, labels
+        self.seed, self.device, self.title = seed, device, title
+        exchange = list(network.exchange_parameters())
+        known = {id(parameter) for parameter in exchange}
+        rest = [parameter for parameter in network.parameters() if id(parameter) not in known]
+        groups = [{"params": rest, "factor": 1.0}]
+        if exchange:
+            groups.append({"params": exchange, "factor": settings.exchange_factor})
+        # lr is set at each step; foreach updates many tensors in one call
+        self.optimiser = torch.optim.SGD(
+            groups, lr=0.0, momentum=settings.momentum, weight_decay=settings.weight_decay, foreach=True
+        )
+
+    def train(self, epoch: int) -> dict[str, float]:
+        """All batches of an epoch; returns the mean losses."""
+        torch.manual_seed(self.seed * 1_000_003 + epoch)  # dropout's, so that a resumed epoch draws the same
+        self.network.train()
+        steps, weight = len(self.batches), 0
+        totals = torch.zeros(len(self.network.tasks) + 1, device=self.device)
+        seen, began = 0, time.perf_counter()
+        with tqdm(total=self.settings.epochs * steps, initial=epoch * steps, desc=self.title, unit="step",
+                  disable=not show_progress(), leave=False) as bar:
+            for number, (rows, images) in enumerate(self.batches.epoch(epoch)):
+                rate = learning_rate(epoch * steps + number, self.settings.epochs * steps, self.settings)
+                totals += self._step(rows, images, rate) * len(rows)
+                weight += len(rows)
+                seen += len(rows)
+                bar.update()
+                # Reading a number from a GPU waits for it, so not at every step.
+                if number % 20 == 19 or number == steps - 1:
+                    self._check(float(totals[0]), epoch, rate)
+                    speed = seen / (time.perf_counter() - began)
+                    bar.set_postfix_str(f"loss {float(totals[0]) / weight:.3f}, {speed:.0f} images/s")
+        mean = (totals / weight).tolist()
+        row = {"learning_rate": rate, "train_loss": mean[0]}
+        return row | {f"train_loss_{t.name}": value for t, value in zip(self.network.tasks, mean[1:], strict=True)}
+
+    def _step(self, rows: np.ndarray, images: Tensor, rate: float) -> Tensor:
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate * group["factor"]
+        with fast(self.device):
+            logits = self.network(images)
+        index = torch.from_numpy(rows).to(self.device)
+        losses = task_losses(logits, {task.name: self.labels[task.name][index] for task in self.network.tasks})
+        loss = joint_loss(losses, self.network.tasks)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimiser.step()
+        return torch.stack([loss, *(losses[task.name] for task in self.network.tasks)]).detach()
+
+    def _check(self, total: float, epoch: int, rate: float) -> None:
+        if not math.isfinite(total):
+            raise Diverged(
+                f"the training loss became {total} in epoch {epoch + 1} at learning rate {rate:.2g}; "
+                f"lower learning_rate (or exchange_factor), and check the images and labels"
+            )
+
+
+def _validate(network, data: Data, labels, settings: Settings, device) -> dict[str, float]:
+    rows = data.validation
+    logits = predict_logits(network, data.pixels, rows, data.mean, settings.crop, device)
+    logits = {name: torch.from_numpy(values) for name, values in logits.items()}
+    index = torch.from_numpy(rows)
+    losses = task_losses(logits, {task.name: labels[task.name].cpu()[index] for task in network.tasks})
+    row = {"validation_loss": float(joint_loss(losses, network.tasks))}
+    for task in network.tasks:
+        truth = data.labels[task.name][rows]
+        right = logits[task.name].argmax(1).numpy() == truth
+        row[f"validation_loss_{task.name}"] = float(losses[task.name])
+        row[f"validation_accuracy_{task.name}"] = float(right[truth >= 0].mean()) if (truth >= 0).any() else math.nan
+    if not math.isfinite(row["validation_loss"]):
+        raise Diverged("the validation loss is not finite; lower learning_rate")
+    return row
+
+
+def contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors as safetensors takes them: on the CPU, in plain layout."""
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+
+
+def _save_state(folder: Path, epoch: int, network, optimiser, best: dict[str, Tensor], history: list[dict]) -> None:
+    """Write a state folder under a temporary name, rename it when it is whole, then drop the one before."""
+    temporary = folder / f".epoch-{epoch}.{os.getpid()}.tmp"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    momentum = [optimiser.state[p].get("momentum_buffer") for g in optimiser.param_groups for p in g["params"]]
+    save_file(contiguous(network.state_dict()), temporary / "model.safetensors")
+    save_file(contiguous(best), temporary / "best.safetensors")
+    save_file(contiguous({str(i): m for i, m in enumerate(momentum) if m is not None}), temporary / "momentum.safetensors")
+    write_json(temporary / "history.json", [{k: None if v != v else v for k, v in row.items()} for row in history])
+    target = folder / f"epoch-{epoch}"
+    shutil.rmtree(target, ignore_errors=True)  # one of a training that was started anew
+    os.replace(temporary, target)
+    for old in folder.glob("epoch-*"):
+        if old != target:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _resume(folder: Path, network, optimiser) -> tuple[list[dict], dict[str, Tensor]]:
+    """Put the newest whole state back into network and optimiser; an empty history if there is none."""
+    whole = sorted(folder.glob("epoch-*"), key=lambda path: int(path.name.split("-")[1]))
+    if not whole:
+        return [], {}
+    network.load_state_dict(load_file(whole[-1] / "model.safetensors"))
+    momentum = load_file(whole[-1] / "momentum.safetensors")
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    for i, buffer in momentum.items():
+        parameter = parameters[int(i)]
+        # The buffer takes the parameter's device and layout, or the next sums would run in another order.
+        optimiser.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(buffer)
+    history = [{k: math.nan if v is None else v for k, v in row.items()}
+               for row in read_json(whole[-1] / "history.json")]
+    best = load_file(whole[-1] / "best.safetensors", device=str(parameters[0].device))
+    return history, best
+
+
+def write_history(path: Path, rows: list[dict]) -> None:
+    """A history as CSV, the columns in the order of their first appearance."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    with path.open("w", encoding="utf-8", newline="") as out:
+        writer = csv.DictWriter(out, columns)
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,355 @@
+"""A run: one method trained on one split with one seed, kept in a folder from which everything later reads.
+
+``runs/<data>/<method>[.<variant>]/<preset>/split<j>-seed<k>/`` holds
+
+=====================  ==========================================================================
+config.json            what was asked for, its hash, and where it ran
+history.csv            losses and accuracies, one row an epoch
+metrics.json           the test set's metrics by task
+timing.json            seconds and images a second, apart so that equal runs have equal metrics
+predictions.csv        truth and probabilities of each validation and test image
+model.safetensors      the weights of the best epoch, and the training images' mean
+03_train.ipynb         the executed notebook, when a notebook made the run
+=====================  ==========================================================================
+
+What is needed to go on with a training that was cut off lies beside it, in ``<folder>.resume``.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from .. import __version__
+from ..data import readers
+from ..data.images import load_pixels, mean_image
+from ..data.table import AnnotatedImages, Split
+from ..device import pick_device, set_threads
+from ..evaluation import majority_class, prediction_table, softmax, task_metrics
+from ..files import digest, read_json, write_json
+from ..models.networks import VARIANTS, Independent, build, checked_options
+from ..tasks import Task, with_loss_weights
+from .fit import Data, Settings, contiguous, fit, predict_logits, write_history
+
+PRESETS = {
+    "smoke": Settings("tiny", "none", resize=36, crop=32, batch=16, epochs=2, patience=2, learning_rate=0.02),
+    "teach": Settings(
+        "efficientnet_lite0", "imagenet", resize=146, crop=128, batch=32, epochs=10, patience=5, learning_rate=0.01
+    ),
+    "paper": Settings("vgg16", "imagenet", resize=256, crop=224, batch=32, epochs=30, patience=5, learning_rate=0.001),
+}
+"""'smoke' runs in seconds, 'teach' in minutes on two cores, 'paper' is the patent to the letter, on a GPU."""
+DEFAULT_VARIANT = {"smoke": "diagonal", "teach": "diagonal", "paper": "random"}
+"""How the cross-branch layers start. [0057] says random; from a pretrained pair a diagonal start keeps what it knows."""
+SCENES = {"smoke": 96, "teach": 800, "paper": 8000}
+"""How many scenes are drawn for each preset."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to train.
+
+    Args:
+        data: a data set's name, see ``data.readers.NAMES``.
+        method: see ``models.networks.METHODS``.
+        variant: see ``models.networks.VARIANTS``; the preset's own by default.
+        preset: one of ``PRESETS``.
+        split: which split, see ``AnnotatedImages.split``.
+        seed: of everything that is random.
+        settings: settings that differ from the preset's, by name.
+        options: the method's own options, such as ``depth``.
+        loss_weights: loss weights that differ from the tasks' own, by task.
+        data_options: the reader's own options, such as ``relatedness``.
+
+    Raises:
+        ValueError: a value that is not known; the message names the parameter and lists what is.
+    """
+
+    data: str = "scenes"
+    method: str = "cross_branch"
+    variant: str | None = None
+    preset: str = "teach"
+    split: int = 0
+    seed: int = 0
+    settings: dict = field(default_factory=dict)
+    options: dict = field(default_factory=dict)
+    loss_weights: dict = field(default_factory=dict)
+    data_options: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        _one_of("data", self.data, readers.NAMES)
+        _one_of("preset", self.preset, PRESETS)
+        for name in ("split", "seed"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 0:
+                raise ValueError(f"{name}: expected a whole number of 0 or more, got {getattr(self, name)!r}")
+        if self.variant is None and self.method in VARIANTS:
+            object.__setattr__(self, "variant", DEFAULT_VARIANT[self.preset])
+        checked_options(self.method, self.variant, self.options)
+        self.training_settings()
+
+    def training_settings(self) -> Settings:
+        """The preset's settings with those of ``settings`` put in."""
+        known = {f.name: f.type for f in fields(Settings)}
+        for name, value in self.settings.items():
+            _one_of("settings", name, known)
+            wanted = {"str": str, "int": int, "float": (int, float)}[known[name]]
+            if not isinstance(value, wanted) or isinstance(value, bool) or (wanted is not str and not value >= 0):
+                raise ValueError(f"settings: {name} expects {known[name]} of 0 or more, got {value!r}")
+        settings = replace(PRESETS[self.preset], **self.settings)
+        if not 1 <= settings.crop <= settings.resize or settings.batch < 1 or settings.epochs < 1:
+            raise ValueError(f"settings: expected 1 <= crop <= resize and batch, epochs >= 1, got {settings}")
+        return settings
+
+    @property
+    def name(self) -> str:
+        """The method with its variant, as in 'cross_branch.diagonal'."""
+        return self.method + (f".{self.variant}" if self.variant else "")
+
+    def folder(self, out: Path) -> Path:
+        """Where this run lives below ``out``."""
+        return Path(out) / self.data / self.name / self.preset / f"split{self.split}-seed{self.seed}"
+
+
+def _one_of(what: str, value: str, known) -> None:
+    if value not in known:
+        raise ValueError(f"{what}: unknown {value!r}; choose one of {', '.join(known)}")
+
+
+class RunExists(ValueError):
+    """A run folder holds a run of another configuration."""
+
+
+def open_data(config: Config, root: Path | None = None) -> AnnotatedImages:
+    """The data set of a run, its tasks with the run's loss weights.
+
+    Args:
+        root: its folder; see ``data.readers.data_root`` for the place it has by default.
+    """
+    options = dict(config.data_options)
+    if config.data == "scenes":
+        options.setdefault("images", SCENES[config.preset])
+    images = readers.read(config.data, root, **options)
+    return replace(images, tasks=with_loss_weights(images.tasks, config.loss_weights))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a training reads: images with their pixels, a split and the mean image of its training part."""
+
+    images: AnnotatedImages
+    pixels: np.ndarray
+    split: Split
+    mean: np.ndarray
+
+
+def prepare(config: Config, root: Path | None = None, on_bad_image: str = "error") -> Prepared:
+    """Open a run's data, decode what is not cached, split, and take the training part's mean image."""
+    images, pixels = load_pixels(open_data(config, root), config.training_settings().resize, on_bad_image)
+    split = images.split(config.split)
+    return Prepared(images, pixels, split, mean_image(pixels, split.train))
+
+
+def build_network(config: Config, tasks: tuple[Task, ...]) -> nn.Module:
+    """The untrained network of a run.
+
+    Raises:
+        ValueError: ``paper`` with a backbone that is not within the patent's claim 3.
+    """
+    settings = config.training_settings()
+    network = build(
+        config.method, tasks, settings.backbone, settings.weights, config.variant, config.seed, **config.options
+    )
+    deviations = network.built[0].deviations()
+    if config.preset == "paper" and deviations:
+        raise ValueError(f"backbone {settings.backbone!r} is not the patent's: {'; '.join(deviations)}. Use vgg13, vgg16 or vgg19 with preset paper")
+    return network
+
+
+def train(
+    config: Config, out: Path | str = "runs", root: Path | str | None = None, redo: bool = False,
+    device: str | None = None, after_epoch: Callable[[dict], None] | None = None, on_bad_image: str = "error",
+) -> Run:
+    """Train, evaluate and write a run; a finished one of the same configuration is returned as it is.
+
+    A training that was cut off goes on from its last whole epoch and ends with the same bits.
+
+    Args:
+        config: what to train.
+        out: the folder of all runs.
+        root: the data's folder.
+        redo: replace a run of another configuration instead of refusing.
+        device: 'cpu', 'cuda' or 'mps'; see ``device.pick_device``.
+        after_epoch: called with each new history row.
+        on_bad_image: 'error' or 'skip', see ``data.images.load_pixels``.
+
+    Raises:
+        RunExists: the folder holds a run of another configuration.
+    """
+    from filelock import FileLock
+
+    folder, threads = config.folder(Path(out)), set_threads()
+    prepared = prepare(config, None if root is None else Path(root), on_bad_image)
+    described = describe(config, prepared.images)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(folder.name + ".lock")):
+        if (folder / "metrics.json").exists():
+            run = Run(folder)
+            if run.hash == digest(described):
+                return run
+            if not redo:
+                raise RunExists(
+                    f"{folder} holds a run of another configuration ({_difference(run.described, described)}); "
+                    f"train into another --out, delete the folder, or ask to redo it"
+                )
+        resume = folder.with_name(folder.name + ".resume") / digest(described)[:16]
+        began = time.perf_counter()
+        network = build_network(config, prepared.images.tasks)
+        history = _fit(network, config, prepared, pick_device(device), resume, after_epoch)
+        seconds = time.perf_counter() - began
+        _write(folder, config, described, network, prepared, history, seconds, threads, root)
+        shutil.rmtree(resume.parent, ignore_errors=True)
+    return Run(folder)
+
+
+def describe(config: Config, images: AnnotatedImages) -> dict:
+    """All that decides a run's result, as JSON: its hash is the run's identity."""
+    weights = config.training_settings().weights
+    return {
+        "data": config.data, "method": config.method, "variant": config.variant, "preset": config.preset,
+        "split": config.split, "seed": config.seed,
+        "settings": asdict(config.training_settings()) | {"weights": Path(weights).name},
+        "options": config.options, "data_options": config.data_options, "images": images.fingerprint(),
+        "tasks": [{"name": t.name, "classes": list(t.classes), "loss_weight": t.loss_weight} for t in images.tasks],
+    }
+
+
+def _difference(old: dict, new: dict) -> str:
+    names = [name for name in new if old.get(name) != new[name]]
+    return "it differs in " + ", ".join(
+        f"{n}: {old.get(n)!r} there, {new[n]!r} asked" if len(repr(new[n])) < 40 else n for n in names
+    )
+
+
+def _fit(network, config: Config, prepared: Prepared, device, resume: Path, after_epoch) -> list[dict]:
+    """Train all of a method's networks; ``independent`` has one a task, each with its own best epoch."""
+    images, settings = prepared.images, config.training_settings()
+    labels = {task.name: images.labels(task.name) for task in images.tasks}
+    data = Data(prepared.pixels, prepared.mean, labels, prepared.split.train, prepared.split.validation)
+    parts = {"joint": network}
+    if isinstance(network, Independent):
+        parts = {task.name: network.alone(i) for i, task in enumerate(images.tasks)}
+    history = []
+    for name, part in parts.items():
+        title = f"{config.name} {config.data} split {config.split}" + (f" ({name})" if len(parts) > 1 else "")
+        rows = fit(part, data, settings, config.seed, device, resume / name, title, after_epoch)
+        history += [{"network": name, **row} for row in rows]
+    return history
+
+
+def _write(folder, config, described, network, prepared: Prepared, history, seconds, threads, root) -> None:
+    """Evaluate and write the whole folder under a temporary name, then rename it."""
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    began = time.perf_counter()
+    table, metrics = _evaluate(network, prepared, config.training_settings().crop)
+    evaluation_seconds = time.perf_counter() - began
+    table.to_csv(temporary / "predictions.csv", index=False, encoding="utf-8")
+    write_json(temporary / "config.json", {
+        "hash": digest(described), "config": described,
+        "weights": network.built[0].weights, "deviations": network.built[0].deviations(),
+        "root": None if root is None else str(root),
+        "environment": {"aesthemo_lib": __version__, "torch": torch.__version__, "python": platform.python_version(),
+                        "system": platform.system(), "device": next(network.parameters()).device.type},
+    })
+    write_json(temporary / "metrics.json", {
+        "tasks": metrics, "data": config.data, "method": config.method, "variant": config.variant,
+        "preset": config.preset, "split": config.split, "seed": config.seed, "threads": threads,
+    })
+    write_json(temporary / "timing.json", {
+        "training_seconds": seconds, "evaluation_seconds": evaluation_seconds,
+        "images_per_second": len(history) * len(prepared.split.train) / seconds,
+    })
+    write_history(temporary / "history.csv", history)
+    save_file(
+        contiguous(network.state_dict()) | {"mean_image": torch.from_numpy(prepared.mean)},
+        temporary / "model.safetensors",
+    )
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(temporary, folder)
+
+
+def _evaluate(network: nn.Module, prepared: Prepared, side: int) -> tuple[pd.DataFrame, dict]:
+    images, split = prepared.images, prepared.split
+    rows = np.concatenate([split.validation, split.test])
+    device = next(network.parameters()).device
+    logits = predict_logits(network, prepared.pixels, rows, prepared.mean, side, device)
+    probabilities = {name: softmax(values) for name, values in logits.items()}
+    truth = {task.name: images.labels(task.name) for task in images.tasks}
+    test = slice(len(split.validation), None)
+    metrics = {
+        name: task_metrics(truth[name][split.test], values[test], majority_class(truth[name][split.train]))
+        for name, values in probabilities.items()
+    }
+    part = np.repeat(["validation", "test"], [len(split.validation), len(split.test)])
+    names = {t.name: np.array([*t.classes, ""], dtype=object) for t in images.tasks}
+    table = prediction_table(
+        images.tasks, probabilities, image=[images.paths[row].name for row in rows], group=images.groups[rows],
+        part=part, **{f"true_{name}": names[name][truth[name][rows]] for name in truth},
+    )
+    return table, metrics
+
+
+class Run:
+    """A finished run, read from its folder.
+
+    Raises:
+        FileNotFoundError: the folder holds no finished run.
+    """
+
+    def __init__(self, folder: Path | str):
+        self.folder = Path(folder)
+        if not (self.folder / "metrics.json").exists():
+            raise FileNotFoundError(f"{self.folder} holds no finished run (no metrics.json); train it first, for "
+                                    f"example with: aesthemo run 03_train --out {self.folder.parent}")
+        content = read_json(self.folder / "config.json")
+        self.hash, self.described = content["hash"], content["config"]
+        self.environment, self.deviations = content["environment"], content["deviations"]
+        self.tasks = tuple(Task(t["name"], tuple(t["classes"]), t["loss_weight"]) for t in self.described["tasks"])
+        self.settings = Settings(**self.described["settings"])
+        self.metrics = read_json(self.folder / "metrics.json")["tasks"]
+        self.timing = read_json(self.folder / "timing.json")
+
+    @property
+    def name(self) -> str:
+        """The method with its variant."""
+        return self.described["method"] + (f".{self.described['variant']}" if self.described["variant"] else "")
+
+    def history(self) -> pd.DataFrame:
+        """One row an epoch (and network, for ``independent``)."""
+        return pd.read_csv(self.folder / "history.csv", encoding="utf-8")
+
+    def predictions(self, part: str = "test") -> pd.DataFrame:
+        """Truth and probabilities of the 'test' or 'validation' images."""
+        table = pd.read_csv(self.folder / "predictions.csv", encoding="utf-8", keep_default_na=False)
+        return table[table["part"] == part].reset_index(drop=True)
+
+    def network(self, device: str | None = None) -> tuple[nn.Module, np.ndarray]:
+        """The trained network, ready to predict, and the mean image (S, S, 3) that its pixels lack."""
+        told = self.described
+        network = build(told["method"], self.tasks, self.settings.backbone, "none", told["variant"], **told["options"])
+        state = load_file(self.folder / "model.safetensors")
+        mean = state.pop("mean_image").numpy()
+        network.load_state_dict(state)
+        return network.to(pick_device(device), memory_format=torch.channels_last).eval(), mean
