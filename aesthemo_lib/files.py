@@ -61,3 +61,16 @@ def show_progress() -> bool:
     if os.environ.get("AESTHEMO_HEADLESS"):
         return False
     return sys.stderr.isatty() or "ipykernel" in sys.modules
+
+
+def project_folder() -> Path:
+    """The checkout: the nearest folder from here upwards that holds ``notebooks`` and ``aesthemo_lib``.
+
+    Raises:
+        FileNotFoundError: the library is installed, but its notebooks are not here.
+    """
+    for start in (Path.cwd(), Path(__file__).resolve()):
+        for folder in (start, *start.parents):
+            if (folder / "notebooks").is_dir() and (folder / "aesthemo_lib").is_dir():
+                return folder
+    raise FileNotFoundError("no checkout of the project found; run this in its folder (it holds notebooks/)")

@@ -1,0 +1,135 @@
+"""The command ``aesthemo``. Nothing heavy is imported before it is known to be needed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+DATA_HELP = "scenes, oasis, folders or csv"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; a fault that the user can mend is one clear line and exit status 1."""
+    given = _parser().parse_args(arguments)
+    try:
+        return given.command(given) or 0
+    except KeyboardInterrupt:
+        print("\naesthemo: interrupted; start again to go on", file=sys.stderr)
+        return 130
+    except (ValueError, FileNotFoundError, RuntimeError, PermissionError) as fault:
+        print(f"aesthemo: {fault}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="aesthemo", description="Joint classification of an image's aesthetics and emotion."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="run a notebook headless")
+    run.add_argument("notebook", help="its bare name, such as 03_train")
+    run.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
+    run.add_argument("--out", type=Path, default=Path("runs"), help="folder of runs and of the executed notebook")
+    run.set_defaults(command=_run)
+    predict = commands.add_parser("predict", help="judge photographs with a finished run")
+    predict.add_argument("run", type=Path, help="a run folder")
+    predict.add_argument("photos", nargs="+", metavar="PHOTO")
+    predict.add_argument("--csv", type=Path, help="write the table there")
+    predict.add_argument("--sheet", type=Path, help="write a contact sheet of the photos and judgements there (.png)")
+    predict.add_argument("--device", help="cpu, cuda or mps")
+    predict.set_defaults(command=_predict)
+    evaluate = commands.add_parser("evaluate", help="test a finished run on a data set")
+    evaluate.add_argument("run", type=Path, help="a run folder")
+    evaluate.add_argument("--data", required=True, help=DATA_HELP)
+    evaluate.add_argument("--root", type=Path, help="the data set's folder")
+    evaluate.add_argument("--json", type=Path, help="write the metrics there")
+    evaluate.add_argument("--device", help="cpu, cuda or mps")
+    evaluate.set_defaults(command=_evaluate)
+    reproduce = commands.add_parser("reproduce", help="the main job: train every method on every split and compare")
+    _data_arguments(reproduce)
+    reproduce.add_argument("--preset", default="teach", help="smoke, teach or paper")
+    reproduce.add_argument("--out", type=Path, default=Path("runs"))
+    reproduce.set_defaults(command=_reproduce)
+    notebooks = commands.add_parser("notebooks", help="run every notebook headless, and nbval")
+    notebooks.add_argument("--out", type=Path, default=Path("out"))
+    notebooks.set_defaults(command=_notebooks)
+    doctor = commands.add_parser("doctor", help="what this machine offers, and the cure for each fault")
+    _data_arguments(doctor)
+    doctor.set_defaults(command=_doctor)
+    fetch = commands.add_parser("fetch", help="everything that will be needed offline")
+    _data_arguments(fetch)
+    fetch.set_defaults(command=_fetch)
+    return parser
+
+
+def _data_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", default="scenes", help=DATA_HELP)
+    parser.add_argument("--root", type=Path, help="the data set's folder")
+
+
+def _run(given) -> None:
+    from .jobs import execute, notebook_path
+
+    parameters = dict(given.parameter)
+    parameters.setdefault("out", str(given.out))
+    print(execute(given.notebook, parameters, given.out / f"{notebook_path(given.notebook).stem}.ipynb"))
+
+
+def _predict(given) -> None:
+    from .files import atomic
+    from .prediction import Predictor
+
+    table = Predictor(given.run, given.device).predict(given.photos)
+    if given.csv:
+        with atomic(given.csv) as temporary:
+            table.to_csv(temporary, index=False, encoding="utf-8")
+    if given.sheet:
+        from .plots import contact_sheet, save
+
+        save(contact_sheet(given.photos, table), given.sheet)
+    print(table.to_string(index=False, float_format="{:.3f}".format))
+
+
+def _evaluate(given) -> None:
+    from .files import write_json
+    from .prediction import evaluate
+
+    result = evaluate(given.run, given.data, given.root, given.device)
+    if given.json:
+        write_json(given.json, result)
+    print(json.dumps(result, indent=2))
+
+
+def _reproduce(given) -> None:
+    from .jobs import reproduce
+
+    reproduce(given.data, given.root, given.preset, given.out)
+
+
+def _notebooks(given) -> None:
+    from .jobs import all_notebooks
+
+    all_notebooks(given.out)
+
+
+def _doctor(given) -> int:
+    from .doctor import checks, render
+
+    found = checks()
+    print(render(found))
+    return int(any(check.status == "fail" for check in found))
+
+
+def _fetch(given) -> None:
+    from .data import readers
+    from .models.backbones import backbone
+
+    readers.fetch(given.data, given.root)
+    for name in ("efficientnet_lite0", "vgg16"):
+        print(f"{name}: {backbone(name, 2).weights}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,249 @@
+"""Notebooks run headless, and the main job: a plain loop over runs, then the notebooks that read them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import sys
+import threading
+import time
+from pathlib import Path
+
+from .files import atomic, digest, project_folder, read_json
+
+MAIN_METHODS = {"scenes": (("independent", ""), ("shared_bottom", ""), ("cross_branch", ""))}
+"""What ``reproduce`` trains, (method, variant); real photographs get both starts of the cross-branch layers."""
+OTHER_METHODS = (("independent", ""), ("shared_bottom", ""), ("cross_branch", "diagonal"), ("cross_branch", "random"))
+SPLITS = 3
+READING_NOTEBOOKS = ("00_tour", "01_data_and_labels", "02_network", "04_compare", "05_confusion")
+
+
+class NotebookFailed(RuntimeError):
+    """A cell raised; the message names the notebook, the cell and the fault."""
+
+
+def notebook_path(name: str) -> Path:
+    """A notebook by its bare name.
+
+    Raises:
+        ValueError: there is none, or the name is not unique; lists what there is.
+    """
+    folder = project_folder() / "notebooks"
+    there = {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.ipynb"))
+             if ".ipynb_checkpoints" not in path.parts}
+    wanted = name.removesuffix(".ipynb")
+    found = [path for key, path in there.items() if wanted in (key, path.stem)]
+    if len(found) != 1:
+        raise ValueError(f"no notebook {name!r} in {folder}; there are {', '.join(there) or 'none'}")
+    return found[0]
+
+
+def checked_parameters(notebook: Path, given: dict[str, str | int | float | bool]) -> dict:
+    """Parameters with the types that the notebook's parameters cell declares.
+
+    Args:
+        given: values by name, as text from a command line or already typed.
+
+    Raises:
+        ValueError: a name that the notebook lacks, or a value that is not of its type.
+    """
+    import papermill
+
+    known = papermill.inspect_notebook(str(notebook))
+    checked = {}
+    for name, value in given.items():
+        if name not in known:
+            raise ValueError(f"{notebook.stem} has no parameter {name!r}; its parameters are {', '.join(known)}")
+        checked[name] = _typed(name, value, known[name]["inferred_type_name"])
+    return checked
+
+
+def _typed(name: str, value, kind: str):
+    if isinstance(value, str) and kind != "str":
+        text = value.strip()
+        if kind == "bool" and text.lower() in ("true", "false"):
+            return text.lower() == "true"
+        convert = {"int": int, "float": float}.get(kind)
+        try:
+            value = convert(text) if convert else value
+        except ValueError:
+            pass
+    fits = {"str": str, "bool": bool, "int": int, "float": (int, float)}.get(kind, object)
+    if not isinstance(value, fits) or (isinstance(value, bool) and kind != "bool") or value != value:
+        raise ValueError(f"parameter {name}: expected {kind}, got {value!r}")
+    return value
+
+
+def execute(name: str, parameters: dict, target: Path) -> Path:
+    """Run a notebook with papermill and keep the executed copy.
+
+    The copy gets its name only when the notebook ended well; one that failed is kept as '<name>.failed.ipynb'.
+
+    Args:
+        name: the notebook's bare name.
+        parameters: see ``checked_parameters``; 'root' and 'out' are made absolute.
+        target: the executed copy's path.
+
+    Returns:
+        target.
+
+    Raises:
+        NotebookFailed: a cell raised.
+        ValueError: unknown or ill-typed parameters; nothing has run then.
+    """
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    notebook = notebook_path(name)
+    parameters = checked_parameters(notebook, parameters)
+    for key in ("root", "out"):
+        if parameters.get(key):
+            parameters[key] = str(Path(parameters[key]).resolve())
+    failed = target.with_name(f"{target.stem}.failed.ipynb")
+    with atomic(target) as temporary, _headless():
+        try:
+            papermill.execute_notebook(
+                str(notebook), str(temporary), parameters, kernel_name="python3", progress_bar=False,
+                cwd=str(notebook.parent),
+            )
+        except PapermillExecutionError as fault:
+            os.replace(temporary, failed)
+            raise NotebookFailed(f"{name}, cell {fault.exec_count}: {fault.ename}: {fault.evalue} (see {failed})") from None
+    failed.unlink(missing_ok=True)
+    return target
+
+
+class _headless:
+    """The kernel's environment: no progress bars, and figures drawn inline (MPLBACKEND=Agg would drop them)."""
+
+    def __enter__(self):
+        self.before = {name: os.environ.get(name) for name in ("AESTHEMO_HEADLESS", "MPLBACKEND")}
+        os.environ["AESTHEMO_HEADLESS"] = "1"
+        os.environ.pop("MPLBACKEND", None)
+
+    def __exit__(self, *_):
+        for name, value in self.before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+def reproduce(data: str, root: Path | None, preset: str, out: Path) -> None:
+    """The main job: every method on every split, each run by the notebook 03_train, then the notebooks that read them.
+
+    Finished runs are skipped by their configuration's hash, interrupted ones go on, changed ones are done again.
+    """
+    from .training.runs import Config, Run, describe, open_data
+
+    methods = MAIN_METHODS.get(data, OTHER_METHODS)
+    configs = [Config(data=data, method=method, variant=variant or None, preset=preset, split=j, seed=j)
+               for j in range(SPLITS) for method, variant in methods]
+    images = open_data(configs[0], root)
+    print(f"{data}: {len(images)} images, {len(configs)} runs of preset {preset}, then "
+          f"{len(READING_NOTEBOOKS)} notebooks; results in {out / data}", flush=True)
+    begun, hashes = time.monotonic(), []
+    for number, config in enumerate(configs):
+        folder, wanted = config.folder(out), digest(describe(config, images))
+        hashes.append(wanted)
+        executed = folder / "03_train.ipynb"
+        finished = (folder / "metrics.json").exists() and Run(folder).hash == wanted and executed.exists()
+        if not finished:
+            parameters = _shared_parameters(config.data, root, preset, config.seed, out) | {
+                "method": config.method, "variant": config.variant or "", "split": config.split, "redo": True,
+            }
+            staged = folder.with_name(f"{folder.name}.03_train.ipynb")
+            with _Watch(f"[{number + 1}/{len(configs)}] {config.name} split {config.split}", folder):
+                execute("03_train", parameters, staged)
+            os.replace(staged, executed)
+        _report(number, configs, Run(folder), begun, finished)
+    for name in READING_NOTEBOOKS:
+        _read_runs(name, _shared_parameters(data, root, preset, 0, out), out / data / f"{name}.ipynb", hashes)
+
+
+def _shared_parameters(data, root, preset, seed, out) -> dict:
+    return {"preset": preset, "data": data, "root": "" if root is None else str(root), "seed": seed, "out": str(out)}
+
+
+def _report(number: int, configs: list, run, begun: float, skipped: bool) -> None:
+    accuracy = ", ".join(f"{name} {values['accuracy']:.3f} (majority {values['majority_accuracy']:.3f})"
+                         for name, values in run.metrics.items())
+    spent = time.monotonic() - begun
+    left = "" if skipped else f", about {spent / (number + 1) * (len(configs) - number - 1) / 60:.0f} min of training left"
+    print(f"[{number + 1}/{len(configs)}] {run.name} {run.folder.name}: accuracy {accuracy}"
+          f"{' (was finished)' if skipped else ''}{left}", flush=True)
+
+
+def _read_runs(name: str, parameters: dict, target: Path, hashes: list[str]) -> None:
+    """Execute a notebook that reads runs, unless its executed copy was made from the same source and runs."""
+    source = hashlib.sha256(notebook_path(name).read_bytes()).hexdigest()
+    stamp, mark = target.with_suffix(".sources"), digest([source, hashes, parameters])
+    if target.exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == mark:
+        print(f"{name}: up to date", flush=True)
+        return
+    began = time.monotonic()
+    execute(name, parameters, target)
+    with atomic(stamp) as temporary:
+        temporary.write_text(mark, encoding="utf-8")
+    print(f"{name}: {time.monotonic() - began:.0f} s, {target}", flush=True)
+
+
+class _Watch:
+    """While a notebook trains in its kernel, says on a terminal which epoch it has reached."""
+
+    def __init__(self, title: str, folder: Path):
+        self.title, self.resume, self.done = title, folder.with_name(folder.name + ".resume"), threading.Event()
+        self.thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self):
+        if sys.stderr.isatty():
+            self.thread.start()
+
+    def __exit__(self, *_):
+        self.done.set()
+        if self.thread.is_alive():
+            self.thread.join()
+            print("\r\033[K", end="", file=sys.stderr)
+
+    def _watch(self):
+        began = time.monotonic()
+        while not self.done.wait(1):
+            line = f"{self.title}: {time.monotonic() - began:.0f} s"
+            newest = max(self.resume.rglob("history.json"), key=_modified, default=None)
+            if newest:
+                try:
+                    last = read_json(newest)[-1]
+                except (OSError, ValueError):
+                    continue  # replaced by the next epoch's at this moment
+                line += f", {newest.parent.parent.name}: epoch {last['epoch']}, validation loss {last['validation_loss']:.3f}"
+            print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+
+
+def _modified(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def all_notebooks(out: Path) -> None:
+    """Every notebook with the preset 'smoke', headless through papermill; those with kept outputs through nbval too."""
+    import subprocess
+
+    folder = project_folder() / "notebooks"
+    notebooks = [path for path in sorted(folder.rglob("*.ipynb")) if ".ipynb_checkpoints" not in path.parts]
+    for path in notebooks:
+        began = time.monotonic()
+        parameters = {"preset": "smoke", "out": str(out)}
+        execute(path.relative_to(folder).with_suffix("").as_posix(), parameters, out / path.name)
+        print(f"papermill {path.name}: {time.monotonic() - began:.0f} s", flush=True)
+    compared = [str(path) for path in notebooks if re.search(r'"output_type"', path.read_text(encoding="utf-8"))]
+    executed = [str(out / path.name) for path in notebooks if str(path) not in compared]
+    environment = os.environ | {"AESTHEMO_HEADLESS": "1"}
+    environment.pop("MPLBACKEND", None)
+    # Kept outputs must come out the same (--nbval); prepared copies must run again as they are (--nbval-lax).
+    for options, files in ((["--nbval"], compared), (["--nbval-lax"], executed)):
+        if files:
+            command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull,
+                       "--rootdir", str(folder), *options, *files]
+            subprocess.run(command, check=True, env=environment)

@@ -1,0 +1,131 @@
+"""From photographs to judgements, with a finished run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from .data.images import BadImages, decode
+from .data.table import AnnotatedImages
+from .device import allowed_cores, set_threads
+from .evaluation import majority_class, prediction_table, softmax, task_metrics
+from .training.fit import predict_logits
+from .training.runs import Config, Run, open_data
+
+BATCH = 64
+
+
+class Predictor:
+    """A trained network that takes files.
+
+    Args:
+        run: a finished run, or its folder.
+        device: see ``device.pick_device``.
+    """
+
+    def __init__(self, run: Run | Path | str, device: str | None = None):
+        set_threads()
+        self.run = run if isinstance(run, Run) else Run(run)
+        self.tasks = self.run.tasks
+        self.network, self.mean = self.run.network(device)
+        self.device = next(self.network.parameters()).device
+
+    def probabilities(self, paths: Sequence[Path | str]) -> dict[str, np.ndarray]:
+        """Each photo's class probabilities, {task name: (N, C) float64}.
+
+        A photo is read and resized exactly as in training's cache and then as [0063] says, so its answer does not
+        depend on whether it was cached.
+
+        Raises:
+            BadImages: files that can't be read, all of them, by name and reason.
+        """
+        paths = [Path(path) for path in paths]
+        if not paths:
+            raise ValueError("no photographs were given")
+        bad: dict[Path, str] = {}
+        parts: list[dict[str, np.ndarray]] = []
+        for pixels in self._decoded(paths, bad):
+            if not bad:
+                rows = np.arange(len(pixels))
+                parts.append(predict_logits(
+                    self.network, pixels, rows, self.mean, self.run.settings.crop, self.device, BATCH
+                ))
+        if bad:
+            raise BadImages(bad)
+        return {t.name: softmax(np.concatenate([part[t.name] for part in parts])) for t in self.tasks}
+
+    def _decoded(self, paths: list[Path], bad: dict[Path, str]) -> Iterator[np.ndarray]:
+        """Batches of pixels; while the network works on one, threads decode the next."""
+        side = self.run.settings.resize
+
+        def one(path: Path) -> np.ndarray:
+            try:
+                return decode(path, side)
+            except ValueError as fault:
+                bad[path] = str(fault)
+                return np.zeros((side, side, 3), np.uint8)
+
+        with ThreadPoolExecutor(allowed_cores()) as pool:
+            chunks = [paths[start:start + BATCH] for start in range(0, len(paths), BATCH)]
+            ahead = [pool.submit(one, path) for path in chunks[0]]
+            for following in [*chunks[1:], ()]:
+                now, ahead = ahead, [pool.submit(one, path) for path in following]
+                yield np.stack([future.result() for future in now])
+
+    def predict(self, paths: Sequence[Path | str]) -> pd.DataFrame:
+        """A table of answers, one row a photo: photo, and for each task the answer and every class's probability."""
+        return prediction_table(self.tasks, self.probabilities(paths), photo=[str(path) for path in paths])
+
+
+def evaluate(run: Run | Path | str, data: str, root: Path | None = None, device: str | None = None) -> dict:
+    """Test a finished run on a data set.
+
+    On the set that it was trained on, the run's own test images alone count; on any other, all labelled images.
+
+    Args:
+        run: a finished run, or its folder.
+        data: a data set's name.
+        root: its folder.
+
+    Returns:
+        {'tasks': metrics as in metrics.json, 'data', 'run', 'images': what was tested on}. Only tasks that the run
+        and the data share are in it.
+
+    Raises:
+        ValueError: they share no task with the same classes.
+    """
+    predictor = Predictor(run, device)
+    run = predictor.run
+    told = run.described
+    same = data == told["data"]
+    options = told["data_options"] if same else {}
+    images = open_data(Config(data=data, preset=told["preset"], data_options=options), root)
+    shared = _shared_tasks(run, images)
+    same = images.fingerprint() == told["images"]
+    rows = images.split(told["split"]).test if same else np.arange(len(images))
+    probabilities = predictor.probabilities([images.paths[row] for row in rows])
+    metrics = {}
+    for name in shared:
+        labels = images.labels(name)
+        # 'majority' is the training set's most frequent class: of another set it is not known, so its own is taken.
+        known = labels[images.split(told["split"]).train] if same else labels
+        metrics[name] = task_metrics(labels[rows], probabilities[name], majority_class(known))
+    return {
+        "tasks": metrics, "data": data, "run": str(run.folder), "method": told["method"], "variant": told["variant"],
+        "images": f"the run's {len(rows)} test images" if same else f"all {len(rows)} images",
+    }
+
+
+def _shared_tasks(run: Run, images: AnnotatedImages) -> list[str]:
+    theirs = {task.name: task.classes for task in images.tasks}
+    shared = [task.name for task in run.tasks if theirs.get(task.name) == task.classes]
+    if not shared:
+        raise ValueError(
+            f"{images.name} has {({n: list(c) for n, c in theirs.items()})} but the run predicts "
+            f"{({t.name: list(t.classes) for t in run.tasks})}; expected a task with the same name and classes"
+        )
+    return shared
