@@ -89,7 +89,8 @@ def check_ratings(ratings: pd.DataFrame, images: int, where: str = "ratings") ->
     if missing:
         raise ValueError(f"{where}: column {sorted(missing)[0]!r} is missing; expected {', '.join(RATING_COLUMNS)}")
     image = ratings["image"].to_numpy()
-    bad = np.flatnonzero((image < 0) | (image >= images) | ratings["value"].isna().to_numpy())
+    fits = (image >= 0) & (image < images) & (image % 1 == 0)  # False for NaN too
+    bad = np.flatnonzero(~fits | ratings["value"].isna().to_numpy())
     if len(bad):
         row = ratings.iloc[bad[0]]
         raise ValueError(f"{where}: row {bad[0]} has image {row['image']} and value {row['value']}; "
@@ -147,17 +148,19 @@ def krippendorff_alpha(ratings: pd.DataFrame, level: str) -> float:
         level: the ratings' own level of measurement, 'nominal', 'ordinal', 'interval' or 'ratio'.
 
     Returns:
-        alpha; NaN if every rating is the same, where alpha is not defined.
+        alpha; NaN where it is not defined: no image has two ratings, or all those that can be paired are the same.
     """
     import krippendorff
 
+    # A single rating of an image holds no pair to compare.
+    ratings = ratings[ratings.groupby("image")["value"].transform("size") > 1]
     values, coded = np.unique(ratings["value"].to_numpy(), return_inverse=True)
     if len(values) < 2:
         return float("nan")
     # Counts per image and value are all that alpha needs, and far smaller than annotators x images.
-    counts = np.zeros((int(ratings["image"].max()) + 1, len(values)), dtype=np.int64)
-    np.add.at(counts, (ratings["image"].to_numpy(), coded), 1)
-    counts = counts[counts.sum(axis=1) > 1]  # an image with one rating holds no pair to compare
+    _, image = np.unique(ratings["image"].to_numpy(), return_inverse=True)
+    counts = np.zeros((image.max() + 1, len(values)), dtype=np.int64)
+    np.add.at(counts, (image, coded), 1)
     domain = np.arange(len(values)) if level == "nominal" else values
     return float(krippendorff.alpha(value_counts=counts, value_domain=domain, level_of_measurement=level))
 
@@ -186,17 +189,45 @@ def one_rater_accuracy(image: np.ndarray, rating_votes: np.ndarray, images: int)
     return float((hits[rated] / raters[rated]).mean()) if rated.any() else float("nan")
 
 
-def panel_ceiling(votes: np.ndarray, resamples: int = 200, seed: int = 0) -> float:
-    """How often a new panel of the same size, drawn from the votes, would give the same label.
+def panel_ceiling(
+    votes: np.ndarray, ballots: np.ndarray | None = None, resamples: int = 200, seed: int = 0
+) -> float:
+    """How often a new panel of the same size, drawn from the old one, would give the same label.
 
-    The best accuracy that the labels' own uncertainty allows. Each image's panel is drawn with replacement
-    from its own votes (a multinomial with as many draws as votes, rounded up).
+    The best accuracy that the labels' own uncertainty allows. Each image's panel is drawn with replacement from its
+    own ballots (a multinomial). Images with a single ballot say nothing and are left out.
 
     Args:
-        votes: (N, C) from panels; images without votes are left out.
+        votes: (N, C) votes, each taken for one whole ballot (a sum that is no whole number is rounded up); or, with
+            ``ballots``, (N, K): how many ballots of each kind an image got, as ``count_ballots`` returns them.
+        ballots: (K, C) the votes of one ballot of each kind. It matters where one ballot is split over classes: a
+            panel that is drawn as whole votes scatters more than the real one.
+        resamples: how many new panels are drawn.
+        seed: of the draws.
+
+    Returns:
+        the share; NaN if no image has two ballots.
     """
-    votes = votes[votes.sum(axis=1) > 0]
-    size = np.ceil(votes.sum(axis=1)).astype(np.int64)
-    drawn = np.random.default_rng(seed).multinomial(size, distribution(votes), size=(resamples, len(votes)))
-    again = consensus(drawn.reshape(-1, votes.shape[1]).astype(np.float64)).reshape(resamples, -1)
-    return float((again == consensus(votes)).mean())
+    votes = votes[votes.sum(axis=1) > 1]
+    if not len(votes):
+        return float("nan")
+    ballots = np.eye(votes.shape[1]) if ballots is None else ballots
+    size, shares = np.ceil(votes.sum(axis=1)).astype(np.int64), distribution(votes)
+    label, rng = consensus(votes @ ballots), np.random.default_rng(seed)
+    again = [consensus(rng.multinomial(size, shares) @ ballots) == label for _ in range(resamples)]
+    return float(np.mean(again))
+
+
+def count_ballots(image: np.ndarray, rating_votes: np.ndarray, images: int) -> tuple[np.ndarray, np.ndarray]:
+    """Single ratings' votes as counts of equal ones.
+
+    Args:
+        image: (R,) row numbers.
+        rating_votes: (R, C).
+        images: N.
+
+    Returns:
+        (N, K) how many ballots of each kind an image got, and (K, C) the kinds.
+    """
+    kinds, kind = np.unique(rating_votes, axis=0, return_inverse=True)
+    return add_votes(image, class_votes(kind.ravel(), len(kinds)), images), kinds

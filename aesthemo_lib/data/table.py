@@ -80,6 +80,12 @@ class AnnotatedImages:
             name: rating.check_ratings(table, len(self), f"{self.name}, {name} ratings")
             for name, table in self.ratings.items()
         })
+        for name, votes in self.rating_votes.items():
+            ratings = len(self.ratings.get(name, ()))
+            if len(votes) != ratings:
+                raise ValueError(f"{self.name}: {len(votes)} votes for {ratings} ratings of {name}")
+        if self.fixed is not None and (len(self.fixed) != len(self) or set(self.fixed) - set(Split._fields)):
+            raise ValueError(f"{self.name}: expected a fixed part of each image, one of {', '.join(Split._fields)}")
 
     def _checked_votes(self, task: Task) -> np.ndarray:
         where = f"{self.name}, {task.name} votes"
@@ -107,8 +113,9 @@ class AnnotatedImages:
         return sha.hexdigest()
 
     def select(self, rows: Sequence[int] | np.ndarray) -> AnnotatedImages:
-        """The same set with these rows alone, in this order, ratings included."""
-        rows = np.asarray(rows, dtype=np.int64)
+        """The same set with these rows (numbers, or a mask) alone, in this order, ratings included."""
+        rows = np.asarray(rows)
+        rows = np.flatnonzero(rows) if rows.dtype == bool else rows.astype(np.int64)
         place = np.full(len(self), -1)
         place[rows] = np.arange(len(rows))
         ratings, rating_votes = {}, {}
@@ -136,10 +143,14 @@ class AnnotatedImages:
         groups, of all tasks at once) are kept as even as the groups allow. A publisher's fixed split is used as it is.
 
         Raises:
-            ValueError: fewer groups than a split needs.
+            ValueError: fewer groups than a split needs, or a fixed split without one of its parts.
         """
         if self.fixed is not None:
-            return Split(*(np.flatnonzero(self.fixed == part) for part in ("train", "validation", "test")))
+            missing = [part for part in Split._fields if part not in self.fixed]
+            if missing:
+                raise ValueError(f"{self.name}: no image is marked {missing[0]!r} in the fixed split; mark some, "
+                                 f"or leave the split out to have one made")
+            return Split(*(np.flatnonzero(self.fixed == part) for part in Split._fields))
         repeat, fold = divmod(number, TEST_FOLDS)
         rows = np.arange(len(self))
         rest, test = self._fold(rows, TEST_FOLDS, repeat, fold)
@@ -171,6 +182,19 @@ class AnnotatedImages:
         if 0 < rare.sum() < folds:
             joint[rare] = joint[~rare][0] if (~rare).any() else -1
         return joint
+
+    def one_rater_accuracy(self, task: str) -> float:
+        """How often one rater agrees with the others' consensus; NaN without single ratings of the task."""
+        if task not in self.rating_votes:
+            return float("nan")
+        return rating.one_rater_accuracy(self.ratings[task]["image"], self.rating_votes[task], len(self))
+
+    def panel_ceiling(self, task: str) -> float:
+        """How often a resampled panel of the same size agrees with the label; NaN if nobody had two raters."""
+        if task not in self.rating_votes:
+            return rating.panel_ceiling(self.votes[task])
+        ballots = rating.count_ballots(self.ratings[task]["image"], self.rating_votes[task], len(self))
+        return rating.panel_ceiling(*ballots)
 
     def summary(self) -> pd.DataFrame:
         """One row a task and class: images with that consensus, their share, ties, mean share of the votes."""
