@@ -1,0 +1,64 @@
+"""One reader per published data set, and ``scenes``, which is drawn; each returns an ``AnnotatedImages``."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Iterable
+from importlib import import_module
+from pathlib import Path
+
+from ...tasks import MIKELS_EMOTIONS, PATENT_TASKS, Task
+from ..table import AnnotatedImages
+
+READERS = {"scenes": "scenes", "oasis": "oasis", "csv": "csv_table", "folders": "folders"}
+"""Data set name to module; the module is imported when its data set is read."""
+
+
+def read(name: str, root: str | Path | None = None, **options) -> AnnotatedImages:
+    """Read a data set by its name.
+
+    Args:
+        name: one of ``READERS``.
+        root: where it lies; see ``data_root`` for the default.
+        options: what the reader takes beside the root, such as ``sensitive=True`` for 'oasis'.
+
+    Raises:
+        ValueError: no such data set or option, or something in the data is wrong.
+        FileNotFoundError: the data are not there; the message says where they were looked for.
+    """
+    if name not in READERS:
+        raise ValueError(f"no data set {name!r}; expected one of {', '.join(READERS)}")
+    reader = import_module(f".{READERS[name]}", __name__).read
+    known = list(inspect.signature(reader).parameters)[1:]
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise ValueError(f"data set {name!r} has no option {unknown[0]!r}; expected {', '.join(known) or 'none'}")
+    return reader(data_root(name, root), **options)
+
+
+def data_root(name: str, root: str | Path | None = None) -> Path:
+    """Where a data set lies: ``root`` if given, else ``$AESTHEMO_DATA/<name>``, else ``data/<name>`` in the project.
+
+    The project is the nearest folder from the working directory upwards that holds both ``pyproject.toml`` and
+    ``notebooks``; without one it is the working directory.
+    """
+    if root is not None and str(root):
+        return Path(root).expanduser()
+    if os.environ.get("AESTHEMO_DATA"):
+        return Path(os.environ["AESTHEMO_DATA"]).expanduser() / name
+    here = Path.cwd()
+    homes = (up for up in (here, *here.parents) if (up / "pyproject.toml").is_file() and (up / "notebooks").is_dir())
+    return next(homes, here) / "data" / name
+
+
+def infer_task(name: str, labels: Iterable[str]) -> Task:
+    """The task that a column of labels stands for.
+
+    Exactly 'low' and 'high', or exactly the eight emotions, come in the order of the patent's tasks; any other
+    classes are sorted. A task that bears the name of a patent's task has that task's loss weight, others have 1.
+    """
+    labels = set(labels)
+    known = next((known for known in (("low", "high"), MIKELS_EMOTIONS) if labels == set(known)), None)
+    weights = {task.name: task.loss_weight for task in PATENT_TASKS}
+    return Task(name, known or tuple(sorted(labels)), weights.get(name, 1.0))

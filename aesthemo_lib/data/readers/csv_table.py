@@ -1,0 +1,245 @@
+"""Anyone's own images: one CSV with a path, and for each task a label, vote counts or single ratings.
+
+One row an image, with labels, or with counts of votes (``<task>:<class>``); empty cells are unlabelled::
+
+    path,aesthetics,emotion:awe,emotion:fear,group,split
+    photos/a.jpg,high,7,1,walk 1,train
+
+or one row a rating, from which the votes are counted. ``<task>><middle>`` holds numbers on a scale: the task is then
+low or high, and its agreement at interval level::
+
+    path,annotator,aesthetics>4,emotion
+    photos/a.jpg,anna,6,awe
+
+``group`` (images that never part in a split) and ``split`` (train, validation, test) may be left out. A column whose
+name starts with ``_`` is no task; it is kept in the facts. UTF-8; commas, semicolons or tabs; any line ends.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ...tasks import Task
+from .. import ratings as rating
+from ..table import AnnotatedImages
+from . import infer_task
+
+SPLITS = ("train", "validation", "test")
+MANY = 50
+"""More classes than this in a column of labels are taken for text that is no task."""
+
+
+@dataclass(frozen=True)
+class _Sheet:
+    """The cells of a CSV by column, stripped, and the line of the file on which each row ends."""
+
+    file: Path
+    columns: dict[str, list[str]]
+    lines: list[int]
+
+    def fault(self, message: str, row: int | None = None) -> ValueError:
+        return ValueError(f"{self.file}{'' if row is None else f', line {self.lines[row]}'}: {message}")
+
+
+def read(root: str | Path, tasks: Sequence[Task] | None = None) -> AnnotatedImages:
+    """Read a CSV of annotated images (the layouts stand above).
+
+    Args:
+        root: the CSV, or a folder with ``labels.csv``. Paths in it are relative to its folder and stay inside.
+        tasks: what to read. By default every column but path, annotator, group, split and ``_...`` is a task: classes
+            of vote counts in the order of the columns, those of labels as ``infer_task`` says.
+
+    Raises:
+        FileNotFoundError: there is no CSV.
+        ValueError: a fault in it; the message names file, line, what was expected and what to do.
+    """
+    file = Path(root) / "labels.csv" if Path(root).is_dir() else Path(root)
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}: not found; expected a CSV file, or a folder that holds labels.csv")
+    sheet = _load(file)
+    image, paths = _images(sheet)
+    columns = _task_columns(sheet)
+    tasks = tuple(_infer(sheet, name, marks) for name, marks in columns.items()) if tasks is None else tuple(tasks)
+    single = "annotator" in sheet.columns
+    votes, ratings, rating_votes, levels = {}, {}, {}, {}
+    for task in tasks:
+        marks = _checked_columns(sheet, task, columns.get(task.name, {}))
+        if ":" in next(iter(marks)):
+            votes[task.name] = _counts(sheet, [f"{task.name}:{label}" for label in task.classes])
+            continue
+        table, each = _judgements(sheet, task, image, next(iter(marks)))
+        votes[task.name] = rating.add_votes(table["image"], each, len(paths))
+        if single:
+            ratings[task.name], rating_votes[task.name] = table, each
+            levels[task.name] = "interval" if ">" in next(iter(marks)) else "nominal"
+    own = [path.relative_to(file.parent).as_posix() for path in paths]
+    first = np.unique(image, return_index=True)[1]
+    facts = {"path": own} | {n[1:]: [c[row] for row in first] for n, c in sheet.columns.items() if n.startswith("_")}
+    groups = _by_image(sheet, "group", image) or own
+    fixed = _by_image(sheet, "split", image)
+    return AnnotatedImages("csv", tasks, paths, votes, ratings, levels, rating_votes, facts=pd.DataFrame(facts),
+                           groups=np.array([group or alone for group, alone in zip(groups, own, strict=True)]),
+                           fixed=fixed and np.array(fixed))
+
+
+def _load(file: Path) -> _Sheet:
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            header = stream.readline()
+            stream.seek(0)
+            mark = max(",;\t", key=header.count)
+            reader = csv.reader(stream, delimiter=mark)
+            rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{file}: not a CSV in UTF-8 ({error}); save it as 'CSV UTF-8'") from error
+    if len(rows) < 2:
+        raise ValueError(f"{file}: {'has a header but no rows' if rows else 'is empty'}; expected a header such as "
+                         f"path,aesthetics,emotion and one row an image")
+    names = [re.sub(r"\s*([:>])\s*", r"\1", name) for name in rows.pop(0)[1]]
+    for number, name in enumerate(names):
+        if not name or name in names[:number]:
+            found = f"is a second {name!r}" if name else "has no name"
+            raise ValueError(f"{file}: column {number + 1} of the header {found}; rename or remove it")
+    if "path" not in names:
+        raise ValueError(f"{file}: column 'path' is missing among {', '.join(names)}; call the column of the paths so")
+    for line, row in rows:
+        if len(row) != len(names):
+            raise ValueError(f"{file}, line {line}: {len(row)} cells for {len(names)} columns; "
+                             f"put a cell that holds {mark!r} in double quotes")
+    cells = map(list, zip(*(row for _, row in rows), strict=True))
+    return _Sheet(file, dict(zip(names, cells, strict=True)), [line for line, _ in rows])
+
+
+def _images(sheet: _Sheet) -> tuple[np.ndarray, tuple[Path, ...]]:
+    """The image number of each row, and the images in the order in which they first appear."""
+    folder, places, image = sheet.file.parent, {}, []
+    inside = Path(os.path.abspath(folder))
+    for row, cell in enumerate(sheet.columns["path"]):
+        # By name, not resolve(): a link that its owner placed inside the folder may point elsewhere.
+        path = Path(os.path.abspath(inside / cell.replace("\\", "/")))
+        if not cell or not path.is_relative_to(inside):
+            raise sheet.fault(f"path {cell!r} is not inside {folder}; expected a file in it, as seen from there", row)
+        if path in places and "annotator" not in sheet.columns:
+            earlier = sheet.lines[image.index(places[path])]
+            raise sheet.fault(f"path {cell!r} stands on line {earlier} too; keep one row an image, or name each row's "
+                              f"rater in a column 'annotator'", row)
+        if path not in places and not path.is_file():
+            raise sheet.fault(f"image {cell!r} not found in {folder}; correct the path or remove the row", row)
+        image.append(places.setdefault(path, len(places)))
+    return np.array(image), tuple(folder / path.relative_to(inside) for path in places)
+
+
+def _task_columns(sheet: _Sheet) -> dict[str, dict[str, str]]:
+    """For each task's name its columns, and what follows the mark in each: a class after ':', a middle after '>'."""
+    tasks: dict[str, dict[str, str]] = {}
+    for column in sheet.columns:
+        if column not in ("path", "annotator", "group", "split") and not column.startswith("_"):
+            name = re.split("[:>]", column)[0]
+            tasks.setdefault(name, {})[column] = column[len(name) + 1:]
+    if not tasks:
+        raise sheet.fault("no task in it; expected a column such as aesthetics, or emotion:awe, emotion:fear and so on")
+    return tasks
+
+
+def _infer(sheet: _Sheet, name: str, marks: dict[str, str]) -> Task:
+    first = next(iter(marks))
+    labels = list(marks.values()) if ":" in first else ["low", "high"] if ">" in first else (
+        sorted(set(sheet.columns[first]) - {""}))
+    hint = f"if the column is no task, call it '_{name}'"
+    spelt: dict[str, str] = {}
+    for label in labels:
+        if spelt.setdefault(label.casefold(), label) != label:
+            raise sheet.fault(f"{name} has the classes {spelt[label.casefold()]!r} and {label!r}; use one of them")
+    if not 2 <= len(labels) <= MANY:
+        found = f"the single class {labels[0]!r}" if len(labels) == 1 else f"{len(labels)} classes"
+        raise sheet.fault(f"{name} has {found}; expected 2 to {MANY}; add images of other classes, or name them all by "
+                          f"tasks=; {hint}")
+    try:
+        task = infer_task(name, labels)
+    except ValueError as error:
+        raise sheet.fault(f"{error}; {hint}") from error
+    return Task(name, tuple(labels), task.loss_weight) if ":" in first else task
+
+
+def _checked_columns(sheet: _Sheet, task: Task, marks: dict[str, str]) -> dict[str, str]:
+    counts = [f"{task.name}:{label}" for label in task.classes]
+    if not marks:
+        raise sheet.fault(f"column {task.name!r} is missing; expected it, or all of {', '.join(counts)}")
+    counted = [column for column in marks if ":" in column]
+    if counted and (len(counted) < len(marks) or "annotator" in sheet.columns) or not counted and len(marks) > 1:
+        raise sheet.fault(f"the columns {', '.join(marks)} say {task.name} in two ways; expected votes "
+                          f"({counts[0]} ...) and no annotator, or one column {task.name!r}")
+    for column in set(counts if counted else ()) ^ set(counted):
+        raise sheet.fault(f"column {column!r} is {'missing' if column in counts else f'no class of {task.name}'}; "
+                          f"expected {', '.join(counts)}")
+    return marks
+
+
+def _judgements(sheet: _Sheet, task: Task, image: np.ndarray, column: str) -> tuple[pd.DataFrame, np.ndarray]:
+    """The ratings (image, annotator, value) and the (R, C) votes of the rows that hold one."""
+    cells, names, seen = sheet.columns[column], sheet.columns.get("annotator"), {}
+    rows = [row for row, cell in enumerate(cells) if cell]
+    if not rows:
+        raise sheet.fault(f"column {column!r} is empty; fill it or remove it")
+    for row in rows if names else ():
+        earlier = seen.setdefault((image[row], names[row]), row)
+        if not names[row] or earlier != row:
+            found = f"{names[row]!r} rated it on line {sheet.lines[earlier]} too" if names[row] else "no annotator"
+            raise sheet.fault(f"{found}; expected one rating of each annotator, under one name", row)
+    if ">" in column:
+        try:
+            middle = float(column.partition(">")[2])
+        except ValueError:
+            raise sheet.fault(f"column {column!r}: expected a number after '>', the middle of the scale") from None
+        values = [_number(sheet, row, column) for row in rows]
+        votes = rating.scale_votes(np.array(values), middle)
+    else:
+        values = [cells[row] for row in rows]
+        for row in rows:
+            if cells[row] not in task.classes:
+                raise sheet.fault(f"{column} is {cells[row]!r}; expected one of {', '.join(task.classes)}, or an empty "
+                                  f"cell where nobody judged", row)
+        votes = rating.class_votes([task.index(value) for value in values], len(task.classes))
+    annotators = [names[row] for row in rows] if names else rows
+    return pd.DataFrame({"image": image[rows], "annotator": annotators, "value": values}), votes
+
+
+def _counts(sheet: _Sheet, columns: list[str]) -> np.ndarray:
+    votes = np.zeros((len(sheet.lines), len(columns)))
+    for row in range(len(votes)):
+        if any(sheet.columns[column][row] for column in columns):  # all empty: unlabelled
+            votes[row] = [_number(sheet, row, column, least=0) for column in columns]
+    if not votes.any():
+        raise sheet.fault(f"no votes in {', '.join(columns)}; fill the columns or remove them")
+    return votes
+
+
+def _number(sheet: _Sheet, row: int, column: str, least: float = -math.inf) -> float:
+    cell = sheet.columns[column][row]
+    try:
+        number = float(cell.replace(",", "."))  # a spreadsheet that writes semicolons writes 0,5
+    except ValueError:
+        number = math.nan
+    if not (math.isfinite(number) and number >= least):
+        raise sheet.fault(f"{column} is {cell!r}; expected a number{' of 0 or more' if least == 0 else ''}", row)
+    return number
+
+
+def _by_image(sheet: _Sheet, column: str, image: np.ndarray) -> list[str] | None:
+    """The one value of each image in a column that need not be there."""
+    value: dict[int, str] = {}
+    for row, cell in enumerate(sheet.columns.get(column, ())):
+        if column == "split" and cell not in SPLITS:
+            raise sheet.fault(f"split is {cell!r}; expected {', '.join(SPLITS)}, or no such column", row)
+        if value.setdefault(image[row], cell) != cell:
+            raise sheet.fault(f"{column} is {cell!r}, but {value[image[row]]!r} above; expected one an image", row)
+    return list(value.values()) if value else None
