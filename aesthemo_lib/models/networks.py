@@ -98,7 +98,7 @@ class SharedBottom(nn.Module):
 
     def __init__(self, tasks: tuple[Task, ...], built: Sequence[Backbone], depth: int | None = None):
         super().__init__()
-        self.tasks = tasks
+        self.tasks, self.built = tasks, tuple(built)
         groups = len(built[0].groups)
         depth = groups if depth is None else depth
         if not 1 <= depth <= groups:
