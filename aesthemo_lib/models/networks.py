@@ -36,8 +36,11 @@ class Branches(nn.Module):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """(B, 3, H, W) to {task name: (B, C)}."""
-        maps = [images] * len(self.tasks)
-        for i in range(len(self.channels)):
+        return self.onward(0, [images] * len(self.tasks))
+
+    def onward(self, start: int, maps: list[Tensor]) -> dict[str, Tensor]:
+        """From what enters the groups number ``start`` (from 0), one map a task, to the logits."""
+        for i in range(start, len(self.channels)):
             maps = [branch["groups"][i](x) for branch, x in zip(self.branches, maps, strict=True)]
             maps = self.exchange(i, maps)
         return self.heads(maps)
