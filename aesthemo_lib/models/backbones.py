@@ -8,6 +8,7 @@ patent's [0047, 0057]; the others are ours.
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -206,7 +207,10 @@ def _read_state(path: str | Path) -> dict[str, Tensor]:
             from safetensors.torch import load_file
 
             return load_file(path)
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            # The file's age is no one's fault; whether it is tensors alone is checked all the same.
+            warnings.filterwarnings("ignore", "Detected pickle protocol")
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as fault:  # whatever a broken or hostile file makes the parser say
         raise ValueError(f"weights file {path} can't be read as tensors alone: {str(fault).splitlines()[0]}") from fault
 

@@ -10,6 +10,21 @@ from torch import Tensor, nn
 INITIALISATIONS = ("diagonal", "random", "default")
 
 
+class Port(nn.Module):
+    """One stream: the map of one branch on its way to one receiver, where a hook can watch or replace it alone.
+
+    All receivers read the same tensor. Were a port to hand it on as it is (as ``nn.Identity`` does), a gradient
+    taken at one receiver's port would also hold what flows through the others; a copy keeps the streams apart.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.clone()
+
+    def hooked(self) -> bool:
+        """Whether anyone watches."""
+        return bool(self._forward_hooks or self._forward_pre_hooks or self._backward_hooks or self._backward_pre_hooks)
+
+
 class CrossBranchLayer(nn.Module):
     r"""Exchange feature maps between the branches.
 
@@ -29,6 +44,10 @@ class CrossBranchLayer(nn.Module):
             (Gao et al., NDDR-CNN, 2019), which keeps pretrained channels in their places.
         alpha, beta: the diagonal's share of the own and of the other branches' maps. With alpha + beta = 1 and
             equal branches the joint network starts as the single one.
+
+    Attributes:
+        ports: ``ports[t][s]`` is the stream from branch s to receiver t, own where t = s, borrowed elsewhere. Ports
+            hold no parameters, and run only while a hook is on one of them: training does not pay for them.
     """
 
     def __init__(self, branches: int, channels: int, init: str = "diagonal", alpha: float = 0.9, beta: float = 0.1):
@@ -37,6 +56,7 @@ class CrossBranchLayer(nn.Module):
             raise ValueError(f"unknown initialisation {init!r}; choose one of {', '.join(INITIALISATIONS)}")
         self.channels = channels
         self.convs = nn.ModuleList(nn.Conv2d(branches * channels, channels, 1) for _ in range(branches))
+        self.ports = nn.ModuleList(nn.ModuleList(Port() for _ in range(branches)) for _ in range(branches))
         if init == "random":
             for conv in self.convs:
                 # No ReLU follows: a gain of 1 keeps the scale.
@@ -54,7 +74,16 @@ class CrossBranchLayer(nn.Module):
             conv.weight.copy_(torch.cat(blocks, dim=1)[:, :, None, None])  # (K, T*K, 1, 1)
             conv.bias.zero_()
 
+    def receive(self, receiver: int, maps: Sequence[Tensor]) -> Tensor:
+        """What one branch goes on with, given the T maps (B, K, H, W) that reach it."""
+        return self.convs[receiver](torch.cat(list(maps), dim=1))
+
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """T maps (B, K, H, W) to T maps of the same shape."""
-        stacked = torch.cat(list(maps), dim=1)  # (B, T*K, H, W)
+        if any(port.hooked() for row in self.ports for port in row):
+            return [
+                self.receive(t, [port(x) for port, x in zip(row, maps, strict=True)])
+                for t, row in enumerate(self.ports)
+            ]
+        stacked = torch.cat(list(maps), dim=1)  # (B, T*K, H, W), one copy for all receivers
         return [conv(stacked) for conv in self.convs]

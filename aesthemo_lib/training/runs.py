@@ -61,7 +61,7 @@ class Config:
     """What to train.
 
     Args:
-        data: a data set's name, see ``data.readers.NAMES``.
+        data: a data set's name, see ``data.readers.READERS``.
         method: see ``models.networks.METHODS``.
         variant: see ``models.networks.VARIANTS``; the preset's own by default.
         preset: one of ``PRESETS``.
@@ -88,7 +88,7 @@ class Config:
     data_options: dict = field(default_factory=dict)
 
     def __post_init__(self):
-        _one_of("data", self.data, readers.NAMES)
+        _one_of("data", self.data, readers.READERS)
         _one_of("preset", self.preset, PRESETS)
         for name in ("split", "seed"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 0:
