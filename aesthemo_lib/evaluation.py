@@ -85,88 +85,116 @@ def prediction_table(tasks: tuple[Task, ...], probabilities: dict[str, np.ndarra
 
 
 def bootstrap_interval(
-    values: pd.DataFrame, statistic: Callable[[pd.DataFrame], float], groups: np.ndarray,
+    values: pd.DataFrame, statistic: Callable[[pd.DataFrame], float | np.ndarray], groups: np.ndarray,
     resamples: int = 1000, level: float = 0.95, seed: int = 0,
-) -> tuple[float, float]:
+) -> tuple:
     """The percentile interval of a statistic when whole groups of rows are drawn again with replacement.
 
     Photographs of one group are near-duplicates: to resample them one by one would make the interval too narrow.
 
     Args:
         values: N rows.
-        statistic: a number from such a table.
+        statistic: a number from such a table, or an array of numbers, each of which gets its interval. Draws in
+            which one is not finite are left out of its interval.
         groups: (N,) names.
 
     Returns:
-        the lower and upper end.
+        the lower and upper end: two floats, or two arrays of the statistic's shape.
     """
     rng = np.random.default_rng(seed)
-    members = list(pd.Series(np.arange(len(values))).groupby(groups).indices.values())
+    members = list(pd.Series(np.arange(len(values))).groupby(np.asarray(groups)).indices.values())
     draws = []
     for _ in range(resamples):
         rows = np.concatenate([members[g] for g in rng.integers(0, len(members), len(members))])
-        value = statistic(values.iloc[rows])
-        if value is not None and math.isfinite(value):
-            draws.append(value)
+        draws.append(np.asarray(statistic(values.iloc[rows]), dtype=np.float64))
+    draws = np.where(np.isfinite(draws), draws, np.nan)
+    never = np.isnan(draws).all(axis=0)
     tail = (1 - level) / 2
-    return tuple(np.quantile(draws, [tail, 1 - tail]).tolist())
+    ends = np.nanquantile(np.where(never, 0, draws), [tail, 1 - tail], axis=0)
+    ends = np.where(never, np.nan, ends)
+    return (ends[0], ends[1]) if never.ndim else (float(ends[0]), float(ends[1]))
 
 
-def mean_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float, float]:
+def mean_interval(values: np.ndarray, level: float = 0.95, overlap: float = 0.0) -> tuple[float, float, float]:
     """Mean and Student interval of repeated runs: (mean, low, high); a single run has no interval (NaN).
 
-    Runs on other splits of the same images share training images, so this is a little too narrow as an interval of
-    the method; it is the plain description of the spread.
+    Runs on other splits of the same images share training images, so their results are no independent draws and the
+    plain interval is too narrow as an interval of the method; it describes the spread. Nadeau & Bengio (2003) widen
+    it: the variance of the mean is s^2 (1/n + overlap).
+
+    Args:
+        values: one number a run; those that are not finite are left out.
+        overlap: 0, or a test set's size over its training set's, for the wider interval.
     """
     from scipy import stats
 
     values = np.asarray(values, dtype=np.float64)
+    values = values[np.isfinite(values)]
     if len(values) < 2:
-        return float(values.mean()), math.nan, math.nan
-    half = stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
+        return float(values[0]) if len(values) else math.nan, math.nan, math.nan
+    half = stats.t.ppf((1 + level) / 2, len(values) - 1) * values.std(ddof=1) * math.sqrt(1 / len(values) + overlap)
     return float(values.mean()), float(values.mean() - half), float(values.mean() + half)
 
 
-def collect(folder: Path) -> pd.DataFrame:
+def collect(folder: Path, preset: str | None = None) -> pd.DataFrame:
     """Every finished run below a folder as a tidy table: one row a run and task, one column a metric.
 
-    Columns: data, method (with its variant, as 'cross_branch.diagonal'), preset, split, seed, task, the metrics,
-    n, majority_accuracy, and the run's folder.
+    Columns: data, method (with its variant, as 'cross_branch.diagonal'), preset, split, seed, task, the metrics
+    (NaN where one is not defined), n, majority_accuracy, and the run's folder.
+
+    Args:
+        folder: any folder above runs.
+        preset: these runs alone.
 
     Raises:
         FileNotFoundError: there is no finished run.
     """
     rows = []
     for path in sorted(Path(folder).rglob("metrics.json")):
+        if path.parent.name.startswith("."):
+            continue  # a run that is being written, or was cut off while it was
         run = read_json(path)
         name = run["method"] + (f".{run['variant']}" if run["variant"] else "")
-        for task, values in run["tasks"].items():
+        for task, values in run["tasks"].items() if preset in (None, run["preset"]) else ():
+            measured = {k: math.nan if values[k] is None else values[k] for k in (*METRICS, "majority_accuracy")}
             rows.append({
                 "data": run["data"], "method": name, "preset": run["preset"], "split": run["split"],
-                "seed": run["seed"], "task": task,
-                **{k: values[k] for k in (*METRICS, "n", "majority_accuracy")}, "run": path.parent,
+                "seed": run["seed"], "task": task, **measured, "n": values["n"], "run": path.parent,
             })
     if not rows:
-        raise FileNotFoundError(f"no finished run below {folder}; train some first: python run.py reproduce")
+        of_preset = f" of preset {preset}" if preset else ""
+        raise FileNotFoundError(f"no finished run{of_preset} below {folder}; train some first: python run.py reproduce")
     return pd.DataFrame(rows)
 
 
-def compare(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
+def compare(runs: pd.DataFrame, metric: str, overlap: float = 0.0) -> pd.DataFrame:
     """Mean and interval of a metric by task and method, over the runs: columns mean, low, high, runs."""
     grouped = runs.groupby(["task", "method"], sort=False)[metric]
-    table = grouped.apply(lambda values: pd.Series(mean_interval(values), index=["mean", "low", "high"])).unstack()
-    return table.assign(runs=grouped.size())
+    ends = {key: mean_interval(values, overlap=overlap) for key, values in grouped}
+    index = pd.MultiIndex.from_tuples(ends, names=["task", "method"])
+    return pd.DataFrame(ends.values(), index=index, columns=["mean", "low", "high"]).assign(runs=grouped.count())
 
 
-def paired_differences(runs: pd.DataFrame, metric: str, reference: str) -> pd.DataFrame:
+def paired_differences(runs: pd.DataFrame, metric: str, reference: str, overlap: float = 0.0) -> pd.DataFrame:
     """Each method minus the reference on the same split and seed: mean, interval and number of pairs.
 
     Pairs cancel what a split makes hard or easy for every method.
+
+    Args:
+        runs: as ``collect`` returns them, of one data set and preset.
+        metric: a column of it.
+        reference: a method's name.
+        overlap: see ``mean_interval``.
+
+    Raises:
+        ValueError: no run of the reference.
     """
-    table = runs.pivot_table(index=["task", "split", "seed"], columns="method", values=metric)
+    if reference not in set(runs["method"]):
+        raise ValueError(f"reference {reference!r}: no such run; there are {', '.join(runs['method'].unique())}")
+    table = runs.pivot_table(index=["task", "split", "seed"], columns="method", values=metric, sort=False)
     rows = []
     for method in table.columns.drop(reference):
-        for task, pairs in (table[method] - table[reference]).dropna().groupby("task"):
-            mean, low, high = mean_interval(pairs.to_numpy())
+        for task, pairs in (table[method] - table[reference]).dropna().groupby("task", sort=False):
+            mean, low, high = mean_interval(pairs, overlap=overlap)
             rows.append({"task": task, "method": method, "mean": mean, "low": low, "high": high, "pairs": len(pairs)})
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=["task", "method", "mean", "low", "high", "pairs"])
