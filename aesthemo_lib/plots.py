@@ -7,12 +7,23 @@ writes one to a file.
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from torch import nn
 
+from .data.images import decode
+from .data.ratings import distribution
+from .data.table import AnnotatedImages
 from .files import atomic
+from .models.networks import map_shapes
 
 TASK_COLOURS = {"aesthetics": "#0072B2", "emotion": "#D55E00"}
 """Fixed everywhere (Okabe & Ito 2008: told apart by colour-blind readers, and in grey by their brightness)."""
@@ -29,7 +40,7 @@ def task_colour(name: str) -> str:
 def use_style() -> None:
     """The project's look, for this process: large enough to be projected, no frame, a light grid to read values at."""
     mpl.rcParams.update({
-        "figure.dpi": 110, "savefig.dpi": 150, "figure.constrained_layout.use": True, "font.size": 11,
+        "figure.dpi": 110, "savefig.dpi": 130, "figure.constrained_layout.use": True, "font.size": 11,
         "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11, "axes.titlelocation": "left",
         "axes.grid": True, "axes.axisbelow": True, "grid.color": "#E6E6E6", "legend.frameon": False,
         "axes.prop_cycle": mpl.cycler(color=[*TASK_COLOURS.values(), *MORE_COLOURS]),
@@ -61,6 +72,173 @@ def show(figure: Figure, caption: str) -> None:
 
     display(Image(png(figure), alt=caption), Markdown(f"*{caption}*"))
     plt.close(figure)  # or the inline backend would draw it a second time
+
+
+# --- photographs and judgements
+
+
+def photo_grid(photos: Sequence[Path | np.ndarray], titles: Sequence[str] = (), columns: int = 6) -> Figure:
+    """Photographs side by side, squared as the network sees them.
+
+    Args:
+        photos: files, or (S, S, 3) pixels in 0..255.
+        titles: a line above each.
+    """
+    use_style()
+    columns = min(columns, len(photos))
+    rows = -(-len(photos) // columns)
+    figure = Figure((1.7 * columns, (1.95 if len(titles) else 1.75) * rows))
+    for number, ax in enumerate(figure.subplots(rows, columns, squeeze=False).ravel()):
+        ax.set_axis_off()
+        if number < len(photos):
+            ax.imshow(_pixels(photos[number]))
+        if number < len(titles):
+            ax.set_title(titles[number], fontsize=9, loc="center", parse_math=False)
+    return figure
+
+
+def _pixels(photo: Path | str | np.ndarray) -> np.ndarray:
+    values = decode(Path(photo), 256) if isinstance(photo, Path | str) else np.asarray(photo)
+    return values.clip(0, 255).astype(np.uint8)
+
+
+def vote_bars(images: AnnotatedImages, rows: Sequence[int]) -> Figure:
+    """These images, each above the share of its votes that each class got; the consensus stands out."""
+    panels = []
+    for row in rows:
+        labels = [[*t.classes, "no votes"][images.labels(t.name)[row]] for t in images.tasks]
+        shares = [np.nan_to_num(distribution(images.votes[t.name][[row]])[0]) for t in images.tasks]
+        panels.append((images.paths[row], labels, shares))
+    return _judged(panels, {t.name: t.classes for t in images.tasks}, columns=5)
+
+
+def contact_sheet(photos: Sequence[Path | str], predictions: pd.DataFrame) -> Figure:
+    """Photographs, each above the answers and the probability of every class.
+
+    Args:
+        photos: N files.
+        predictions: N rows, as ``prediction.Predictor.predict`` returns them.
+    """
+    tasks = {name: [c.removeprefix(f"{name}_") for c in predictions if c.startswith(f"{name}_")]
+             for name in predictions if f"{name}_{predictions[name].iloc[0]}" in predictions}
+    panels = [(Path(photo), [row[name] for name in tasks], [[row[f"{n}_{c}"] for c in tasks[n]] for n in tasks])
+              for photo, (_, row) in zip(photos, predictions.iterrows(), strict=True)]
+    return _judged(panels, tasks, columns=max(5, round(len(panels) ** 0.5)))
+
+
+def _judged(panels: list[tuple], tasks: dict[str, Sequence[str]], columns: int) -> Figure:
+    """A grid of (path, an answer a task, the classes' values in 0..1 a task); ``tasks`` has their classes."""
+    use_style()
+    photo, gap, text = 1.9, 0.35, 1.05  # inches
+    bars = 0.15 * sum(len(classes) + 0.6 for classes in tasks.values())
+    columns, rows = min(columns, len(panels)), -(-len(panels) // columns)
+    width, height = columns * (photo + gap), rows * (photo + bars + 2 * gap)
+    figure, inches = Figure((width, height), layout="none"), np.array([width, height, width, height])
+    for number, (path, answers, values) in enumerate(panels):
+        left, top = number % columns * (photo + gap), height - number // columns * (photo + bars + 2 * gap) - gap
+        ax = figure.add_axes(np.array([left, top - photo, photo, photo]) / inches)
+        ax.imshow(_pixels(path))
+        ax.set_axis_off()
+        ax.set_title(f"{path.stem[:26]}\n{' · '.join(answers)}", fontsize=8, loc="center", parse_math=False)
+        ax = figure.add_axes(np.array([left + text, top - photo - bars, photo - text, bars]) / inches)
+        _bars(ax, tasks, answers, values)
+    return figure
+
+
+def _bars(ax: Axes, tasks: dict[str, Sequence[str]], answers: list[str], values: list[Sequence[float]]) -> None:
+    at = 0.0
+    for (task, classes), answer, shares in zip(tasks.items(), answers, values, strict=True):
+        for name, share in zip(classes, shares, strict=True):
+            weight = "bold" if name == answer else "normal"
+            ax.barh(at, share, 0.8, color=task_colour(task), alpha=1 if name == answer else 0.4)
+            ax.text(-0.06, at, name, ha="right", va="center", fontsize=7, fontweight=weight, parse_math=False)
+            if name == answer:
+                ax.text(share + 0.04, at, f"{share:.2f}", va="center", fontsize=7)
+            at += 1
+        at += 0.6
+    ax.set(xlim=(0, 1.3), ylim=(at - 0.6, -0.9), xticks=[0.5, 1], yticks=[])
+    ax.tick_params(labelbottom=False, length=0)
+    ax.spines["bottom"].set_visible(False)
+
+
+def label_table(images: AnnotatedImages) -> Figure:
+    """How the labels of the first two tasks go together: counts, and by colour the shares of each row."""
+    import seaborn
+
+    use_style()
+    first, second = images.tasks[:2]
+    labels = [pd.Series(pd.Categorical.from_codes(images.labels(task.name), task.classes), name=f"{task.name} (label)")
+              for task in (second, first)]
+    counts = pd.crosstab(*labels).reindex(index=second.classes, columns=first.classes, fill_value=0)
+    shares = counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
+    figure = Figure((2.4 + 1.1 * counts.shape[1], 1 + 0.42 * len(counts)))
+    seaborn.heatmap(shares, vmin=0, vmax=1, cmap="cividis", annot=counts, fmt="d", ax=figure.subplots(),
+                    cbar_kws={"label": "share of the row"})
+    return figure
+
+
+# --- the network
+
+STEP, HALF_WIDTH, HALF_HEIGHT, GATE = 1.7, 0.48, 0.26, 0.14
+"""Inches: from box to box, half a box, and half the box of a 1x1 convolution."""
+
+
+def network_diagram(network: nn.Module, side: int = 224) -> Figure:
+    """The picture of a network, drawn from the network itself: its groups, what lies between them, its heads.
+
+    Args:
+        network: any of ``models.networks``, on any device ('meta' will do: nothing is computed).
+        side: the images' width and height; the sizes of the maps follow from it.
+    """
+    use_style()
+    columns, exchanges = _columns(network, side), len(getattr(network, "exchanges", ()))
+    half = max(abs(y) for _, y, _ in columns[-1]) + 0.45
+    left, right = -0.6, len(columns) * STEP + 0.2
+    figure = Figure((right - left, 2 * half), layout="none")
+    ax = figure.add_axes((0, 0, 1, 1), xlim=(left, right), ylim=(-half, half))
+    ax.set_axis_off()
+    for i, (here, there) in enumerate(pairwise(columns)):
+        _connect(ax, i * STEP, here, there, exchanged=1 <= i <= exchanges)
+    for i, column in enumerate(columns):
+        for box in column:
+            _box(ax, i * STEP, *box)
+    for task, (colour, y, _) in zip(network.tasks, columns[-1], strict=True):
+        text = f"{task.name}\n{len(task.classes)} classes"
+        ax.text((len(columns) - 1) * STEP + 0.6, y, text, va="center", color=colour, fontweight="bold")
+    return figure
+
+
+def _columns(network: nn.Module, side: int) -> list[list[tuple[str, float, str]]]:
+    """What stands above one another, from left to right: (colour, height, text) of each box."""
+    rows = [(task_colour(t.name), 0.55 * (len(network.tasks) - 1) - 1.1 * i) for i, t in enumerate(network.tasks)]
+    shared = len(getattr(network, "trunk", ()))
+    columns = [[(NEUTRAL, 0.0, f"image\n3 × {side} × {side}")]]
+    for i, shape in enumerate(map_shapes(network, side), start=1):
+        text = f"conv group {i}\n" + " × ".join(map(str, shape))
+        columns.append([(*row, text) for row in ([(NEUTRAL, 0.0)] if i <= shared else rows)])
+    heads = [sum(isinstance(m, nn.Linear) for m in branch.head.modules()) for branch in network.built]
+    columns.append([(*row, f"{full} fully\nconnected") for row, full in zip(rows, heads, strict=True)])
+    return columns
+
+
+def _connect(ax: Axes, x: float, here: list, there: list, exchanged: bool) -> None:
+    """Arrows from one column to the next; if they exchange, from all branches through a 1x1 convolution for each."""
+    gate, end = x + STEP - HALF_WIDTH - 2 * GATE, x + STEP - HALF_WIDTH
+    for target, (colour, y, _) in enumerate(there):
+        for source, height, _ in here if exchanged or len(here) == 1 else [here[target]]:
+            _arrow(ax, (x + HALF_WIDTH, height), (gate - GATE if exchanged else end, y), source)
+        if exchanged:
+            _arrow(ax, (gate + GATE, y), (end, y), colour)
+            _box(ax, gate, colour, y, "1×1", GATE, GATE)
+
+
+def _arrow(ax: Axes, start: tuple, end: tuple, colour: str) -> None:
+    ax.annotate("", end, start, arrowprops={"arrowstyle": "->", "color": colour, "shrinkA": 0, "shrinkB": 0, "lw": 1.4})
+
+
+def _box(ax, x, colour, y, text, width=HALF_WIDTH, height=HALF_HEIGHT) -> None:
+    ax.add_patch(Rectangle((x - width, y - height), 2 * width, 2 * height, facecolor="white", edgecolor=colour, lw=1.6))
+    ax.text(x, y, text, ha="center", va="center", fontsize=8)
 
 
 # --- figures of runs

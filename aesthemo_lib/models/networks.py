@@ -179,3 +179,20 @@ def count_multiplies(network: nn.Module, side: int) -> int:
         network(torch.zeros(1, 3, side, side, device=device))
     network.train(was_training)
     return counter.get_total_flops() // 2  # a multiply-add counts as two operations there
+
+
+def map_shapes(network: nn.Module, side: int) -> list[tuple[int, int, int]]:
+    """The (K, H, W) of each conv group's maps for (3, side, side) images, found without computing anything."""
+    shapes: list[tuple[int, int, int]] = []
+    hooks = [group.register_forward_hook(lambda _, __, out: shapes.append(tuple(out.shape[1:])))
+             for group in network.built[0].groups]
+    state = {name: value.to("meta") for name, value in (*network.named_parameters(), *network.named_buffers())}
+    was_training = network.training
+    network.eval()
+    try:
+        torch.func.functional_call(network, state, torch.empty(1, 3, side, side, device="meta"))
+    finally:
+        network.train(was_training)
+        for hook in hooks:
+            hook.remove()
+    return shapes
