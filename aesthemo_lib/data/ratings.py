@@ -95,11 +95,12 @@ def check_ratings(ratings: pd.DataFrame, images: int, where: str = "ratings") ->
         row = ratings.iloc[bad[0]]
         raise ValueError(f"{where}: row {bad[0]} has image {row['image']} and value {row['value']}; "
                          f"expected an image in 0..{images - 1} and a value")
+    ratings = ratings.loc[:, list(RATING_COLUMNS)].astype({"image": np.int64}).reset_index(drop=True)
     twice = ratings.duplicated(["image", "annotator"]).to_numpy()
     if twice.any():
         row = ratings.iloc[int(np.flatnonzero(twice)[0])]
         raise ValueError(f"{where}: annotator {row['annotator']!r} rated image {row['image']} more than once")
-    return ratings.loc[:, list(RATING_COLUMNS)].reset_index(drop=True)
+    return ratings
 
 
 def scale_votes(values: np.ndarray, middle: float) -> np.ndarray:

@@ -32,6 +32,7 @@ SENSITIVE_THEMES = frozenset({
 """Theme stems (86 of the 900 images) that are left out unless asked for: nobody meets them unprepared in a course."""
 PUBLISHED, PUBLISHED_SENSITIVE = 900, 86
 
+_AFFECT = ("Theme", "Category", "Source", "Valence_mean", "Valence_SD", "Arousal_mean", "Arousal_SD")
 _FILES = ("OASIS.csv", "OASISdata.mat", "means_per_image.csv")
 
 
@@ -109,8 +110,8 @@ def _annotated(root: Path, facts: pd.DataFrame, paths: tuple[Path, ...]) -> Anno
 def _facts(root: Path) -> pd.DataFrame:
     """What is published of each image: one row per row of OASIS.csv, in its order."""
     # Lines end in CR alone, which pandas takes; the first column has no name and holds I1 .. I900.
-    affect = _table(root / "OASIS.csv", "utf-8", ("Theme", "Category", "Source", "Valence_mean", "Arousal_mean"))
-    beauty = _table(root / "means_per_image.csv", "utf-8-sig", ("item", "Theme", "beauty_mean")).set_index("item")
+    affect = _table(root / "OASIS.csv", _AFFECT)
+    beauty = _table(root / "means_per_image.csv", ("item", "Theme", "beauty_mean")).set_index("item")
     item = affect.iloc[:, 0].str.removeprefix("I").astype(int)
     themes = affect["Theme"].str.strip()  # 'War 2 ' and 'Crosswalk 1 ' end in a space, their image files don't
     # means_per_image.csv writes themes without spaces; equal themes prove that the two tables are joined rightly.
@@ -128,8 +129,8 @@ def _facts(root: Path) -> pd.DataFrame:
     })
 
 
-def _table(path: Path, encoding: str, columns: tuple[str, ...]) -> pd.DataFrame:
-    table = pd.read_csv(path, encoding=encoding)
+def _table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    table = pd.read_csv(path, encoding="utf-8-sig")  # means_per_image.csv begins with a byte order mark
     missing = [column for column in columns if column not in table]
     if missing:
         raise ValueError(f"{path}: column {missing[0]!r} is missing; expected the file as published")
