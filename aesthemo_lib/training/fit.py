@@ -37,6 +37,8 @@ class Settings:
     patience: int  # stop after this many epochs without a better validation loss
     learning_rate: float  # at its peak
     exchange_factor: float = 1.0  # the cross-branch layers' learning rate, times the rest's
+    head_factor: float = 1.0  # the last fully connected layers', which start at random
+    keep_statistics: bool = False  # batch normalisation keeps the pretrained means and variances
     momentum: float = 0.9
     weight_decay: float = 5e-4
     warm_up: float = 0.3  # share of the steps over which the learning rate rises
@@ -164,12 +166,13 @@ class _Loop:
     def __init__(self, network, settings, batches, labels, seed, device, title):
         self.network, self.settings, self.batches, self.labels = network, settings, batches, labels
         self.seed, self.device, self.title = seed, device, title
-        exchange = list(network.exchange_parameters())
-        known = {id(parameter) for parameter in exchange}
+        own_rate = [
+            (settings.exchange_factor, list(network.exchange_parameters())),
+            (settings.head_factor, [p for branch in network.built for p in branch.head[-1].parameters()]),
+        ]
+        known = {id(parameter) for _, parameters in own_rate for parameter in parameters}
         rest = [parameter for parameter in network.parameters() if id(parameter) not in known]
-        groups = [{"params": rest, "factor": 1.0}]
-        if exchange:
-            groups.append({"params": exchange, "factor": settings.exchange_factor})
+        groups = [{"params": params, "factor": factor} for factor, params in ((1.0, rest), *own_rate) if params]
         # lr is set at each step; foreach updates many tensors in one call
         self.optimiser = torch.optim.SGD(
             groups, lr=0.0, momentum=settings.momentum, weight_decay=settings.weight_decay, foreach=True
@@ -179,6 +182,10 @@ class _Loop:
         """All batches of an epoch; returns the mean losses."""
         torch.manual_seed(self.seed * 1_000_003 + epoch)  # dropout's, so that a resumed epoch draws the same
         self.network.train()
+        if self.settings.keep_statistics:
+            for module in self.network.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
         steps, weight = len(self.batches), 0
         totals = torch.zeros(len(self.network.tasks) + 1, device=self.device)
         seen, began = 0, time.perf_counter()

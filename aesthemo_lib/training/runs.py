@@ -103,9 +103,11 @@ class Config:
         known = {f.name: f.type for f in fields(Settings)}
         for name, value in self.settings.items():
             _one_of("settings", name, known)
-            wanted = {"str": str, "int": int, "float": (int, float)}[known[name]]
-            if not isinstance(value, wanted) or isinstance(value, bool) or (wanted is not str and not value >= 0):
-                raise ValueError(f"settings: {name} expects {known[name]} of 0 or more, got {value!r}")
+            wanted = {"str": str, "bool": bool, "int": int, "float": (int, float)}[known[name]]
+            if not isinstance(value, wanted) or isinstance(value, bool) != (wanted is bool):
+                raise ValueError(f"settings: {name} expects {known[name]}, got {value!r}")
+            if wanted in (int, (int, float)) and not 0 <= value < float("inf"):
+                raise ValueError(f"settings: {name} expects a number of 0 or more, got {value!r}")
         settings = replace(PRESETS[self.preset], **self.settings)
         if not 1 <= settings.crop <= settings.resize or settings.batch < 1 or settings.epochs < 1:
             raise ValueError(f"settings: expected 1 <= crop <= resize and batch, epochs >= 1, got {settings}")
