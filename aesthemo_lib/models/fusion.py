@@ -1,8 +1,13 @@
-"""The cross-branch layer [0048]: T branches' maps stacked along the channels, then one 1x1 convolution a branch."""
+"""The cross-branch layer [0048]: T branches' maps stacked along the channels, then one 1x1 convolution a branch.
+
+And the streams that such layers hold, by name, so that each can be watched, explained or cut alone.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -87,3 +92,87 @@ class CrossBranchLayer(nn.Module):
             ]
         stacked = torch.cat(list(maps), dim=1)  # (B, T*K, H, W), one copy for all receivers
         return [conv(stacked) for conv in self.convs]
+
+
+class Stream(NamedTuple):
+    """The map of branch ``source`` on its way to branch ``receiver`` at cross-branch layer ``layer`` (from 1)."""
+
+    layer: int
+    receiver: str
+    source: str
+
+    @property
+    def borrowed(self) -> bool:
+        """Whether it comes from another branch."""
+        return self.receiver != self.source
+
+    def __str__(self) -> str:
+        return f"{self.source} to {self.receiver} at {self.layer}"
+
+
+def streams(network: nn.Module) -> list[Stream]:
+    """All streams of a network, by layer, receiver and source.
+
+    Raises:
+        ValueError: nothing flows between its branches.
+    """
+    exchanges = getattr(network, "exchanges", ())
+    if not len(exchanges) or not hasattr(exchanges[0], "ports"):
+        raise ValueError(
+            f"a {type(network).__name__} network has no cross-branch layers, so nothing is borrowed and there is no "
+            f"stream to explain or cut; plain integrated gradients (attribution.integrated_gradients) work for it"
+        )
+    names = [task.name for task in network.tasks]
+    return [Stream(i + 1, t, s) for i in range(len(exchanges)) for t in names for s in names]
+
+
+def port(network: nn.Module, stream: Stream) -> Port:
+    """The module that one stream goes through.
+
+    Raises:
+        ValueError: the network has no such stream.
+    """
+    known = streams(network)
+    if stream not in known:
+        borrowed = ", ".join(f"'{s}'" for s in known if s.borrowed)
+        raise ValueError(f"the network has no stream '{stream}'; what is borrowed in it: {borrowed}")
+    names = [task.name for task in network.tasks]
+    layer, receiver, source = stream
+    return network.exchanges[layer - 1].ports[names.index(receiver)][names.index(source)]
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[None]:
+    """The network in evaluation mode, then as it was."""
+    was_training = network.training
+    network.eval()
+    try:
+        yield
+    finally:
+        network.train(was_training)
+
+
+def record(network: nn.Module, wanted: Sequence[Stream], images: Tensor) -> dict[Stream, Tensor]:
+    """The maps (B, K, h, w) that flow through streams."""
+    found = {}
+
+    def keeper(stream):
+        def keep(module, args, output):
+            found[stream] = output
+        return keep
+
+    with ExitStack() as stack, evaluating(network), torch.no_grad():
+        for stream in wanted:
+            stack.callback(port(network, stream).register_forward_hook(keeper(stream)).remove)
+        network(images)
+    return found
+
+
+@contextmanager
+def replaced(place: Port, new: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """A port that hands on something else; ``new`` makes it from what flows there."""
+    handle = place.register_forward_hook(lambda module, args, output: new(output).to(output))
+    try:
+        yield
+    finally:
+        handle.remove()
