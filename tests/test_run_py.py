@@ -207,6 +207,7 @@ def test_it_is_made_once_and_kept_up_to_date(project, tmp_path):
     failed = call(project, "fetch")
     assert failed.returncode == 1 and "JOB" not in failed.stdout
     assert failed.stderr.splitlines()[-1].startswith("run.py: the installation failed as said above")
+    assert not (made / "finished.json").exists()
 
     # After an installation that did not end well it starts from nothing; this time with another build of torch.
     named = fake_index(tmp_path / "named", "torch-9.1.2+cpu-py3-none-any.whl", "torchvision-8.1.0+cpu-py3-none-any.whl")
@@ -249,16 +250,34 @@ def test_an_environment_that_is_not_what_it_should_be_shows(stamped, project, ch
     assert not stamped.is_current(None)
 
 
-def test_another_python_and_another_place_make_another_environment(stamped, project, monkeypatch):
-    for key, value in (("python", "3.99"), ("project", str(project.parent))):
-        stamp(project, {**stamped.wanted_stamp(), key: value})
-        assert not stamped.is_current(None)
+def test_another_python_makes_another_environment(stamped, project):
+    stamp(project, {**stamped.wanted_stamp(), "python": "3.99"})
+    assert not stamped.is_current(None)
+
+
+def test_a_moved_checkout_makes_another_environment(stamped, project):
+    """The scripts in .venv, and the link to the project, hold the old place."""
+    moved = project.with_name("moved")
+    project.rename(moved)
+    assert not load(moved).is_current(None)
 
 
 def test_the_wheel_index_is_remembered(stamped, project):
     stamp(project, stamped.wanted_stamp(), "https://a.example/cpu")
     assert stamped.is_current(None) and stamped.is_current("https://a.example/cpu")
     assert not stamped.is_current("https://a.example/cuda")
+
+
+def test_a_misspelt_wheel_index_does_not_end_in_the_usual_torch(project, monkeypatch):
+    """pip only warns of a further index that it can't reach, so torch is first asked of the named one alone."""
+    module, commands = load(project), []
+    (project / "requirements.lock").write_text("six==1  # via x\ntorch==9.1 ; x\ntorchvision==8.1\n", encoding="utf-8")
+    (project / ".venv").mkdir()
+    monkeypatch.setattr(module.subprocess, "run", lambda command, **_: commands.append(command))
+    module.install({}, module.wanted_stamp(), "https://a.example/cpu")
+    _, torch, everything, _ = [command[5:] for command in commands]
+    assert torch == ["--no-deps", "--index-url", "https://a.example/cpu", "torch==9.1", "torchvision==8.1"]
+    assert everything == ["-r", "requirements.lock", "--extra-index-url", "https://a.example/cpu"]
 
 
 def test_noenv_uses_the_running_python(project):
