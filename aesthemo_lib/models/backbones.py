@@ -7,6 +7,7 @@ patent's [0047, 0057]; the others are ours.
 
 from __future__ import annotations
 
+import functools
 import os
 import warnings
 from dataclasses import dataclass
@@ -78,7 +79,26 @@ def backbone(name: str, classes: int, weights: str = "imagenet") -> Backbone:
         # In-place activations overwrite what attribution methods need to see (captum's layer methods fail on them).
         if hasattr(module, "inplace"):
             module.inplace = False
+        if isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1:
+            module.__class__ = _float32_on_cpu(type(module))
     return branch
+
+
+@functools.cache
+def _float32_on_cpu(kind: type[nn.Conv2d]) -> type[nn.Conv2d]:
+    """A depthwise convolution that leaves CPU autocast: its bfloat16 gradient took up to 25 times as long as float32's.
+
+    With it a training step of the EfficientNet-Lite0 pair took 0.6 of the time (two cores, torch 2.14); the forward pass alone is quicker in bfloat16.
+    """
+
+    class Depthwise(kind):
+        def forward(self, x: Tensor) -> Tensor:
+            if not (x.device.type == "cpu" and torch.is_autocast_enabled("cpu") and torch.is_grad_enabled()):
+                return super().forward(x)
+            with torch.autocast("cpu", enabled=False):
+                return super().forward(x.float()).to(x.dtype)
+
+    return Depthwise
 
 
 def _vgg(name: str, classes: int, weights: str) -> Backbone:
