@@ -169,10 +169,12 @@ def collect(folder: Path, preset: str | None = None) -> pd.DataFrame:
 
 def compare(runs: pd.DataFrame, metric: str, overlap: float = 0.0) -> pd.DataFrame:
     """Mean and interval of a metric by task and method, over the runs: columns mean, low, high, runs."""
-    grouped = runs.groupby(["task", "method"], sort=False)[metric]
-    ends = {key: mean_interval(values, overlap=overlap) for key, values in grouped}
-    index = pd.MultiIndex.from_tuples(ends, names=["task", "method"])
-    return pd.DataFrame(ends.values(), index=index, columns=["mean", "low", "high"]).assign(runs=grouped.count())
+    rows = [
+        (task, method, *mean_interval(values, overlap=overlap), values.count())
+        for task, part in runs.groupby("task", sort=False)
+        for method, values in part.groupby("method", sort=False)[metric]
+    ]
+    return pd.DataFrame(rows, columns=["task", "method", "mean", "low", "high", "runs"]).set_index(["task", "method"])
 
 
 def paired_differences(runs: pd.DataFrame, metric: str, reference: str, overlap: float = 0.0) -> pd.DataFrame:
@@ -193,8 +195,11 @@ def paired_differences(runs: pd.DataFrame, metric: str, reference: str, overlap:
         raise ValueError(f"reference {reference!r}: no such run; there are {', '.join(runs['method'].unique())}")
     table = runs.pivot_table(index=["task", "split", "seed"], columns="method", values=metric, sort=False)
     rows = []
-    for method in table.columns.drop(reference):
-        for task, pairs in (table[method] - table[reference]).dropna().groupby("task", sort=False):
+    for task, part in table.groupby("task", sort=False):
+        for method in runs["method"].drop_duplicates():
+            pairs = (part[method] - part[reference]).dropna()
+            if method == reference or pairs.empty:
+                continue
             mean, low, high = mean_interval(pairs, overlap=overlap)
             rows.append({"task": task, "method": method, "mean": mean, "low": low, "high": high, "pairs": len(pairs)})
     return pd.DataFrame(rows, columns=["task", "method", "mean", "low", "high", "pairs"])
