@@ -105,7 +105,7 @@ def execute(name: str, parameters: dict, target: Path) -> Path:
         try:
             papermill.execute_notebook(
                 str(notebook), str(temporary), parameters, kernel_name="python3", progress_bar=False,
-                cwd=str(notebook.parent),
+                cwd=str(notebook.parent), extra_arguments=["--IPKernelApp.log_level=ERROR"],  # or it warns of TCP
             )
         except PapermillExecutionError as fault:
             os.replace(temporary, failed)
