@@ -107,23 +107,34 @@ def _name(metric: str) -> str:
 def _intervals(values: dict[str, dict[str, pd.Series]], label: str, lines: dict, overlap: float = 0.0) -> Figure:
     figure, axes = _panels(len(values), height=1.5 + 0.45 * max(map(len, values.values())), sharey=True)
     for ax, (task, methods) in zip(axes, values.items(), strict=True):
+        seen, ends = [value for value in lines.get(task, {}).values() if np.isfinite(value)], []
         for at, numbers in enumerate(methods.values()):
             ax.plot(numbers, at + 0.22 + 0 * numbers, "o", color=task_colour(task), alpha=0.45, ms=5, mew=0)
             for width, extra in ((3.5, 0.0), (1.2, overlap)):
-                mean, low, high = mean_interval(numbers, overlap=extra)
-                ax.plot([low, high], [at, at], color=task_colour(task), lw=width, solid_capstyle="butt", scalex=False)
+                mean, *interval = mean_interval(numbers, overlap=extra)
+                ax.plot(interval, [at, at], color=task_colour(task), lw=width, solid_capstyle="butt")
+                ends += interval
             ax.plot(mean, at, "D", color=task_colour(task), ms=7)
+            seen += [*numbers]
         for style, (name, value) in zip(LINES, lines.get(task, {}).items(), strict=False):
             if np.isfinite(value):
                 ax.axvline(value, ls=style, color=NEUTRAL, label=name)
         ax.set(title=task, xlabel=label, yticks=range(len(methods)), yticklabels=list(methods))
-        ax.set_ylim(len(methods) - 0.5, -0.5)
+        ax.set(xlim=_limits(seen, ends), ylim=(len(methods) - 0.5, -0.5))
+        ax.locator_params(axis="x", nbins=6)
         ax.grid(axis="y", visible=False)
-        ax.margins(x=0.25)
     known = {name: line for ax in axes for line, name in zip(*ax.get_legend_handles_labels(), strict=True)}
     if known:
         figure.legend(known.values(), known.keys(), loc="outside lower center", ncols=len(known), fontsize=9)
     return figure
+
+
+def _limits(seen: list[float], ends: list[float]) -> tuple[float, float]:
+    """Room for all that was measured; intervals of two runs can be so wide that they would hide it, and are cut off."""
+    low, high = np.nanmin(seen), np.nanmax(seen)
+    room = max(0.6 * (high - low), 0.02)
+    inner = max(np.nanmin([*ends, low]), low - room), min(np.nanmax([*ends, high]), high + room)
+    return inner[0] - room / 8, inner[1] + room / 8
 
 
 def recalls(table: pd.DataFrame) -> Figure:
@@ -170,7 +181,7 @@ def confusion_difference(difference: np.ndarray, marked: np.ndarray, classes: tu
         classes: C names.
     """
     most = max(0.1, np.nanmax(np.abs(difference)))
-    cells = [(title, difference, lambda i, j: f"{round(100 * difference[i, j]):+d}")]
+    cells = [(title, difference, lambda i, j: f"{difference[i, j]:+.0%}".rstrip("%").replace("nan", ""))]
     figure = _matrices(cells, classes, "PuOr", -most, most)
     for i, j in np.argwhere(marked):
         figure.axes[0].add_patch(Rectangle((j - 0.47, i - 0.47), 0.94, 0.94, fill=False, lw=2.2, edgecolor="black"))
