@@ -52,6 +52,13 @@ def _parser() -> argparse.ArgumentParser:
     reproduce.add_argument("--preset", default="teach", help="smoke, teach or paper")
     reproduce.add_argument("--out", type=Path, default=Path("runs"))
     reproduce.set_defaults(command=_reproduce)
+    table = commands.add_parser("table", help="mean and interval of every method over its finished runs, as Markdown")
+    table.add_argument("runs", type=Path, help="a folder of runs, such as runs/oasis, or a CSV written before")
+    table.add_argument("--csv", type=Path, help="write the single runs there")
+    table.set_defaults(command=_table)
+    figures = commands.add_parser("figures", help="draw the pictures that README shows")
+    figures.add_argument("--out", type=Path, default=Path("figures"))
+    figures.set_defaults(command=_figures)
     notebooks = commands.add_parser("notebooks", help="run every notebook headless, and nbval")
     notebooks.add_argument("--out", type=Path, default=Path("out"))
     notebooks.set_defaults(command=_notebooks)
@@ -106,6 +113,24 @@ def _reproduce(given) -> None:
     from .jobs import reproduce
 
     reproduce(given.data, given.root, given.preset, given.out)
+
+
+def _table(given) -> None:
+    from .evaluation import collect, markdown_table, read_runs
+    from .files import atomic
+
+    runs = read_runs(given.runs) if given.runs.is_file() else collect(given.runs)
+    if given.csv:
+        with atomic(given.csv) as temporary:
+            runs.drop(columns="run").to_csv(temporary, index=False, encoding="utf-8", float_format="%.6f")
+    print(markdown_table(runs))
+
+
+def _figures(given) -> None:
+    from .figures import draw_all
+
+    for path in draw_all(given.out):
+        print(path)
 
 
 def _notebooks(given) -> None:

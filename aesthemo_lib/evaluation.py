@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from .data.table import TEST_FOLDS
 from .files import read_json
 from .tasks import Task
 
@@ -203,3 +204,37 @@ def paired_differences(runs: pd.DataFrame, metric: str, reference: str, overlap:
             mean, low, high = mean_interval(pairs, overlap=overlap)
             rows.append({"task": task, "method": method, "mean": mean, "low": low, "high": high, "pairs": len(pairs)})
     return pd.DataFrame(rows, columns=["task", "method", "mean", "low", "high", "pairs"])
+
+
+def read_runs(path: Path) -> pd.DataFrame:
+    """A table of runs as ``collect`` makes it, from the CSV that ``aesthemo table --csv`` wrote."""
+    return pd.read_csv(path, encoding="utf-8")
+
+
+def markdown_table(runs: pd.DataFrame) -> str:
+    """One row a task and method: mean and 95 % interval over splits of the main metrics, beside the majority class.
+
+    The intervals take the splits' overlap into account (see ``mean_interval``).
+    """
+    shown = {"auc": "AUC", "balanced_accuracy": "balanced accuracy", "accuracy": "accuracy", "log_loss": "log-loss"}
+    lines = [f"| task | method | {' | '.join(shown.values())} | runs |", "|---|---|" + "---|" * (len(shown) + 1)]
+    overlap = 1 / (TEST_FOLDS - 1)
+    for task in runs["task"].unique():
+        mine = runs[runs["task"] == task]
+        for method in sorted(mine["method"].unique()):
+            values = mine[mine["method"] == method]
+            cells = [_cell(values[metric], overlap) for metric in shown]
+            lines.append(f"| {task} | {method} | {' | '.join(cells)} | {len(values)} |")
+        majority = mine.drop_duplicates(["split"])["majority_accuracy"].mean()
+        classes = "always the most frequent class"
+        lines.append(f"| {task} | {classes} | .500 | | {_short(majority)} | | |")
+    return "\n".join(lines)
+
+
+def _cell(values: pd.Series, overlap: float) -> str:
+    mean, low, high = mean_interval(values, overlap=overlap)
+    return _short(mean) + ("" if math.isnan(low) else f" ({_short(low)}, {_short(high)})")
+
+
+def _short(value: float) -> str:
+    return f"{value:.3f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.3f}"
