@@ -160,6 +160,7 @@ def test_a_map_is_averaged_over_several_baselines(network, images):
     apart = [stream_map(network, images[:1], AESTHETICS_BORROWS, "emotion", 0, baseline=x[None]) for x in images[1:]]
     assert np.allclose(found.cells, np.mean([part.cells for part in apart], 0), atol=1e-6)
     assert np.allclose(found.effect, np.mean([part.effect for part in apart], 0), atol=1e-6)
+    assert all(np.abs(part.residual) < 0.02 * np.abs(part.cells).sum() for part in apart)
 
 
 def test_channels_and_what_excites_them(network, images):
