@@ -1,0 +1,63 @@
+"""What README says is so: its table is its CSV's, its commands exist, its pictures are fresh."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from aesthemo_lib.evaluation import markdown_table, read_runs
+
+PROJECT = Path(__file__).resolve().parents[1]
+README = (PROJECT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_results_table_is_drawn_from_its_file():
+    (name, shown), = re.findall(r"<!-- table: (\S+) -->\n(.*?)\n<!-- end of table -->", README, flags=re.S)
+    assert shown.strip() == markdown_table(read_runs(PROJECT / name))
+
+
+def test_every_command_is_one_that_exists():
+    from aesthemo_lib import cli
+
+    parser = cli._parser()
+    blocks = "\n".join(re.findall(r"```\n(.*?)```", README, flags=re.S))
+    commands = [line for line in blocks.replace("<folder>", "folder").splitlines() if line.startswith("aesthemo ")]
+    assert len(commands) >= 4
+    for line in commands:
+        parser.parse_args(shlex.split(line.split("#")[0])[1:])
+    targets = set(re.findall(r"(?:`|^)make (\w+)", README, flags=re.M)) | set(re.findall(r"python run\.py (\w+)", README))
+    known = re.search(r"^TARGETS = (.*)$", (PROJECT / "Makefile").read_text(encoding="utf-8"), flags=re.M)[1].split()
+    assert {"reproduce", "test"} <= targets <= {*known, "help"}
+
+
+def test_every_notebook_of_the_map_is_there_and_none_is_missing():
+    told = re.findall(r"^\| `(\d\d_\w+)` \|", README, flags=re.M)
+    assert told == sorted(path.stem for path in (PROJECT / "notebooks").glob("*.ipynb"))
+
+
+def test_links_and_pictures_lead_somewhere():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        assert target.startswith("https://") or (PROJECT / target).exists(), target
+
+
+def test_pictures_have_an_alternative_text():
+    texts = re.findall(r"!\[(.*?)\]\(", README, flags=re.S)
+    assert len(texts) >= 3 and all(len(text) > 20 for text in texts)
+
+
+@pytest.fixture(scope="module")
+def picture_sources(tmp_path_factory):
+    from aesthemo_lib.figures import sources
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AESTHEMO_DATA", str(tmp_path_factory.mktemp("data")))
+        yield sources()
+
+
+def test_no_picture_is_stale(picture_sources):
+    assert set(picture_sources) == {path.name for path in (PROJECT / "figures").glob("*.png")}
+    for name, (source, _) in picture_sources.items():
+        with Image.open(PROJECT / "figures" / name) as picture:
+            assert picture.info["Source"] == source, f"{name} is stale: run 'aesthemo figures'"
