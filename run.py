@@ -82,6 +82,8 @@ def main(arguments: list, environment: dict) -> int:
     settings = child_environment(environment, python, in_place)
     if name == "lock":
         return write_lock(python, settings, values)
+    if name == "test":
+        settings.setdefault("OMP_NUM_THREADS", "1")  # each worker has one core; more threads would fight over it
     return hand_over([str(python), *command_of(name, values)], settings)
 
 
