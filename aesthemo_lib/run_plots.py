@@ -51,7 +51,7 @@ def learning_curves(history: pd.DataFrame, constant: dict[str, float] | None = N
             ax.axhline(constant[task], ls=":", color=NEUTRAL, label="best constant answer")
         ax.set(title=task, xlabel="epoch", ylabel="cross-entropy (nats)")
         ax.xaxis.get_major_locator().set_params(integer=True)
-        ax.legend(fontsize=9)
+        ax.legend(fontsize=9, frameon=True, edgecolor="none")
     return figure
 
 
