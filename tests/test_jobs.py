@@ -73,16 +73,6 @@ def test_the_command_says_it_in_one_line(tmp_path, capsys):
     assert said.startswith("aesthemo: 03_train has no parameter 'splt'") and said.count("\n") == 1
 
 
-def test_every_notebook_has_the_common_parameters_typed_and_explained():
-    for path in sorted((PROJECT / "notebooks").glob("[0-9]*.ipynb")):
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        (cell,) = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", ())]
-        lines = "".join(cell["source"]).splitlines()
-        assert all(re.fullmatch(r"\w+: (str|int|float|bool) = [^#]+  # .+", line) for line in lines), (path, lines)
-        names = {line.split(":")[0] for line in lines}
-        assert {"preset", "data", "root", "seed", "out"} <= names, path
-
-
 def test_notebooks_are_found_by_their_bare_name(project):
     for folder in (".", "more", ".ipynb_checkpoints"):
         (project / "notebooks" / folder).mkdir(exist_ok=True)
