@@ -26,7 +26,7 @@ from .files import atomic
 from .models.networks import map_shapes
 
 TASK_COLOURS = {"aesthetics": "#0072B2", "emotion": "#D55E00"}
-"""Fixed everywhere (Okabe & Ito 2008: told apart by colour-blind readers, and in grey by their brightness)."""
+"""Fixed everywhere; from the palette of Okabe & Ito (2008), which colour-blind readers can tell apart."""
 MORE_COLOURS = ("#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 NEUTRAL = "#6B6B6B"
 """What belongs to no task: reference lines, notes, shared parts."""
