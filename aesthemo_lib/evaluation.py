@@ -211,28 +211,36 @@ def read_runs(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, encoding="utf-8")
 
 
-def markdown_table(runs: pd.DataFrame) -> str:
+def markdown_table(runs: pd.DataFrame, reference: str = "independent") -> str:
     """One row a task and method: mean and 95 % interval over splits of the main metrics, beside the majority class.
 
-    The intervals take the splits' overlap into account (see ``mean_interval``).
+    The intervals take the splits' overlap into account (see ``mean_interval``), and end where the metric does. The
+    last column is the difference in AUC to the reference on the same splits.
     """
     shown = {"auc": "AUC", "balanced_accuracy": "balanced accuracy", "accuracy": "accuracy", "log_loss": "log-loss"}
-    lines = [f"| task | method | {' | '.join(shown.values())} | runs |", "|---|---|" + "---|" * (len(shown) + 1)]
     overlap = 1 / (TEST_FOLDS - 1)
+    lines = [f"| task | method | {' | '.join(shown.values())} | AUC minus {reference}'s | runs |", "|---" * 8 + "|"]
+    pairs = {}
+    if reference in set(runs["method"]):
+        table = paired_differences(runs, "auc", reference, overlap)
+        pairs = {(row.task, row.method): _interval(row.mean, row.low, row.high) for row in table.itertuples()}
     for task in runs["task"].unique():
         mine = runs[runs["task"] == task]
         for method in sorted(mine["method"].unique()):
             values = mine[mine["method"] == method]
-            cells = [_cell(values[metric], overlap) for metric in shown]
-            lines.append(f"| {task} | {method} | {' | '.join(cells)} | {len(values)} |")
+            cells = [_cell(values[metric], overlap, math.inf if metric == "log_loss" else 1.0) for metric in shown]
+            lines.append(f"| {task} | {method} | {' | '.join(cells)} | {pairs.get((task, method), '')} | {len(values)} |")
         majority = mine.drop_duplicates(["split"])["majority_accuracy"].mean()
-        classes = "always the most frequent class"
-        lines.append(f"| {task} | {classes} | .500 | | {_short(majority)} | | |")
+        lines.append(f"| {task} | always the most frequent class | .500 | | {_short(majority)} | | | |")
     return "\n".join(lines)
 
 
-def _cell(values: pd.Series, overlap: float) -> str:
+def _cell(values: pd.Series, overlap: float, top: float) -> str:
     mean, low, high = mean_interval(values, overlap=overlap)
+    return _interval(mean, max(low, 0), min(high, top))
+
+
+def _interval(mean: float, low: float, high: float) -> str:
     return _short(mean) + ("" if math.isnan(low) else f" ({_short(low)}, {_short(high)})")
 
 

@@ -6,19 +6,21 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from matplotlib.figure import Figure
 
 from .data import readers
+from .data.ratings import consensus_share
+from .data.table import TEST_FOLDS, AnnotatedImages
 from .evaluation import read_runs
 from .files import digest, project_folder
 from .models.networks import build
 from .plots import network_diagram, save, use_style, vote_bars
-from .run_plots import comparison
-from .tasks import PATENT_TASKS
+from .run_plots import paired
+from .tasks import EMOTION, PATENT_TASKS
 
 OASIS_RUNS = "results/oasis-teach.csv"
-SHOWN_SCENES = 10
 
 
 def sources() -> dict[str, tuple[str, Callable[[], Figure]]]:
@@ -29,9 +31,18 @@ def sources() -> dict[str, tuple[str, Callable[[], Figure]]]:
     runs = project_folder() / OASIS_RUNS
     return {
         "network.png": (digest([str(network)]), lambda: network_diagram(network)),
-        "scenes.png": (scenes.fingerprint(), lambda: vote_bars(scenes, range(SHOWN_SCENES))),
-        "oasis-auc.png": (hashlib.sha256(runs.read_bytes()).hexdigest(), lambda: comparison(read_runs(runs), "auc")),
+        "scenes.png": (scenes.fingerprint(), lambda: vote_bars(scenes, _one_of_each_emotion(scenes))),
+        "oasis-auc.png": (
+            hashlib.sha256(runs.read_bytes()).hexdigest(),
+            lambda: paired(read_runs(runs), "auc", "independent", 1 / (TEST_FOLDS - 1)),
+        ),
     }
+
+
+def _one_of_each_emotion(scenes: AnnotatedImages) -> list[int]:
+    """For each emotion the row of the scene that most annotators agree on."""
+    share, labels = consensus_share(scenes.votes["emotion"]), scenes.labels("emotion")
+    return [int(np.where(labels == emotion, share, -1).argmax()) for emotion in range(len(EMOTION.classes))]
 
 
 def draw_all(folder: Path) -> list[Path]:
