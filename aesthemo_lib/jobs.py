@@ -82,7 +82,7 @@ def execute(name: str, parameters: dict, target: Path) -> Path:
 
     Args:
         name: the notebook's bare name.
-        parameters: see ``checked_parameters``; 'root' and 'out' are made absolute.
+        parameters: see ``checked_parameters``; 'root', 'out' and a file of 'weights' are made absolute.
         target: the executed copy's path.
 
     Returns:
@@ -97,19 +97,22 @@ def execute(name: str, parameters: dict, target: Path) -> Path:
 
     notebook = notebook_path(name)
     parameters = checked_parameters(notebook, parameters)
-    for key in ("root", "out"):
-        if parameters.get(key):
+    for key in ("root", "out", "weights"):
+        if parameters.get(key) and (key != "weights" or Path(parameters[key]).is_file()):  # or it is 'none'
             parameters[key] = str(Path(parameters[key]).resolve())
     failed = target.with_name(f"{target.stem}.failed.ipynb")
     with atomic(target) as temporary, _headless():
         try:
             papermill.execute_notebook(
                 str(notebook), str(temporary), parameters, kernel_name="python3", progress_bar=False,
-                cwd=str(notebook.parent), extra_arguments=["--IPKernelApp.log_level=ERROR"],  # or it warns of TCP
+                cwd=str(notebook.parent),
+                # Or each kernel warns of TCP when it starts, and of the interrupt with which it is ended.
+                extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
             )
         except PapermillExecutionError as fault:
             os.replace(temporary, failed)
-            raise NotebookFailed(f"{name}, cell {fault.exec_count}: {fault.ename}: {fault.evalue} (see {failed})") from None
+            said = f"{name}, cell {fault.exec_count}: {fault.ename}: {fault.evalue} (see {failed})"
+            raise NotebookFailed(said) from None
     failed.unlink(missing_ok=True)
     return target
 
@@ -167,9 +170,10 @@ def _shared_parameters(data, root, preset, seed, out) -> dict:
 
 def _report(number: int, configs: list, run, begun: float, skipped: bool) -> None:
     accuracy = ", ".join(f"{name} {values['accuracy']:.3f} (majority {values['majority_accuracy']:.3f})"
-                         for name, values in run.metrics.items())
+                         for name, values in run.metrics.items() if values["n"])
     spent = time.monotonic() - begun
-    left = "" if skipped else f", about {spent / (number + 1) * (len(configs) - number - 1) / 60:.0f} min of training left"
+    minutes = spent / (number + 1) * (len(configs) - number - 1) / 60
+    left = "" if skipped else f", about {minutes:.0f} min of training left"
     print(f"[{number + 1}/{len(configs)}] {run.name} {run.folder.name}: accuracy {accuracy}"
           f"{' (was finished)' if skipped else ''}{left}", flush=True)
 
@@ -215,7 +219,8 @@ class _Watch:
                     last = read_json(newest)[-1]
                 except (OSError, ValueError):
                     continue  # replaced by the next epoch's at this moment
-                line += f", {newest.parent.parent.name}: epoch {last['epoch']}, validation loss {last['validation_loss']:.3f}"
+                line += f", {newest.parent.parent.name}: epoch {last['epoch']}"
+                line += f", validation loss {last['validation_loss']:.3f}"
             print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
 
 
