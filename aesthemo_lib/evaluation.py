@@ -229,7 +229,8 @@ def markdown_table(runs: pd.DataFrame, reference: str = "independent") -> str:
         for method in sorted(mine["method"].unique()):
             values = mine[mine["method"] == method]
             cells = [_cell(values[metric], overlap, math.inf if metric == "log_loss" else 1.0) for metric in shown]
-            lines.append(f"| {task} | {method} | {' | '.join(cells)} | {pairs.get((task, method), '')} | {len(values)} |")
+            cells += [pairs.get((task, method), ""), str(len(values))]
+            lines.append(f"| {task} | {method} | {' | '.join(cells)} |")
         majority = mine.drop_duplicates(["split"])["majority_accuracy"].mean()
         lines.append(f"| {task} | always the most frequent class | .500 | | {_short(majority)} | | | |")
     return "\n".join(lines)

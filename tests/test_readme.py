@@ -27,7 +27,7 @@ def test_every_command_is_one_that_exists():
     assert len(commands) >= 4
     for line in commands:
         parser.parse_args(shlex.split(line.split("#")[0])[1:])
-    targets = set(re.findall(r"(?:`|^)make (\w+)", README, flags=re.M)) | set(re.findall(r"python run\.py (\w+)", README))
+    targets = {*re.findall(r"(?:`|^)make (\w+)", README, flags=re.M), *re.findall(r"python run\.py (\w+)", README)}
     known = re.search(r"^TARGETS = (.*)$", (PROJECT / "Makefile").read_text(encoding="utf-8"), flags=re.M)[1].split()
     assert {"reproduce", "test"} <= targets <= {*known, "help"}
 

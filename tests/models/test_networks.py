@@ -66,7 +66,8 @@ def test_multiplies_of_vgg16_by_formula(on_meta):
 def test_every_method_has_the_same_face(method, tasks, name):
     network = build(method, tasks, name, "none").eval()
     logits = network(torch.randn(2, 3, 64, 48))
-    assert {task: tuple(values.shape) for task, values in logits.items()} == {t.name: (2, len(t.classes)) for t in tasks}
+    expected = {task.name: (2, len(task.classes)) for task in tasks}
+    assert {name: tuple(values.shape) for name, values in logits.items()} == expected
 
 
 @pytest.mark.parametrize("name", ["vgg13", "vgg16_bn", "vgg19", "efficientnet_lite0", "tiny"])
@@ -233,7 +234,8 @@ def test_what_is_unknown_is_refused_with_what_is_known(call, says):
 def test_missing_weights_say_how_to_get_them(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr(torch.hub, "download_url_to_file", lambda *a, **k: (_ for _ in ()).throw(OSError("no route")))
-    with torch.device("meta"), pytest.raises(FileNotFoundError, match=r"(?s)vgg16.*no route.*Fetch https.*weights=none"):
+    says = r"(?s)vgg16.*no route.*Fetch https.*weights=none"
+    with torch.device("meta"), pytest.raises(FileNotFoundError, match=says):
         backbone("vgg16", 2, "imagenet")
     with pytest.raises(FileNotFoundError, match="nowhere.pth does not exist"):
         backbone("efficientnet_lite0", 2, str(tmp_path / "nowhere.pth"))

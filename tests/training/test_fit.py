@@ -107,7 +107,8 @@ def test_resuming_restores_batchnorm_dropout_and_the_layout(tmp_path):
     """EfficientNet-Lite0 has batch statistics, dropout and channels_last weights: all must come back."""
     settings = replace(SETTINGS, backbone="efficientnet_lite0", resize=36, crop=32, epochs=2, batch=16)
     d = data()
-    d = replace(d, pixels=np.repeat(np.repeat(d.pixels, 2, 1), 2, 2)[:, :36, :36], mean=np.full((36, 36, 3), 90, np.float32))
+    doubled = np.repeat(np.repeat(d.pixels, 2, 1), 2, 2)[:, :36, :36]
+    d = replace(d, pixels=doubled, mean=np.full((36, 36, 3), 90, np.float32))
     nets = [build("cross_branch", PATENT_TASKS, "efficientnet_lite0", "none", "diagonal", seed=0) for _ in range(2)]
     fit(nets[0], d, settings, 1, CPU)
 
@@ -145,7 +146,8 @@ def test_divergence_stops_with_a_clear_message():
 def test_one_batch_can_be_learnt_by_heart():
     d = data(16)
     d = replace(d, train=np.arange(8), validation=np.arange(8))
-    history = fit(network(), d, replace(SETTINGS, resize=20, crop=20, epochs=120, patience=120, learning_rate=0.05), 0, CPU)
+    settings = replace(SETTINGS, resize=20, crop=20, epochs=120, patience=120, learning_rate=0.05)
+    history = fit(network(), d, settings, 0, CPU)
     assert history[0]["train_loss_aesthetics"] == pytest.approx(math.log(2), abs=0.1)
     assert history[0]["train_loss_emotion"] == pytest.approx(math.log(8), abs=0.2)
     assert history[-1]["train_loss"] < 0.2

@@ -94,8 +94,9 @@ def test_independent_is_single_task_trainings_with_weight_one(colours_root, tmp_
     trained = run.network("cpu")[0].branches[1].state_dict()
     assert all(torch.equal(trained[name], value) for name, value in single.branches[0].state_dict().items())
     table = run.history()
-    assert table[table["network"] == "emotion"]["train_loss"].tolist() == pytest.approx([r["train_loss"] for r in history])
-    assert (table["train_loss"] == table["train_loss_emotion"])[table["network"] == "emotion"].all()
+    alone = table[table["network"] == "emotion"]
+    assert alone["train_loss"].tolist() == pytest.approx([row["train_loss"] for row in history])
+    assert (alone["train_loss"] == alone["train_loss_emotion"]).all()
 
 
 @pytest.mark.parametrize("method", ["independent", "shared_bottom"])
@@ -126,7 +127,8 @@ def test_killed_at_any_moment_it_resumes_to_the_same_bits(colours_root, tmp_path
             kills += process.wait() != 0
     assert kills == 2 and not (out / "csv/cross_branch.diagonal/smoke/split0-seed0").exists()
     assert start(out).wait() == 0
-    whole, resumed = (Run(folder / "csv/cross_branch.diagonal/smoke/split0-seed0") for folder in (tmp_path / "whole", out))
+    place = "csv/cross_branch.diagonal/smoke/split0-seed0"
+    whole, resumed = (Run(folder / place) for folder in (tmp_path / "whole", out))
     for name in CONTRACT - {"timing.json"}:
         assert (whole.folder / name).read_bytes() == (resumed.folder / name).read_bytes(), name
 
@@ -172,9 +174,10 @@ def test_paper_runs_one_step_on_the_cpu(colours_root):
     network, settings = runs.build_network(config, prepared.images.tasks), config.training_settings()
     assert settings.backbone == "vgg16" and (settings.resize, settings.crop) == (256, 224)
     assert config.variant == "random"
-    batches = TrainingBatches(prepared.pixels, prepared.split.train[:2], prepared.mean, network.std, 224, 2, 0, torch.device("cpu"))
+    cpu, rows = torch.device("cpu"), prepared.split.train[:2]
+    batches = TrainingBatches(prepared.pixels, rows, prepared.mean, network.std, 224, 2, 0, cpu)
     labels = {t.name: torch.as_tensor(prepared.images.labels(t.name)) for t in prepared.images.tasks}
-    row = _Loop(network, settings, batches, labels, 0, torch.device("cpu"), "").train(0)
+    row = _Loop(network, settings, batches, labels, 0, cpu, "").train(0)
     assert row["train_loss_aesthetics"] == pytest.approx(math.log(2), abs=0.05)
     assert row["train_loss_emotion"] == pytest.approx(math.log(3), abs=0.05)
     assert row["train_loss"] == pytest.approx(row["train_loss_aesthetics"] + row["train_loss_emotion"] / 4, rel=1e-5)
