@@ -59,6 +59,10 @@ def _parser() -> argparse.ArgumentParser:
     figures = commands.add_parser("figures", help="draw the pictures that README shows")
     figures.add_argument("--out", type=Path, default=Path("figures"))
     figures.set_defaults(command=_figures)
+    page = commands.add_parser("inspector-page", help="write the inspector of a run as one file for any browser")
+    page.add_argument("run", type=Path, help="a run folder, trained on scenes")
+    page.add_argument("--out", type=Path, default=Path("figures/inspector.html"))
+    page.set_defaults(command=_inspector_page)
     notebooks = commands.add_parser("notebooks", help="run every notebook headless, and nbval")
     notebooks.add_argument("--out", type=Path, default=Path("out"))
     notebooks.set_defaults(command=_notebooks)
@@ -133,6 +137,12 @@ def _figures(given) -> None:
         print(path)
 
 
+def _inspector_page(given) -> None:
+    from .inspector import write_page
+
+    print(write_page(given.run, given.out))
+
+
 def _notebooks(given) -> None:
     from .jobs import all_notebooks
 
@@ -142,7 +152,7 @@ def _notebooks(given) -> None:
 def _doctor(given) -> int:
     from .doctor import checks, render
 
-    found = checks()
+    found = checks(given.data, given.root)
     print(render(found))
     return int(any(check.status == "fail" for check in found))
 

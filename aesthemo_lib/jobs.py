@@ -213,22 +213,14 @@ class _Watch:
         began = time.monotonic()
         while not self.done.wait(1):
             line = f"{self.title}: {time.monotonic() - began:.0f} s"
-            newest = max(self.resume.rglob("history.json"), key=_modified, default=None)
-            if newest:
-                try:
-                    last = read_json(newest)[-1]
-                except (OSError, ValueError):
-                    continue  # replaced by the next epoch's at this moment
-                line += f", {newest.parent.parent.name}: epoch {last['epoch']}"
-                line += f", validation loss {last['validation_loss']:.3f}"
+            try:
+                newest = max(self.resume.glob("*/*/epoch-*/history.json"), key=os.path.getmtime, default=None)
+                if newest:
+                    last, name = read_json(newest)[-1], newest.parent.parent.name
+                    line += f", {name}: epoch {last['epoch']}, validation loss {last['validation_loss']:.3f}"
+            except (OSError, ValueError):
+                pass  # replaced by the next epoch's at this moment
             print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
-
-
-def _modified(path: Path) -> float:
-    try:
-        return path.stat().st_mtime
-    except OSError:
-        return 0.0
 
 
 def all_notebooks(out: Path) -> None:
