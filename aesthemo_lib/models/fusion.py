@@ -1,6 +1,6 @@
 """The cross-branch layer [0048]: T branches' maps stacked along the channels, then one 1x1 convolution a branch.
 
-And the streams that such layers hold, by name, so that each can be watched, explained or cut alone.
+And its relatives, and the streams that such layers hold, by name, so that each can be watched, explained or cut alone.
 """
 
 from __future__ import annotations
@@ -30,7 +30,37 @@ class Port(nn.Module):
         return bool(self._forward_hooks or self._forward_pre_hooks or self._backward_hooks or self._backward_pre_hooks)
 
 
-class CrossBranchLayer(nn.Module):
+class ExchangeLayer(nn.Module):
+    """T branches' maps in, T maps out; each kind says in ``receive`` what one branch makes of what reaches it.
+
+    Attributes:
+        ports: ``ports[t][s]`` is the stream from branch s to receiver t, own where t = s, borrowed elsewhere. Ports
+            hold no parameters, and run only while a hook is on one of them: training does not pay for them.
+    """
+
+    def __init__(self, branches: int):
+        super().__init__()
+        self.ports = nn.ModuleList(nn.ModuleList(Port() for _ in range(branches)) for _ in range(branches))
+
+    def receive(self, receiver: int, maps: Sequence[Tensor]) -> Tensor:
+        """What one branch goes on with, given the T maps (B, K, H, W) that reach it."""
+        raise NotImplementedError
+
+    def unwatched(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """``receive`` for all branches at once."""
+        return [self.receive(t, maps) for t in range(len(maps))]
+
+    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """T maps (B, K, H, W) to T maps of the same shape."""
+        if any(port.hooked() for row in self.ports for port in row):
+            return [
+                self.receive(t, [port(x) for port, x in zip(row, maps, strict=True)])
+                for t, row in enumerate(self.ports)
+            ]
+        return self.unwatched(maps)
+
+
+class CrossBranchLayer(ExchangeLayer):
     r"""Exchange feature maps between the branches.
 
     With maps :math:`x_1 .. x_T`, each of K channels, branch t goes on with
@@ -49,19 +79,19 @@ class CrossBranchLayer(nn.Module):
             (Gao et al., NDDR-CNN, 2019), which keeps pretrained channels in their places.
         alpha, beta: the diagonal's share of the own and of the other branches' maps. With alpha + beta = 1 and
             equal branches the joint network starts as the single one.
-
-    Attributes:
-        ports: ``ports[t][s]`` is the stream from branch s to receiver t, own where t = s, borrowed elsewhere. Ports
-            hold no parameters, and run only while a hook is on one of them: training does not pay for them.
+        own_twice: the control: each branch gets [x_t; ..; x_t], its own map T times, so that parameters and operations
+            are the same and nothing is exchanged.
     """
 
-    def __init__(self, branches: int, channels: int, init: str = "diagonal", alpha: float = 0.9, beta: float = 0.1):
-        super().__init__()
+    def __init__(
+        self, branches: int, channels: int, init: str = "diagonal", alpha: float = 0.9, beta: float = 0.1,
+        own_twice: bool = False,
+    ):
+        super().__init__(branches)
         if init not in INITIALISATIONS:
             raise ValueError(f"unknown initialisation {init!r}; choose one of {', '.join(INITIALISATIONS)}")
-        self.channels = channels
+        self.channels, self.own_twice = channels, own_twice
         self.convs = nn.ModuleList(nn.Conv2d(branches * channels, channels, 1) for _ in range(branches))
-        self.ports = nn.ModuleList(nn.ModuleList(Port() for _ in range(branches)) for _ in range(branches))
         if init == "random":
             for conv in self.convs:
                 # No ReLU follows: a gain of 1 keeps the scale.
@@ -80,18 +110,54 @@ class CrossBranchLayer(nn.Module):
             conv.bias.zero_()
 
     def receive(self, receiver: int, maps: Sequence[Tensor]) -> Tensor:
-        """What one branch goes on with, given the T maps (B, K, H, W) that reach it."""
-        return self.convs[receiver](torch.cat(list(maps), dim=1))
+        return self.mixed(receiver, torch.cat(list(maps), dim=1))
 
-    def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """T maps (B, K, H, W) to T maps of the same shape."""
-        if any(port.hooked() for row in self.ports for port in row):
-            return [
-                self.receive(t, [port(x) for port, x in zip(row, maps, strict=True)])
-                for t, row in enumerate(self.ports)
-            ]
-        stacked = torch.cat(list(maps), dim=1)  # (B, T*K, H, W), one copy for all receivers
-        return [conv(stacked) for conv in self.convs]
+    def mixed(self, receiver: int, stacked: Tensor) -> Tensor:
+        """(B, T*K, H, W) to one branch's (B, K, H, W)."""
+        return self.convs[receiver](stacked)
+
+    def unwatched(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        if self.own_twice:
+            return [self.receive(t, [x] * len(maps)) for t, x in enumerate(maps)]
+        stacked = torch.cat(list(maps), dim=1)  # one copy for all receivers
+        return [self.mixed(t, stacked) for t in range(len(maps))]
+
+
+class NDDRLayer(CrossBranchLayer):
+    r"""Gao et al., NDDR-CNN, CVPR 2019: :math:`z_t = ReLU(BN_t(W_t [x_1; ..; x_T]))`, no bias, diagonal start.
+
+    Args:
+        branches, channels, alpha, beta: see ``CrossBranchLayer``.
+    """
+
+    def __init__(self, branches: int, channels: int, alpha: float = 0.9, beta: float = 0.1):
+        super().__init__(branches, channels, "diagonal", alpha, beta)
+        for conv in self.convs:
+            conv.register_parameter("bias", None)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(channels) for _ in range(branches))
+
+    def mixed(self, receiver: int, stacked: Tensor) -> Tensor:
+        return nn.functional.relu(self.norms[receiver](super().mixed(receiver, stacked)))
+
+
+class CrossStitchUnit(ExchangeLayer):
+    r"""Misra et al., Cross-stitch networks, CVPR 2016: :math:`z_t^k = \sum_s \alpha_{ts}^k x_s^k`.
+
+    A T x T matrix of scalars for each channel k (the paper's 'one unit a channel'; one for the whole map is the other
+    reading), so channels never mix. The start, .9 own and .1 the others', is ours from the range that the paper tried.
+
+    Args:
+        branches, channels: T and K.
+        alpha, beta: the own share at the start, and that of all the other branches together.
+    """
+
+    def __init__(self, branches: int, channels: int, alpha: float = 0.9, beta: float = 0.1):
+        super().__init__(branches)
+        shares = torch.full((branches, branches), beta / max(branches - 1, 1)).fill_diagonal_(alpha)
+        self.shares = nn.Parameter(shares[..., None].repeat(1, 1, channels))  # (T, T, K)
+
+    def receive(self, receiver: int, maps: Sequence[Tensor]) -> Tensor:
+        return sum(share[:, None, None] * x for share, x in zip(self.shares[receiver], maps, strict=True))
 
 
 class Stream(NamedTuple):
@@ -122,6 +188,9 @@ def streams(network: nn.Module) -> list[Stream]:
             f"a {type(network).__name__} network has no cross-branch layers, so nothing is borrowed and there is no "
             f"stream to explain or cut; plain integrated gradients (attribution.integrated_gradients) work for it"
         )
+    if getattr(exchanges[0], "own_twice", False):
+        raise ValueError("a network with own_twice feeds each branch its own maps alone: nothing is borrowed in it, so "
+                         "there is no stream to explain or cut; train cross_branch without own_twice for that")
     names = [task.name for task in network.tasks]
     return [Stream(i + 1, t, s) for i in range(len(exchanges)) for t in names for s in names]
 

@@ -7,7 +7,7 @@ evaluates, predicts or explains relies on this face alone, so it is written once
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..tasks import Task
 from .backbones import Backbone, backbone
-from .fusion import CrossBranchLayer
+from .fusion import CrossBranchLayer, CrossStitchUnit, NDDRLayer
 
 
 class Branches(nn.Module):
@@ -66,30 +66,65 @@ class Independent(Branches):
         return Branches((replace(self.tasks[i], loss_weight=1.0),), [self.built[i]])
 
 
-class CrossBranch(Branches):
-    """The patent's network: a cross-branch layer after each of the first n-1 conv groups (claim 2).
+class Exchanging(Branches):
+    """Branches with an exchange layer after each of the first n-1 conv groups (claim 2).
 
     Args:
         tasks, built: two in the patent; any number here.
-        init, alpha, beta: how the cross-branch layers start, see ``CrossBranchLayer``.
-        after_last: a further layer between the last group and the fully connected layers; [0048] leaves it open.
+        layer: makes one for K channels.
+        after_last: a further one between the last group and the fully connected layers; [0048] leaves it open.
     """
 
     def __init__(
-        self, tasks: tuple[Task, ...], built: Sequence[Backbone],
-        init: str = "diagonal", alpha: float = 0.9, beta: float = 0.1, after_last: bool = False,
+        self, tasks: tuple[Task, ...], built: Sequence[Backbone], layer: Callable[[int], nn.Module], after_last: bool
     ):
         super().__init__(tasks, built)
         layers = len(self.channels) if after_last else len(self.channels) - 1
-        self.exchanges = nn.ModuleList(
-            CrossBranchLayer(len(tasks), channels, init, alpha, beta) for channels in self.channels[:layers]
-        )
+        self.exchanges = nn.ModuleList(layer(channels) for channels in self.channels[:layers])
 
     def exchange(self, i: int, maps: list[Tensor]) -> list[Tensor]:
         return self.exchanges[i](maps) if i < len(self.exchanges) else maps
 
     def exchange_parameters(self) -> Iterator[nn.Parameter]:
         return self.exchanges.parameters()
+
+
+class CrossBranch(Exchanging):
+    """The patent's network.
+
+    Args:
+        init, alpha, beta, own_twice: of the cross-branch layers, see ``CrossBranchLayer``.
+        after_last: see ``Exchanging``.
+    """
+
+    def __init__(
+        self, tasks: tuple[Task, ...], built: Sequence[Backbone],
+        init: str = "diagonal", alpha: float = 0.9, beta: float = 0.1, after_last: bool = False,
+        own_twice: bool = False,
+    ):
+        super().__init__(
+            tasks, built, lambda k: CrossBranchLayer(len(tasks), k, init, alpha, beta, own_twice), after_last
+        )
+
+
+class CrossStitch(Exchanging):
+    """Cross-stitch networks (Misra et al. 2016) at the patent's places; see ``CrossStitchUnit``."""
+
+    def __init__(
+        self, tasks: tuple[Task, ...], built: Sequence[Backbone],
+        alpha: float = 0.9, beta: float = 0.1, after_last: bool = False,
+    ):
+        super().__init__(tasks, built, lambda k: CrossStitchUnit(len(tasks), k, alpha, beta), after_last)
+
+
+class NDDR(Exchanging):
+    """NDDR-CNN (Gao et al. 2019) at the patent's places; see ``NDDRLayer``."""
+
+    def __init__(
+        self, tasks: tuple[Task, ...], built: Sequence[Backbone],
+        alpha: float = 0.9, beta: float = 0.1, after_last: bool = False,
+    ):
+        super().__init__(tasks, built, lambda k: NDDRLayer(len(tasks), k, alpha, beta), after_last)
 
 
 class SharedBottom(nn.Module):
@@ -121,6 +156,7 @@ class SharedBottom(nn.Module):
 
 METHODS: dict[str, type[nn.Module]] = {
     "cross_branch": CrossBranch, "independent": Independent, "shared_bottom": SharedBottom,
+    "cross_stitch": CrossStitch, "nddr": NDDR,
 }
 VARIANTS = {"cross_branch": ("diagonal", "random", "default")}
 """A method's variants; for ``cross_branch`` they are the initialisation of its cross-branch layers."""

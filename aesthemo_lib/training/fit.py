@@ -183,7 +183,8 @@ class _Loop:
         torch.manual_seed(self.seed * 1_000_003 + epoch)  # dropout's, so that a resumed epoch draws the same
         self.network.train()
         if self.settings.keep_statistics:
-            for module in self.network.modules():
+            pretrained = [m for b in self.network.built for m in (*b.groups.modules(), *b.head.modules())]
+            for module in pretrained:  # an exchange layer's own statistics start from nothing
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
         steps, weight = len(self.batches), 0

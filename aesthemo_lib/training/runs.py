@@ -55,6 +55,8 @@ DATA_SETTINGS = {
     ("teach", "scenes"): {"resize": 146, "crop": 128, "epochs": 6, "learning_rate": 0.003},
 }
 """Where a preset fits a data set of its own: scenes show at 128 px what photographs need 192 px for."""
+METHOD_SETTINGS = {"nddr": {"exchange_factor": 100.0}}
+"""What a method's authors trained it with (Gao et al. 2019, in all their experiments); ``settings`` override it."""
 DEFAULT_VARIANT = {"smoke": "diagonal", "teach": "diagonal", "paper": "random"}
 """How the cross-branch layers start. [0057] says random; from a pretrained pair a diagonal start keeps what it knows."""
 SCENES = {"smoke": 96, "teach": 400, "paper": 8000}
@@ -113,7 +115,7 @@ class Config:
                 raise ValueError(f"settings: {name} expects {known[name]}, got {value!r}")
             if wanted in (int, (int, float)) and not 0 <= value < float("inf"):
                 raise ValueError(f"settings: {name} expects a number of 0 or more, got {value!r}")
-        fitted = DATA_SETTINGS.get((self.preset, self.data), {})
+        fitted = DATA_SETTINGS.get((self.preset, self.data), {}) | METHOD_SETTINGS.get(self.method, {})
         settings = replace(PRESETS[self.preset], **(fitted | self.settings))
         if not 1 <= settings.crop <= settings.resize or settings.batch < 1 or settings.epochs < 1:
             raise ValueError(f"settings: expected 1 <= crop <= resize and batch, epochs >= 1, got {settings}")
