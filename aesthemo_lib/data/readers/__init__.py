@@ -11,8 +11,11 @@ from pathlib import Path
 from ...tasks import MIKELS_EMOTIONS, PATENT_TASKS, Task
 from ..table import AnnotatedImages
 
-READERS = {"scenes": "scenes", "oasis": "oasis", "csv": "csv_table", "folders": "folders"}
-"""Data set name to module; the module is imported when its data set is read."""
+READERS = {
+    "scenes": "scenes", "oasis": "oasis", "csv": "csv_table", "folders": "folders", "iae": "iae",
+    **{name: f"published:{name}" for name in ("emoset", "abstract", "artphoto", "ava")},
+}
+"""Data set name to module, and its function if that is not ``read``; imported when the data set is read."""
 
 
 def read(name: str, root: str | Path | None = None, **options) -> AnnotatedImages:
@@ -29,7 +32,8 @@ def read(name: str, root: str | Path | None = None, **options) -> AnnotatedImage
     """
     if name not in READERS:
         raise ValueError(f"no data set {name!r}; expected one of {', '.join(READERS)}")
-    reader = import_module(f".{READERS[name]}", __name__).read
+    module, _, function = READERS[name].partition(":")
+    reader = getattr(import_module(f".{module}", __name__), function or "read")
     known = list(inspect.signature(reader).parameters)[1:]
     unknown = sorted(set(options) - set(known))
     if unknown:
