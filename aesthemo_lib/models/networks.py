@@ -195,7 +195,8 @@ def checked_options(method: str, variant: str | None, options: dict) -> dict:
     known = list(inspect.signature(METHODS[method]).parameters)[2:]
     unknown = set(options) - set(known)
     if unknown:
-        raise ValueError(f"method {method!r} has no option {sorted(unknown)[0]!r}; its options: {', '.join(known) or 'none'}")
+        raise ValueError(f"method {method!r} has no option {sorted(unknown)[0]!r}; "
+                         f"its options: {', '.join(known) or 'none'}")
     return options | ({"init": variant} if variant else {})
 
 

@@ -258,7 +258,8 @@ def _save_state(folder: Path, epoch: int, network, optimiser, best: dict[str, Te
     momentum = [optimiser.state[p].get("momentum_buffer") for g in optimiser.param_groups for p in g["params"]]
     save_file(contiguous(network.state_dict()), temporary / "model.safetensors")
     save_file(contiguous(best), temporary / "best.safetensors")
-    save_file(contiguous({str(i): m for i, m in enumerate(momentum) if m is not None}), temporary / "momentum.safetensors")
+    known = {str(i): m for i, m in enumerate(momentum) if m is not None}
+    save_file(contiguous(known), temporary / "momentum.safetensors")
     write_json(temporary / "history.json", [{k: None if v != v else v for k, v in row.items()} for row in history])
     target = folder / f"epoch-{epoch}"
     shutil.rmtree(target, ignore_errors=True)  # one of a training that was started anew

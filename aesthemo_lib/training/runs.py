@@ -58,7 +58,7 @@ DATA_SETTINGS = {
 METHOD_SETTINGS = {"nddr": {"exchange_factor": 100.0}}
 """What a method's authors trained it with (Gao et al. 2019, in all their experiments); ``settings`` override it."""
 DEFAULT_VARIANT = {"smoke": "diagonal", "teach": "diagonal", "paper": "random"}
-"""How the cross-branch layers start. [0057] says random; from a pretrained pair a diagonal start keeps what it knows."""
+"""How the cross-branch layers start: [0057] says random; a diagonal start keeps what a pretrained pair knows."""
 SCENES = {"smoke": 96, "teach": 400, "paper": 8000}
 """How many scenes are drawn for each preset."""
 
@@ -182,7 +182,8 @@ def build_network(config: Config, tasks: tuple[Task, ...]) -> nn.Module:
     )
     deviations = network.built[0].deviations()
     if config.preset == "paper" and deviations:
-        raise ValueError(f"backbone {settings.backbone!r} is not the patent's: {'; '.join(deviations)}. Use vgg13, vgg16 or vgg19 with preset paper")
+        raise ValueError(f"backbone {settings.backbone!r} is not the patent's: {'; '.join(deviations)}. "
+                         f"Use vgg13, vgg16 or vgg19 with preset paper")
     return network
 
 
