@@ -97,7 +97,7 @@ def execute(name: str, parameters: dict, target: Path) -> Path:
 
     notebook = notebook_path(name)
     parameters = checked_parameters(notebook, parameters)
-    for key in ("root", "out", "weights"):
+    for key in ("root", "out", "run", "weights"):
         if parameters.get(key) and (key != "weights" or Path(parameters[key]).is_file()):  # or it is 'none'
             parameters[key] = str(Path(parameters[key]).resolve())
     failed = target.with_name(f"{target.stem}.failed.ipynb")

@@ -58,9 +58,10 @@ class Ledger:
     standard_error: np.ndarray | None = None
 
     def residual(self) -> np.ndarray:
-        """(N,) how far the sums are from logit(image) - logit(baseline), as a share of the largest value."""
+        """(N,) how far the sums are from logit(image) - logit(baseline), as a share of the largest piece or logit."""
         off = np.abs(self.values.sum(axis=2) - (self.logits - self.baseline)).max(axis=1)
-        return off / np.maximum(np.abs(self.values).max(axis=(1, 2)), np.finfo(np.float64).tiny)
+        largest = np.abs(np.concatenate([self.values, self.logits[..., None], self.baseline[..., None]], axis=2))
+        return off / np.maximum(largest.max(axis=(1, 2)), np.finfo(np.float64).tiny)
 
     def borrowed(self) -> np.ndarray:
         """(N, C) the sum of what this task's branch takes from others."""

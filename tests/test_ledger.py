@@ -2,6 +2,7 @@
 
 import itertools
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import cache
 from math import factorial
 
@@ -12,12 +13,12 @@ import torch
 from captum.attr import ShapleyValues
 from torch import nn
 
-from aesthemo_lib import bench, ledger
+from aesthemo_lib import bench, ledger, plots
 from aesthemo_lib.attribution import baseline, stream_map
 from aesthemo_lib.ledger import layer_ledger, mean_flows, over_set, patch_shapley, shapley, trunk_ledger
 from aesthemo_lib.models.backbones import Backbone
 from aesthemo_lib.models.fusion import Stream, port, record, replaced, streams
-from aesthemo_lib.models.networks import CrossBranch, build
+from aesthemo_lib.models.networks import METHODS, CrossBranch, build
 from aesthemo_lib.tasks import PATENT_TASKS, Task
 
 TASKS = (
@@ -110,6 +111,10 @@ def test_sums_are_the_logit_beyond_the_baseline(kind, options, images):
             assert off <= (1e-5 if kind == torch.float32 else 1e-10) * np.abs(found.values).max()
             assert found.residual().max() <= (1e-5 if kind == torch.float32 else 1e-10)
             assert found.standard_error is None
+            broken = replace(found, values=found.values + 0.01)
+            largest = np.abs(np.concatenate([broken.values, found.logits[..., None], found.baseline[..., None]], 2))
+            expected = 0.01 * len(found.players) / largest.max((1, 2))
+            assert np.allclose(broken.residual(), expected, rtol=1e-2)
 
 
 def flows_by_hook(network, images, base, choice: dict, start: torch.Tensor) -> dict:
@@ -300,3 +305,28 @@ def test_patches_of_a_stream_by_every_order_and_against_gradients(images):
 def test_the_ledger_is_much_faster_than_captum(images):
     row = bench.ledger_speed(network_of(), images[:1], repeats=1)
     assert row["times_faster"] > 10 and row["trunk_seconds"] > 0  # 50 and more with the networks that one explains
+
+
+def test_bars_lie_end_to_end_and_an_empty_map_can_be_drawn(images):
+    network = network_of(after_last=True)
+    found = trunk_ledger(network, images)
+    figure = plots.ledger_bars(list(found.values()), {t.name: t.classes for t in network.tasks}, image=1)
+    for ax, part in zip(figure.axes, found.values(), strict=True):
+        for c, pieces in enumerate(part.values[1]):
+            bars = [bars.patches[c] for bars in ax.containers]
+            assert [bar.get_width() for bar in bars] == pytest.approx(list(pieces))
+            for sign in (1, -1):
+                ends = [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in bars if sign * bar.get_width() > 0]
+                assert [start for start, _ in ends] == pytest.approx([0, *(end for _, end in ends[:-1])][:len(ends)])
+    assert len(plots.signed_maps(np.zeros((16, 16, 3)), {"none": np.zeros((4, 4))}).axes) == 2
+    plots.flow_bars(found, {name: np.zeros(2, int) for name in found})
+
+
+STREAMED = [name for name in METHODS if name not in ("independent", "shared_bottom")]
+
+
+@pytest.mark.parametrize("method", STREAMED)
+def test_every_method_with_streams_has_its_ledger(method, images):
+    network = build(method, PATENT_TASKS, "tiny", "none", seed=5).double().eval()
+    for found in (*trunk_ledger(network, images.double()).values(), *layer_ledger(network, images.double()).values()):
+        assert found.residual().max() < 1e-10 and np.abs(found.values).max() > 0
