@@ -8,7 +8,6 @@ import pytest
 from PIL import Image
 
 from aesthemo_lib.data.readers import READERS, iae, read
-from aesthemo_lib.data.readers.iae import EMOTIONS
 from aesthemo_lib.tasks import AESTHETICS, EMOTION, PATENT_TASKS, Task
 
 ORDER = EMOTION.classes
@@ -30,7 +29,8 @@ def one_line(call, says, kind=ValueError):
 # IAE: ten scores of 10, 7, 4 or 1. The second image is high by its mean (6.4) though six of ten raters say low.
 SCORES = [[10] * 10, [4] * 6 + [10] * 4, [7] * 5 + [1] * 5, [1] * 10, [7] * 10, [4] * 10, [10] * 10, [1] * 10]
 AES = [1, 1, 0, 0, 1, 0, 1, 0]
-EMO = [0, 1, 2, 3, 4, 5, 6, 7]  # in IAE's own order
+EMO = [0, 1, 2, 3, 4, 5, 6, 7]
+EMOTIONS = ("amusement", "excitement", "awe", "contentment", "disgust", "anger", "fear", "sad")  # IAE's own order
 PART = ["train"] * 4 + ["val"] * 2 + ["test"] * 2
 
 
