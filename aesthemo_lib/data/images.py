@@ -95,7 +95,7 @@ def load_pixels(
     Args:
         images: N images.
         side: the side of the squares, in pixels (256 in [0056]).
-        on_bad_image: 'error' raises with a list of all bad files; 'skip' leaves them out, with a warning that lists them.
+        on_bad_image: 'error' raises with a list of all bad files; 'skip' leaves them out and warns, with a list.
         folder: the cache's folder, by default ``files.cache_folder()``.
 
     Returns:

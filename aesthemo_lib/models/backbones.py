@@ -52,7 +52,8 @@ class Backbone:
             pools = sum(isinstance(module, nn.MaxPool2d) for module in group.modules())
             convs = sum(isinstance(module, nn.Conv2d) for module in group.modules())
             if pools != 1 or convs < 2:
-                found.append(f"conv group {number} has {pools} max-pools and {convs} conv layers (claim 3: 1, and 2 or more)")
+                found.append(f"conv group {number} has {pools} max-pools and {convs} conv layers "
+                             f"(claim 3: 1, and 2 or more)")
         return found
 
 
@@ -88,7 +89,8 @@ def backbone(name: str, classes: int, weights: str = "imagenet") -> Backbone:
 def _float32_on_cpu(kind: type[nn.Conv2d]) -> type[nn.Conv2d]:
     """A depthwise convolution that leaves CPU autocast: its bfloat16 gradient took up to 25 times as long as float32's.
 
-    With it a training step of the EfficientNet-Lite0 pair took 0.6 of the time (two cores, torch 2.14); the forward pass alone is quicker in bfloat16.
+    With it a training step of the EfficientNet-Lite0 pair took 0.6 of the time (two cores, torch 2.14); the forward
+    pass alone is quicker in bfloat16.
     """
 
     class Depthwise(kind):
