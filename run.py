@@ -52,6 +52,7 @@ TARGETS = {
         "train, compare, run the notebooks", ("-m", "aesthemo_lib.cli", "reproduce"), {**DATA, "PRESET": "--preset"}
     ),
     "test": Target("run the tests", ("-m", "pytest")),
+    "browser": Target("test the inspector in a real browser", ("-m", "pytest", "tests/browser")),
     "notebooks": Target("run every notebook, and compare the kept outputs", ("-m", "aesthemo_lib.cli", "notebooks")),
     "doctor": Target("say what is here, and the cure for what is not", ("-m", "aesthemo_lib.cli", "doctor"), DATA),
     "fetch": Target("get everything that will be needed offline", ("-m", "aesthemo_lib.cli", "fetch"), DATA),

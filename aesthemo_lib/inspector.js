@@ -192,6 +192,7 @@ export function inspect(root, page, options = {}) {
       image.append(svg("text", { x: upright ? x : x - half[0], y: y - half[1] - 12,
         class: upright ? "task upright" : "task" }, task.name));
     });
+    image.style.maxWidth = `${size[0] / 15}em`;
     drawing.replaceChildren(image);
     drawing.classList.toggle("upright", upright);
     updateKnobs();
@@ -369,7 +370,7 @@ export function inspect(root, page, options = {}) {
 
   return {
     receive(answer) {
-      const item = photos.find((one) => one.name === answer.name && !one.logits);
+      const item = photos.find((one) => one.name === answer.name && !one.logits && !one.problem);
       if (answer.run !== page.run || !item) return; // of another run, or known by now
       Object.assign(item, answer.problem ? { problem: answer.problem } : { logits: answer.logits, ledger: answer.ledger });
       if (item !== photo()) return;
