@@ -13,6 +13,7 @@ from nbformat.v4 import new_code_cell, new_notebook
 
 from aesthemo_lib import cli, jobs
 from aesthemo_lib.training import runs
+from aesthemo_lib.training.config import PRESETS
 
 PROJECT = Path(__file__).resolve().parents[1]
 
@@ -117,8 +118,9 @@ import os
 from dataclasses import replace
 from pathlib import Path
 from aesthemo_lib.training import runs
+from aesthemo_lib.training.config import PRESETS
 
-runs.PRESETS["smoke"] = replace(runs.PRESETS["smoke"], epochs=int(os.environ["TEST_EPOCHS"]))
+PRESETS["smoke"] = replace(PRESETS["smoke"], epochs=int(os.environ["TEST_EPOCHS"]))
 
 def report(row):
     print("epoch", row["epoch"])
@@ -151,7 +153,7 @@ def test_reproduce_resumes_skips_and_redoes(small_job, project, monkeypatch, cap
         small_job.clear()
         monkeypatch.setenv("TEST_EPOCHS", str(epochs))
         monkeypatch.setenv("TEST_STOP", str(stop))
-        monkeypatch.setitem(runs.PRESETS, "smoke", replace(runs.PRESETS["smoke"], epochs=epochs))
+        monkeypatch.setitem(PRESETS, "smoke", replace(PRESETS["smoke"], epochs=epochs))
         jobs.reproduce("scenes", None, "smoke", Path("runs"))
         return list(small_job)
 

@@ -37,7 +37,7 @@ class BadImages(ValueError):
         more = f"\n  and {len(reasons) - 10} more" if len(reasons) > 10 else ""
         super().__init__(
             f"{len(reasons)} image file(s) can't be read:{lines}{more}\n"
-            f"Mend or remove them, or pass on_bad_image='skip' to go on without them"
+            f"Mend them or leave them out (in Python on_bad_image='skip' does)"
         )
 
 

@@ -22,7 +22,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,102 +38,10 @@ from ..data.table import AnnotatedImages, Split
 from ..device import pick_device, set_threads
 from ..evaluation import majority_class, prediction_table, softmax, task_metrics
 from ..files import digest, read_json, write_json
-from ..models.networks import VARIANTS, Independent, build, checked_options
+from ..models.networks import Independent, build
 from ..tasks import Task, with_loss_weights
+from .config import SCENES, Config
 from .fit import Data, Settings, contiguous, fit, predict_logits, write_history
-
-PRESETS = {
-    "smoke": Settings("tiny", "none", resize=36, crop=32, batch=16, epochs=2, patience=2, learning_rate=0.02),
-    "teach": Settings(
-        "efficientnet_lite0", "imagenet", resize=219, crop=192, batch=32, epochs=8, patience=4, learning_rate=0.0015,
-        head_factor=3.0, keep_statistics=True,
-    ),
-    "paper": Settings("vgg16", "imagenet", resize=256, crop=224, batch=32, epochs=30, patience=5, learning_rate=0.001),
-}
-"""'smoke' runs in seconds, 'teach' in minutes on two cores, 'paper' is the patent to the letter, on a GPU."""
-DATA_SETTINGS = {
-    ("teach", "scenes"): {"resize": 146, "crop": 128, "epochs": 6, "learning_rate": 0.003},
-}
-"""Where a preset fits a data set of its own: scenes show at 128 px what photographs need 192 px for."""
-METHOD_SETTINGS = {"nddr": {"exchange_factor": 100.0}}
-"""What a method's authors trained it with (Gao et al. 2019, in all their experiments); ``settings`` override it."""
-DEFAULT_VARIANT = {"smoke": "diagonal", "teach": "diagonal", "paper": "random"}
-"""How the cross-branch layers start: [0057] says random; a diagonal start keeps what a pretrained pair knows."""
-SCENES = {"smoke": 96, "teach": 400, "paper": 8000}
-"""How many scenes are drawn for each preset."""
-
-
-@dataclass(frozen=True)
-class Config:
-    """What to train.
-
-    Args:
-        data: a data set's name, see ``data.readers.READERS``.
-        method: see ``models.networks.METHODS``.
-        variant: see ``models.networks.VARIANTS``; the preset's own by default.
-        preset: one of ``PRESETS``.
-        split: which split, see ``AnnotatedImages.split``.
-        seed: of everything that is random.
-        settings: settings that differ from the preset's, by name.
-        options: the method's own options, such as ``depth``.
-        loss_weights: loss weights that differ from the tasks' own, by task.
-        data_options: the reader's own options, such as ``relatedness``.
-
-    Raises:
-        ValueError: a value that is not known; the message names the parameter and lists what is.
-    """
-
-    data: str = "scenes"
-    method: str = "cross_branch"
-    variant: str | None = None
-    preset: str = "teach"
-    split: int = 0
-    seed: int = 0
-    settings: dict = field(default_factory=dict)
-    options: dict = field(default_factory=dict)
-    loss_weights: dict = field(default_factory=dict)
-    data_options: dict = field(default_factory=dict)
-
-    def __post_init__(self):
-        _one_of("data", self.data, readers.READERS)
-        _one_of("preset", self.preset, PRESETS)
-        for name in ("split", "seed"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 0:
-                raise ValueError(f"{name}: expected a whole number of 0 or more, got {getattr(self, name)!r}")
-        if self.variant is None and self.method in VARIANTS:
-            object.__setattr__(self, "variant", DEFAULT_VARIANT[self.preset])
-        checked_options(self.method, self.variant, self.options)
-        self.training_settings()
-
-    def training_settings(self) -> Settings:
-        """The preset's settings for this data set, with those of ``settings`` put in."""
-        known = {f.name: f.type for f in fields(Settings)}
-        for name, value in self.settings.items():
-            _one_of("settings", name, known)
-            wanted = {"str": str, "bool": bool, "int": int, "float": (int, float)}[known[name]]
-            if not isinstance(value, wanted) or isinstance(value, bool) != (wanted is bool):
-                raise ValueError(f"settings: {name} expects {known[name]}, got {value!r}")
-            if wanted in (int, (int, float)) and not 0 <= value < float("inf"):
-                raise ValueError(f"settings: {name} expects a number of 0 or more, got {value!r}")
-        fitted = DATA_SETTINGS.get((self.preset, self.data), {}) | METHOD_SETTINGS.get(self.method, {})
-        settings = replace(PRESETS[self.preset], **(fitted | self.settings))
-        if not 1 <= settings.crop <= settings.resize or settings.batch < 1 or settings.epochs < 1:
-            raise ValueError(f"settings: expected 1 <= crop <= resize and batch, epochs >= 1, got {settings}")
-        return settings
-
-    @property
-    def name(self) -> str:
-        """The method with its variant, as in 'cross_branch.diagonal'."""
-        return self.method + (f".{self.variant}" if self.variant else "")
-
-    def folder(self, out: Path) -> Path:
-        """Where this run lives below ``out``."""
-        return Path(out) / self.data / self.name / self.preset / f"split{self.split}-seed{self.seed}"
-
-
-def _one_of(what: str, value: str, known) -> None:
-    if value not in known:
-        raise ValueError(f"{what}: unknown {value!r}; choose one of {', '.join(known)}")
 
 
 class RunExists(ValueError):
