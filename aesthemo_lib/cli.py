@@ -158,12 +158,17 @@ def _doctor(given) -> int:
 
 
 def _fetch(given) -> None:
-    from .data import readers
-    from .models.backbones import backbone
+    from .data.download import fetch
+    from .data.readers import data_root
+    from .models.backbones import imagenet_vgg, packaged_lite0
+    from .training.runs import Config, open_data
 
-    readers.fetch(given.data, given.root)
-    for name in ("efficientnet_lite0", "vgg16"):
-        print(f"{name}: {backbone(name, 2).weights}")
+    if given.data == "oasis":
+        fetch(data_root("oasis", given.root))
+    images = open_data(Config(data=given.data), given.root)  # draws the scenes
+    print(f"{given.data}: {len(images)} images at {data_root(given.data, given.root)}")
+    print(f"efficientnet_lite0: ImageNet weights at {packaged_lite0()}")
+    print(f"vgg16: {len(imagenet_vgg('vgg16'))} tensors of ImageNet weights")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ MAIN_METHODS = {"scenes": (("independent", ""), ("shared_bottom", ""), ("cross_b
 """What ``reproduce`` trains, (method, variant); real photographs get both starts of the cross-branch layers."""
 OTHER_METHODS = (("independent", ""), ("shared_bottom", ""), ("cross_branch", "diagonal"), ("cross_branch", "random"))
 SPLITS = 3
-READING_NOTEBOOKS = ("00_tour", "01_data_and_labels", "02_network", "04_compare", "05_confusion")
+READING_NOTEBOOKS = ("00_tour", "01_data_and_labels", "02_network", "04_compare", "05_confusion", "06_attribution")
 
 
 class NotebookFailed(RuntimeError):

@@ -95,3 +95,17 @@ def test_table_prints_what_its_csv_prints_again(run, tmp_path, capsys):
     assert main(["table", str(tmp_path / "runs.csv")]) == 0
     assert capsys.readouterr().out == first
     assert f"| aesthetics | cross_branch.diagonal | {run.metrics['aesthetics']['auc']:.3f}".replace("0.", ".") in first
+
+
+def test_fetch_has_data_and_weights_ready_or_says_what_is_missing(colours_root, tmp_path, monkeypatch, capsys):
+    import torch
+
+    def offline(url, *_, **__):
+        raise OSError(f"no route to {url}")
+
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr("torch.hub.download_url_to_file", offline)
+    assert main(["fetch", "--data", "csv", "--root", str(colours_root)]) == 1
+    said = capsys.readouterr()
+    assert "csv: 60 images" in said.out and "efficientnet_lite0: ImageNet weights at" in said.out
+    assert "vgg16 could not be had" in said.err and "Fetch https://" in said.err and said.err.count("\n") == 1

