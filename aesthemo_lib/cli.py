@@ -81,11 +81,9 @@ def _data_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(given) -> None:
-    from .jobs import execute, notebook_path
+    from .jobs import run_notebook
 
-    parameters = dict(given.parameter)
-    parameters.setdefault("out", str(given.out))
-    print(execute(given.notebook, parameters, given.out / f"{notebook_path(given.notebook).stem}.ipynb"))
+    print(run_notebook(given.notebook, dict(given.parameter), given.out))
 
 
 def _predict(given) -> None:

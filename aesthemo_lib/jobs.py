@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import os
 import re
@@ -117,6 +118,39 @@ def execute(name: str, parameters: dict, target: Path) -> Path:
     return target
 
 
+def execute_training(parameters: dict, folder: Path) -> Path:
+    """Run 03_train and put its executed copy into the run folder that it leaves; returns the copy's path."""
+    # Beside the folder until the training has put it in place, whole.
+    staged = execute("03_train", parameters, folder.with_name(f"{folder.name}.03_train.ipynb"))
+    os.replace(staged, folder / "03_train.ipynb")
+    return folder / "03_train.ipynb"
+
+
+def run_notebook(name: str, parameters: dict, out: Path) -> Path:
+    """What ``aesthemo run`` does: execute a notebook with ``out`` as its folder of runs.
+
+    Args:
+        name: the notebook's bare name.
+        parameters: see ``checked_parameters``.
+        out: the folder of runs; the executed copy lies there, that of 03_train in the run folder that it left.
+
+    Returns:
+        the executed copy's path.
+    """
+    import papermill
+
+    from .training.config import Config
+
+    notebook = notebook_path(name)
+    given = checked_parameters(notebook, {"out": str(out)} | parameters)
+    if notebook.stem != "03_train":
+        return execute(name, given, out / f"{notebook.stem}.ipynb")
+    known = papermill.inspect_notebook(str(notebook))
+    values = {key: ast.literal_eval(entry["default"]) for key, entry in known.items()} | given
+    where = {key: values[key] for key in ("data", "method", "preset", "split", "seed")}
+    return execute_training(given, Config(variant=values["variant"] or None, **where).folder(Path(values["out"])))
+
+
 class _headless:
     """The kernel's environment: no progress bars, and figures drawn inline (MPLBACKEND=Agg would drop them)."""
 
@@ -155,10 +189,8 @@ def reproduce(data: str, root: Path | None, preset: str, out: Path) -> None:
             parameters = _shared_parameters(config.data, root, preset, config.seed, out) | {
                 "method": config.method, "variant": config.variant or "", "split": config.split, "redo": True,
             }
-            staged = folder.with_name(f"{folder.name}.03_train.ipynb")
             with _Watch(f"[{number + 1}/{len(configs)}] {config.name} split {config.split}", folder):
-                execute("03_train", parameters, staged)
-            os.replace(staged, executed)
+                execute_training(parameters, folder)
         _report(number, configs, Run(folder), begun, finished)
     for name in READING_NOTEBOOKS:
         _read_runs(name, _shared_parameters(data, root, preset, 0, out), out / data / f"{name}.ipynb", hashes)

@@ -179,3 +179,13 @@ def test_reproduce_resumes_skips_and_redoes(small_job, project, monkeypatch, cap
     straight = runs.train(runs.Config(method="shared_bottom", preset="smoke"), project / "straight")
     pd.testing.assert_frame_equal(straight.history(), runs.Run(folder).history())
     assert straight.metrics == runs.Run(folder).metrics
+
+
+def test_a_training_run_by_hand_keeps_its_notebook_in_the_run_folder(small_job, monkeypatch, capsys):
+    monkeypatch.setenv("TEST_EPOCHS", "1")
+    arguments = ["-p", "preset", "smoke", "-p", "method", "shared_bottom", "-p", "split", "1", "--out", "mine"]
+    assert cli.main(["run", "03_train", *arguments]) == 0
+    folder = Path("mine/scenes/shared_bottom/smoke/split1-seed0")
+    assert capsys.readouterr().out.strip() == str(folder / "03_train.ipynb")
+    assert (folder / "metrics.json").exists() and "epoch 1" in printed(folder / "03_train.ipynb")
+    assert not list(Path("mine").rglob("*.03_train.ipynb"))
