@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import os
 import re
@@ -245,13 +246,11 @@ class _Watch:
         began = time.monotonic()
         while not self.done.wait(1):
             line = f"{self.title}: {time.monotonic() - began:.0f} s"
-            try:
+            with contextlib.suppress(OSError, ValueError):  # a state may be replaced while one reads it
                 newest = max(self.resume.glob("*/*/epoch-*/history.json"), key=os.path.getmtime, default=None)
                 if newest:
                     last, name = read_json(newest)[-1], newest.parent.parent.name
                     line += f", {name}: epoch {last['epoch']}, validation loss {last['validation_loss']:.3f}"
-            except (OSError, ValueError):
-                pass  # replaced by the next epoch's at this moment
             print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
 
 
