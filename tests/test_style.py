@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
-FLOORS = ["tasks", "files", "device", "data", "models", "evaluation", "training", "prediction"]
+FLOORS = ["tasks", "files", "device", "data", "models", "evaluation", "calibration", "training", "prediction"]
 """From the ground up; what is not named stands above them all."""
 
 
