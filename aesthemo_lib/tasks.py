@@ -60,6 +60,11 @@ PATENT_TASKS = (AESTHETICS, EMOTION)
 """High/low aesthetics and the eight emotions [0041-0042], L = La + 1/4 Le [0061]."""
 OASIS_TASKS = (AESTHETICS, AFFECT_QUADRANTS)
 """OASIS has no votes on the eight emotions; its honest emotion task is valence x arousal."""
+OASIS_SCALES = (
+    AESTHETICS, Task("valence", ("negative", "positive")), Task("arousal", ("calm", "aroused")),
+    Task("category", ("Animal", "Object", "Person", "Scenery")),
+)
+"""OASIS' scales apart, for more than two branches, and what the photograph shows."""
 
 
 def with_loss_weights(tasks: tuple[Task, ...], weights: dict[str, float]) -> tuple[Task, ...]:

@@ -81,16 +81,20 @@ class CrossBranchLayer(ExchangeLayer):
             equal branches the joint network starts as the single one.
         own_twice: the control: each branch gets [x_t; ..; x_t], its own map T times, so that parameters and operations
             are the same and nothing is exchanged.
+        without: links (receiver, source) that are left out: their W_ts is 0 and stays so. What a receiver would have
+            started with from them is added to its own share, so that the maps keep their scale.
     """
 
     def __init__(
         self, branches: int, channels: int, init: str = "diagonal", alpha: float = 0.9, beta: float = 0.1,
-        own_twice: bool = False,
+        own_twice: bool = False, without: Sequence[tuple[int, int]] = (),
     ):
         super().__init__(branches)
         if init not in INITIALISATIONS:
             raise ValueError(f"unknown initialisation {init!r}; choose one of {', '.join(INITIALISATIONS)}")
-        self.channels, self.own_twice = channels, own_twice
+        if without and init != "diagonal":
+            raise ValueError(f"without: links can be left out of a diagonal start only, not of {init!r}")
+        self.channels, self.own_twice, self.without = channels, own_twice, tuple(without)
         self.convs = nn.ModuleList(nn.Conv2d(branches * channels, channels, 1) for _ in range(branches))
         if init == "random":
             for conv in self.convs:
@@ -99,13 +103,21 @@ class CrossBranchLayer(ExchangeLayer):
                 nn.init.zeros_(conv.bias)
         elif init == "diagonal":
             self._start_diagonal(alpha, beta)
+        if self.without:
+            links = torch.ones(branches, branches)
+            for receiver, source in self.without:
+                links[receiver, source] = 0
+            # (T, 1, T*K, 1, 1) factors of each receiver's kernels; they follow from the options, so they are not saved
+            self.register_buffer("links", links.repeat_interleave(channels, 1)[:, None, :, None, None], False)
 
     @torch.no_grad()
     def _start_diagonal(self, alpha: float, beta: float) -> None:
         others = max(len(self.convs) - 1, 1)
         identity = torch.eye(self.channels)
         for own, conv in enumerate(self.convs):
-            blocks = [identity * (alpha if source == own else beta / others) for source in range(len(self.convs))]
+            shares = [0.0 if (own, s) in self.without else beta / others for s in range(len(self.convs))]
+            shares[own] = alpha + beta / others * sum(receiver == own for receiver, _ in self.without)
+            blocks = [identity * share for share in shares]
             conv.weight.copy_(torch.cat(blocks, dim=1)[:, :, None, None])  # (K, T*K, 1, 1)
             conv.bias.zero_()
 
@@ -114,7 +126,10 @@ class CrossBranchLayer(ExchangeLayer):
 
     def mixed(self, receiver: int, stacked: Tensor) -> Tensor:
         """(B, T*K, H, W) to one branch's (B, K, H, W)."""
-        return self.convs[receiver](stacked)
+        conv = self.convs[receiver]
+        if not self.without:
+            return conv(stacked)
+        return nn.functional.conv2d(stacked, conv.weight * self.links[receiver], conv.bias)
 
     def unwatched(self, maps: Sequence[Tensor]) -> list[Tensor]:
         if self.own_twice:

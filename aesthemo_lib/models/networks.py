@@ -71,16 +71,17 @@ class Exchanging(Branches):
 
     Args:
         tasks, built: two in the patent; any number here.
-        layer: makes one for K channels.
+        layer: makes the i-th (from 1) for K channels.
         after_last: a further one between the last group and the fully connected layers; [0048] leaves it open.
     """
 
     def __init__(
-        self, tasks: tuple[Task, ...], built: Sequence[Backbone], layer: Callable[[int], nn.Module], after_last: bool
+        self, tasks: tuple[Task, ...], built: Sequence[Backbone], layer: Callable[[int, int], nn.Module],
+        after_last: bool,
     ):
         super().__init__(tasks, built)
         layers = len(self.channels) if after_last else len(self.channels) - 1
-        self.exchanges = nn.ModuleList(layer(channels) for channels in self.channels[:layers])
+        self.exchanges = nn.ModuleList(layer(i, channels) for i, channels in enumerate(self.channels[:layers], 1))
 
     def exchange(self, i: int, maps: list[Tensor]) -> list[Tensor]:
         return self.exchanges[i](maps) if i < len(self.exchanges) else maps
@@ -95,16 +96,30 @@ class CrossBranch(Exchanging):
     Args:
         init, alpha, beta, own_twice: of the cross-branch layers, see ``CrossBranchLayer``.
         after_last: see ``Exchanging``.
+        without: links that are left out, each (layer from 1, receiving task, source task).
+
+    Raises:
+        ValueError: a link that the network does not have.
     """
 
     def __init__(
         self, tasks: tuple[Task, ...], built: Sequence[Backbone],
         init: str = "diagonal", alpha: float = 0.9, beta: float = 0.1, after_last: bool = False,
-        own_twice: bool = False,
+        own_twice: bool = False, without: Sequence[tuple[int, str, str]] = (),
     ):
-        super().__init__(
-            tasks, built, lambda k: CrossBranchLayer(len(tasks), k, init, alpha, beta, own_twice), after_last
-        )
+        names = [task.name for task in tasks]
+        known = [[i, t, s] for i in range(1, len(built[0].groups) + after_last)
+                 for t in names for s in names if t != s]
+        for link in without:
+            if list(link) not in known:
+                raise ValueError(f"without: no link {list(link)}; the network's links, as [layer, receiver, source], "
+                                 f"are {', '.join(map(str, known))}")
+
+        def layer(i: int, channels: int) -> CrossBranchLayer:
+            left_out = [(names.index(t), names.index(s)) for at, t, s in without if at == i]
+            return CrossBranchLayer(len(tasks), channels, init, alpha, beta, own_twice, left_out)
+
+        super().__init__(tasks, built, layer, after_last)
 
 
 class CrossStitch(Exchanging):
@@ -114,7 +129,7 @@ class CrossStitch(Exchanging):
         self, tasks: tuple[Task, ...], built: Sequence[Backbone],
         alpha: float = 0.9, beta: float = 0.1, after_last: bool = False,
     ):
-        super().__init__(tasks, built, lambda k: CrossStitchUnit(len(tasks), k, alpha, beta), after_last)
+        super().__init__(tasks, built, lambda _, k: CrossStitchUnit(len(tasks), k, alpha, beta), after_last)
 
 
 class NDDR(Exchanging):
@@ -124,7 +139,7 @@ class NDDR(Exchanging):
         self, tasks: tuple[Task, ...], built: Sequence[Backbone],
         alpha: float = 0.9, beta: float = 0.1, after_last: bool = False,
     ):
-        super().__init__(tasks, built, lambda k: NDDRLayer(len(tasks), k, alpha, beta), after_last)
+        super().__init__(tasks, built, lambda _, k: NDDRLayer(len(tasks), k, alpha, beta), after_last)
 
 
 class SharedBottom(nn.Module):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..data import readers
 from ..models.networks import VARIANTS, checked_options
+from . import labels
 from .fit import Settings
 
 PRESETS = {
@@ -45,6 +46,7 @@ class Config:
         options: the method's own options, such as ``depth``.
         loss_weights: loss weights that differ from the tasks' own, by task.
         data_options: the reader's own options, such as ``relatedness``.
+        labels: what the training is told of the truth, where that is not all of it; see ``training.labels.told``.
 
     Raises:
         ValueError: a value that is not known; the message names the parameter and lists what is.
@@ -60,6 +62,7 @@ class Config:
     options: dict = field(default_factory=dict)
     loss_weights: dict = field(default_factory=dict)
     data_options: dict = field(default_factory=dict)
+    labels: dict = field(default_factory=dict)
 
     def __post_init__(self):
         _one_of("data", self.data, readers.READERS)
@@ -70,6 +73,7 @@ class Config:
         if self.variant is None and self.method in VARIANTS:
             object.__setattr__(self, "variant", DEFAULT_VARIANT[self.preset])
         checked_options(self.method, self.variant, self.options)
+        labels.check(self.labels)
         self.training_settings()
 
     def training_settings(self) -> Settings:

@@ -7,7 +7,7 @@ config.json            what was asked for, its hash, and where it ran
 history.csv            losses and accuracies, one row an epoch
 metrics.json           the test set's metrics by task
 timing.json            seconds and images a second, apart so that equal runs have equal metrics
-predictions.csv        truth and probabilities of each validation and test image
+predictions.csv        truth and probabilities of each training, validation and test image
 model.safetensors      the weights of the best epoch, and the training images' mean
 03_train.ipynb         the executed notebook, when a notebook made the run
 =====================  ==========================================================================
@@ -40,6 +40,7 @@ from ..evaluation import majority_class, prediction_table, softmax, task_metrics
 from ..files import digest, read_json, write_json
 from ..models.networks import Independent, build
 from ..tasks import Task, with_loss_weights
+from . import labels as label
 from .config import SCENES, Config
 from .fit import Data, Settings, contiguous, fit, predict_logits, write_history
 
@@ -150,7 +151,7 @@ def describe(config: Config, images: AnnotatedImages) -> dict:
         "settings": asdict(config.training_settings()) | {"weights": Path(weights).name},
         "options": config.options, "data_options": config.data_options, "images": images.fingerprint(),
         "tasks": [{"name": t.name, "classes": list(t.classes), "loss_weight": t.loss_weight} for t in images.tasks],
-    }
+    } | ({"labels": config.labels} if config.labels else {})
 
 
 def _difference(old: dict, new: dict) -> str:
@@ -167,11 +168,15 @@ def _flat(told: dict) -> dict:
     return {n: part for n, part in told.items() if not isinstance(part, dict)} | inner
 
 
+def _told(config: Config, prepared: Prepared) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    return label.told(prepared.images, prepared.split, config.labels, config.seed)
+
+
 def _fit(network, config: Config, prepared: Prepared, device, resume: Path, after_epoch) -> list[dict]:
     """Train all of a method's networks; ``independent`` has one a task, each with its own best epoch."""
     images, settings = prepared.images, config.training_settings()
-    labels = {task.name: images.labels(task.name) for task in images.tasks}
-    data = Data(prepared.pixels, prepared.mean, labels, prepared.split.train, prepared.split.validation)
+    labels, train_rows = _told(config, prepared)
+    data = Data(prepared.pixels, prepared.mean, labels, train_rows, prepared.split.validation)
     parts = {"joint": network}
     if isinstance(network, Independent):
         parts = {task.name: network.alone(i) for i, task in enumerate(images.tasks)}
@@ -205,7 +210,7 @@ def _write(folder, config, described, network, prepared: Prepared, history, seco
     })
     write_json(temporary / "timing.json", {
         "training_seconds": seconds, "evaluation_seconds": evaluation_seconds,
-        "images_per_second": len(history) * len(prepared.split.train) / seconds,
+        "images_per_second": len(history) * len(_told(config, prepared)[1]) / seconds,
     })
     write_history(temporary / "history.csv", history)
     save_file(
@@ -218,17 +223,17 @@ def _write(folder, config, described, network, prepared: Prepared, history, seco
 
 def _evaluate(network: nn.Module, prepared: Prepared, side: int) -> tuple[pd.DataFrame, dict]:
     images, split = prepared.images, prepared.split
-    rows = np.concatenate([split.validation, split.test])
+    rows = np.concatenate([split.train, split.validation, split.test])
     device = next(network.parameters()).device
     logits = predict_logits(network, prepared.pixels, rows, prepared.mean, side, device)
     probabilities = {name: softmax(values) for name, values in logits.items()}
     truth = {task.name: images.labels(task.name) for task in images.tasks}
-    test = slice(len(split.validation), None)
+    test = slice(len(rows) - len(split.test), None)
     metrics = {
         name: task_metrics(truth[name][split.test], values[test], majority_class(truth[name][split.train]))
         for name, values in probabilities.items()
     }
-    part = np.repeat(["validation", "test"], [len(split.validation), len(split.test)])
+    part = np.repeat(split._fields, [len(rows_of_part) for rows_of_part in split])
     names = {t.name: np.array([*t.classes, ""], dtype=object) for t in images.tasks}
     table = prediction_table(
         images.tasks, probabilities, image=[images.paths[row].name for row in rows], group=images.groups[rows],
@@ -267,7 +272,7 @@ class Run:
         return pd.read_csv(self.folder / "history.csv", encoding="utf-8")
 
     def predictions(self, part: str = "test") -> pd.DataFrame:
-        """Truth and probabilities of the 'test' or 'validation' images."""
+        """Truth and probabilities of the 'test', 'validation' or 'train' images."""
         table = pd.read_csv(self.folder / "predictions.csv", encoding="utf-8", keep_default_na=False)
         return table[table["part"] == part].reset_index(drop=True)
 

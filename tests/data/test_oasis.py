@@ -174,3 +174,16 @@ def test_group_splits_of_the_625(real):
         assert len(split.test) == pytest.approx(625 / 4, abs=2)
         assert set(real.labels("emotion")[split.test]) == {0, 1, 2, 3}
         assert np.mean(real.labels("aesthetics")[split.test]) == pytest.approx(0.698, abs=0.06)
+
+
+def test_the_scales_apart_are_the_quadrants_taken_apart(oasis_root):
+    whole = read("oasis", oasis_root)
+    apart = read("oasis", oasis_root, tasks=["arousal", "aesthetics", "valence", "category"])
+    assert [task.name for task in apart.tasks] == ["arousal", "aesthetics", "valence", "category"]
+    assert (2 * apart.labels("valence") + apart.labels("arousal") == whole.labels("emotion")).all()
+    assert (apart.labels("aesthetics") == whole.labels("aesthetics")).all()
+    names = np.array(apart.tasks[3].classes)
+    assert (names[apart.labels("category")] == apart.facts["category"]).all()
+    assert not read("oasis", oasis_root, tasks=["valence"]).ratings
+    with pytest.raises(ValueError, match="unknown task 'mood'; choose of aesthetics, emotion, valence"):
+        read("oasis", oasis_root, tasks=["mood"])

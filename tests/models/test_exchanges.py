@@ -159,3 +159,30 @@ def test_a_run(method, options, colours_root, tmp_path):
     start = build(method, run.tasks, "tiny", "none", run.described["variant"], **options)
     pairs = zip(network.exchanges.parameters(), start.exchanges.parameters(), strict=True)
     assert not any(torch.equal(trained, first) for trained, first in pairs) and run.described["options"] == options
+
+
+def test_a_left_out_link_carries_nothing_and_never_will():
+    """By hand: z_0 = (alpha + beta) x_0 whatever x_1 is, branch 1 has its .9 and .1, no gradient reaches W_01."""
+    layer = CrossBranchLayer(2, 2, without=[(0, 1)])
+    first, second = layer([pixel(1, 2), pixel(10, 20)])
+    assert first.flatten().tolist() == pytest.approx([1.0, 2.0])
+    assert second.flatten().tolist() == pytest.approx([9.1, 18.2])
+    (first.sum() + second.sum()).backward()
+    assert layer.convs[0].weight.grad[:, 2:].abs().sum() == 0 and layer.convs[0].weight.grad[:, :2].abs().sum() > 0
+    assert "links" not in layer.state_dict()
+
+
+def test_links_are_left_out_by_name():
+    link = [2, "emotion", "aesthetics"]
+    network = build("cross_branch", PATENT_TASKS, "tiny", "none", "diagonal", without=[link]).eval()
+    assert [layer.without for layer in network.exchanges] == [(), ((1, 0),)]
+    images = torch.randn(2, 3, 32, 32)
+    before = network(images)
+    with torch.no_grad():  # a weight of the link that is left out may be anything
+        network.exchanges[1].convs[1].weight[:, :network.channels[1]] = 7.0
+    assert all(torch.equal(before[name], values) for name, values in network(images).items())
+    for wrong in ([5, "emotion", "aesthetics"], [1, "emotion", "emotion"], [1, "mood", "emotion"]):
+        with pytest.raises(ValueError, match="without: no link"):
+            build("cross_branch", PATENT_TASKS, "tiny", "none", without=[wrong])
+    with pytest.raises(ValueError, match="diagonal start only"):
+        build("cross_branch", PATENT_TASKS, "tiny", "none", "random", without=[link])

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from ...tasks import OASIS_TASKS
+from ...tasks import AESTHETICS, OASIS_SCALES, OASIS_TASKS, Task
 from .. import ratings as rating
 from ..table import AnnotatedImages
 
@@ -53,7 +54,9 @@ def quadrants(valence: np.ndarray, arousal: np.ndarray) -> np.ndarray:
     return 2 * (np.asarray(valence) > VALENCE_CUT) + (np.asarray(arousal) > AROUSAL_CUT)
 
 
-def read(root: str | Path, sensitive: bool = False) -> AnnotatedImages:
+def read(
+    root: str | Path, sensitive: bool = False, tasks: Sequence[str] = ("aesthetics", "emotion")
+) -> AnnotatedImages:
     """Read whichever of the published images are in ``root/images``; a log line says how many are not.
 
     Aesthetics: one vote a beauty rating (above 4 high, below 4 low, 4 half a vote each), single ratings kept.
@@ -62,12 +65,18 @@ def read(root: str | Path, sensitive: bool = False) -> AnnotatedImages:
     Args:
         root: the folder with OASIS.csv, OASISdata.mat, means_per_image.csv and images/.
         sensitive: keep the images of ``SENSITIVE_THEMES``.
+        tasks: which are predicted, in this order: of 'aesthetics', 'emotion', and the scales apart 'valence' and
+            'arousal' (cut as the quadrants are) and 'category' (what the photograph shows).
 
     Raises:
         FileNotFoundError: one of the files, or every image, is missing.
-        ValueError: a table is not as published.
+        ValueError: a table is not as published, or a task is not known.
     """
     root = Path(root)
+    known = {task.name: task for task in (*OASIS_TASKS, *OASIS_SCALES)}
+    unknown = [name for name in tasks if name not in known]
+    if unknown:
+        raise ValueError(f"oasis: unknown task {unknown[0]!r}; choose of {', '.join(known)}")
     for name in _FILES:
         if not (root / name).is_file():
             raise FileNotFoundError(f"{root / name}: not found; expected the published OASIS files {', '.join(_FILES)} "
@@ -85,23 +94,26 @@ def read(root: str | Path, sensitive: bool = False) -> AnnotatedImages:
         logging.getLogger(__name__).warning(
             "oasis: %d of the %d photographs published%s are not in %s; reading the other %d", expected - len(facts),
             expected, "" if sensitive else f" (beside {PUBLISHED_SENSITIVE} sensitive ones)", root, len(facts))
-    return _annotated(root, facts, tuple(path for path, exists in zip(paths, here, strict=True) if exists))
+    paths = tuple(path for path, exists in zip(paths, here, strict=True) if exists)
+    return _annotated(root, facts, paths, tuple(known[name] for name in tasks))
 
 
-def _annotated(root: Path, facts: pd.DataFrame, paths: tuple[Path, ...]) -> AnnotatedImages:
-    aesthetics, emotion = OASIS_TASKS
+def _annotated(root: Path, facts: pd.DataFrame, paths: tuple[Path, ...], tasks: tuple[Task, ...]) -> AnnotatedImages:
     ratings = _ratings(root / "OASISdata.mat", facts["item"])
     rating_votes = rating.scale_votes(ratings["value"], BEAUTY_MIDDLE)
     quadrant = quadrants(facts["valence_mean"], facts["arousal_mean"])
+    published = {"emotion": quadrant, "valence": quadrant // 2, "arousal": quadrant % 2}
+    if "category" in (task.name for task in tasks):
+        published["category"] = facts["category"].str.strip().map(OASIS_SCALES[3].index).to_numpy()
+    votes = {name: rating.class_votes(values, len(task.classes))
+             for task in tasks for name, values in published.items() if name == task.name}
+    rated = [task.name for task in tasks if task.name == AESTHETICS.name]
     return AnnotatedImages(
-        "oasis", OASIS_TASKS, paths,
-        votes={
-            aesthetics.name: rating.add_votes(ratings["image"], rating_votes, len(paths)),
-            emotion.name: rating.class_votes(quadrant, len(emotion.classes)),
-        },
-        ratings={aesthetics.name: ratings},
-        levels={aesthetics.name: "interval"},
-        rating_votes={aesthetics.name: rating_votes},
+        "oasis", tasks, paths,
+        votes=votes | {name: rating.add_votes(ratings["image"], rating_votes, len(paths)) for name in rated},
+        ratings=dict.fromkeys(rated, ratings),
+        levels=dict.fromkeys(rated, "interval"),
+        rating_votes=dict.fromkeys(rated, rating_votes),
         groups=facts["group"].to_numpy(),
         facts=facts.drop(columns="group"),
     )

@@ -1,0 +1,85 @@
+"""What a training is told of the truth: the consensus labels, or fewer, permuted or softer ones, for the studies.
+
+Only what the network learns from changes. The test images keep their labels, and so do all metrics.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..data.table import AnnotatedImages, Split
+
+KINDS = {"permute": list, "keep": dict, "train_share": float, "soft": bool}
+"""What ``Config.labels`` may hold: 'permute' [task, ..], 'keep' {task: share}, 'train_share', 'soft'."""
+
+
+def check(spec: dict) -> None:
+    """Refuse what can't be meant; task names are checked once the data are known.
+
+    Raises:
+        ValueError: an unknown key, a value of another kind, or a share outside 0..1.
+
+    >>> check({"keep": {"emotion": 0.5}})
+    """
+    for key, value in spec.items():
+        if key not in KINDS:
+            raise ValueError(f"labels: unknown {key!r}; choose one of {', '.join(KINDS)}")
+        if not isinstance(value, KINDS[key]):
+            raise ValueError(f"labels: {key} expects {KINDS[key].__name__}, got {value!r}")
+    for share in (spec.get("train_share", 1.0), *spec.get("keep", {}).values()):
+        if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 1:
+            raise ValueError(f"labels: a share lies above 0 and is at most 1, got {share!r}")
+
+
+def told(images: AnnotatedImages, split: Split, spec: dict, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """The labels and training rows that a training gets.
+
+    - ``permute``: these tasks' labels change places among the training images, and among the validation images. The
+      shares of the classes stay, what they have to do with the picture goes: the null of a comparison.
+    - ``keep``: a task's labels stay for about this share of the training images. Whole groups lose theirs, since
+      another photograph of the same theme would give the label away.
+    - ``train_share``: about this share of the training images is used at all, again by whole groups.
+
+    Args:
+        images: N annotated images.
+        split: rows of its parts.
+        spec: see ``KINDS``; 'soft' is for ``targets``.
+        seed: of what is drawn. Larger shares of one seed hold the smaller ones.
+
+    Returns:
+        labels (N,) int64 by task name, -1 where unlabelled, and the training rows.
+
+    Raises:
+        ValueError: a task that the data lack.
+    """
+    names = [task.name for task in images.tasks]
+    unknown = {*spec.get("permute", ()), *spec.get("keep", ())} - set(names)
+    if unknown:
+        raise ValueError(f"labels: no task {sorted(unknown)[0]!r}; the tasks are {', '.join(names)}")
+    labels = {name: images.labels(name).copy() for name in names}
+    for name in spec.get("permute", ()):
+        rng = np.random.default_rng([seed, names.index(name)])
+        for rows in (split.train, split.validation):
+            labels[name][rows] = labels[name][rng.permutation(rows)]
+    for name, share in spec.get("keep", {}).items():
+        labels[name][_beyond(images.groups, split.train, share, [seed, 100 + names.index(name)])] = -1
+    dropped = _beyond(images.groups, split.train, spec.get("train_share", 1.0), [seed, 1000])
+    return labels, np.setdiff1d(split.train, dropped)
+
+
+def _beyond(groups: np.ndarray, rows: np.ndarray, share: float, seed: list[int]) -> np.ndarray:
+    """The rows of the groups that come, in a drawn order, after the first ``share`` of all rows."""
+    names, member = np.unique(groups[rows], return_inverse=True)
+    order = np.random.default_rng(seed).permutation(len(names))
+    before = np.zeros(len(names), dtype=np.int64)
+    before[order[1:]] = np.cumsum(np.bincount(member, minlength=len(names))[order])[:-1]
+    return rows[before[member] >= share * len(rows)]
+
+
+def targets(images: AnnotatedImages) -> dict[str, np.ndarray]:
+    """The vote distributions as soft targets: (N, C) float32 rows that sum to 1 (0 where nobody voted), by task."""
+    shares = {}
+    for task in images.tasks:
+        votes = np.asarray(images.votes[task.name], dtype=np.float64)
+        shares[task.name] = (votes / np.maximum(votes.sum(axis=1, keepdims=True), 1e-12)).astype(np.float32)
+    return shares
