@@ -18,6 +18,7 @@ MAIN_METHODS = {"scenes": (("independent", ""), ("shared_bottom", ""), ("cross_b
 """What ``reproduce`` trains, (method, variant); real photographs get both starts of the cross-branch layers."""
 OTHER_METHODS = (("independent", ""), ("shared_bottom", ""), ("cross_branch", "diagonal"), ("cross_branch", "random"))
 SPLITS = 3
+"""Or as many seeds, where the publisher fixed the split."""
 READING_NOTEBOOKS = ("00_tour", "01_data_and_labels", "02_network", "04_compare", "05_confusion", "06_attribution")
 
 
@@ -167,17 +168,27 @@ class _headless:
                 os.environ[name] = value
 
 
+def planned(data: str, preset: str, fixed: bool) -> list:
+    """The configurations of the main job: every method on every split, or on the publisher's own with every seed.
+
+    Args:
+        fixed: whether the split is the publisher's, which no number changes.
+    """
+    from .training.config import Config
+
+    return [Config(data=data, method=method, variant=variant or None, preset=preset, split=0 if fixed else j, seed=j)
+            for j in range(SPLITS) for method, variant in MAIN_METHODS.get(data, OTHER_METHODS)]
+
+
 def reproduce(data: str, root: Path | None, preset: str, out: Path) -> None:
-    """The main job: every method on every split, each run by the notebook 03_train, then the notebooks that read them.
+    """The main job: ``planned``, each run by the notebook 03_train, then the notebooks that read the runs.
 
     Finished runs are skipped by their configuration's hash, interrupted ones go on, changed ones are done again.
     """
     from .training.runs import Config, Run, describe, open_data
 
-    methods = MAIN_METHODS.get(data, OTHER_METHODS)
-    configs = [Config(data=data, method=method, variant=variant or None, preset=preset, split=j, seed=j)
-               for j in range(SPLITS) for method, variant in methods]
-    images = open_data(configs[0], root)
+    images = open_data(Config(data=data, preset=preset), root)
+    configs = planned(data, preset, images.fixed is not None)
     print(f"{data}: {len(images)} images, {len(configs)} runs of preset {preset}, then "
           f"{len(READING_NOTEBOOKS)} notebooks; results in {out / data}", flush=True)
     begun, hashes = time.monotonic(), []
@@ -190,7 +201,7 @@ def reproduce(data: str, root: Path | None, preset: str, out: Path) -> None:
             parameters = _shared_parameters(config.data, root, preset, config.seed, out) | {
                 "method": config.method, "variant": config.variant or "", "split": config.split, "redo": True,
             }
-            with _Watch(f"[{number + 1}/{len(configs)}] {config.name} split {config.split}", folder):
+            with _Watch(f"[{number + 1}/{len(configs)}] {config.name} {folder.name}", folder):
                 execute_training(parameters, folder)
         _report(number, configs, Run(folder), begun, finished)
     for name in READING_NOTEBOOKS:
