@@ -217,7 +217,7 @@ def verify_cache(folder: Path | None = None) -> dict[Path, bool]:
 
 
 def mean_image(pixels: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """The mean of the training images [0056], and of no others.
+    """The mean of the training images [0056], and of no others: equation 1.5 of lesson 01.
 
     Args:
         pixels: (N, S, S, 3) uint8.

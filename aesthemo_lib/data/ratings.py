@@ -38,7 +38,7 @@ def check_votes(votes: np.ndarray, classes: int, where: str = "votes") -> np.nda
 
 
 def consensus(votes: np.ndarray) -> np.ndarray:
-    """The class with most votes of each image; UNLABELLED where there are none.
+    """The class with most votes of each image (equation 1.2 of lesson 01); UNLABELLED where there are none.
 
     A tie goes to the class that stands first in the task's order, so that the label depends neither on
     the order of the annotators nor on the other images. For (low, high) that means: 'high' needs a majority.
@@ -126,7 +126,7 @@ def class_votes(values: np.ndarray, classes: int) -> np.ndarray:
 
 
 def add_votes(image: np.ndarray, rating_votes: np.ndarray, images: int) -> np.ndarray:
-    """Sum the votes of single ratings by image.
+    """Sum the votes of single ratings by image (equation 1.1 of lesson 01).
 
     Args:
         image: (R,) row numbers.
@@ -143,6 +143,8 @@ def add_votes(image: np.ndarray, rating_votes: np.ndarray, images: int) -> np.nd
 
 def krippendorff_alpha(ratings: pd.DataFrame, level: str) -> float:
     """Krippendorff's alpha of the raw ratings: 1 is perfect agreement, 0 what chance gives.
+
+    Equation 1.3 of lesson 01 (Krippendorff 2004).
 
     Args:
         ratings: columns image, annotator, value.
@@ -168,6 +170,8 @@ def krippendorff_alpha(ratings: pd.DataFrame, level: str) -> float:
 
 def one_rater_accuracy(image: np.ndarray, rating_votes: np.ndarray, images: int) -> float:
     """How often a single rating agrees with the consensus of the *other* raters of its image.
+
+    Equation 1.4 of lesson 01, averaged over the images.
 
     A rating of half a vote each counts as half right. Images are weighted equally, whatever their number of
     raters; those with a single rater say nothing and are left out.

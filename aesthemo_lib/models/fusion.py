@@ -67,7 +67,8 @@ class CrossBranchLayer(ExchangeLayer):
 
     .. math:: z_t = W_t [x_1; ..; x_T] + b_t = \sum_s W_{ts} x_s + b_t
 
-    a 1x1 convolution of K kernels over the T*K stacked channels, stride 1, padding 0. The patent has T = 2.
+    equation 2.1 of lesson 02: a 1x1 convolution of K kernels over the T*K stacked channels, stride 1, padding 0. The
+    patent has T = 2.
     Bias and 'no activation after it' are our reading: the text leaves both open.
 
     Args:

@@ -14,7 +14,7 @@ def task_losses(logits: dict[str, Tensor], labels: dict[str, Tensor]) -> dict[st
 
     .. math:: L_t = -\frac{1}{|\{i: y_i \ge 0\}|} \sum_{i: y_i \ge 0} \log p_t(y_i | x_i)
 
-    With two classes the softmax cross-entropy is the patent's La, -y log p - (1-y) log(1-p) [0059].
+    Equations 3.1 and 3.2 of lesson 03: with two classes it is the patent's La, -y log p - (1-y) log(1-p) [0059].
 
     Args:
         logits: (B, C) by task name.
@@ -33,5 +33,8 @@ def task_losses(logits: dict[str, Tensor], labels: dict[str, Tensor]) -> dict[st
 
 
 def joint_loss(losses: dict[str, Tensor], tasks: tuple[Task, ...]) -> Tensor:
-    """L = sum of loss weight times task loss; with weights 1 and 1/4 the patent's La + Le / 4 [0061]."""
+    """L = sum of loss weight times task loss; with weights 1 and 1/4 the patent's La + Le / 4 [0061].
+
+    Equation 3.3 of lesson 03.
+    """
     return torch.stack([task.loss_weight * losses[task.name] for task in tasks]).sum()

@@ -1,0 +1,143 @@
+"""The form of the lessons 00 to 07: what each has at its head and end, how long it is, what it asks and what it proves.
+
+``test_notebooks.py`` holds what every notebook must keep to, and runs them.
+"""
+
+import ast
+import re
+import statistics
+from pathlib import Path
+
+import nbformat
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[1]
+LESSONS = sorted((PROJECT / "notebooks").glob("0[0-7]_*.ipynb"))
+OPEN = {
+    "cells": {"00_tour", "07_inspector"},
+    "questions": {"00_tour", "07_inspector"},
+    "glossary": {"00_tour", "01_data_and_labels", "02_network", "03_train", "04_compare", "05_confusion",
+                 "06_attribution", "07_inspector"},
+    "header": {"06_attribution"},
+}
+"""Lessons that are still to be brought to a rule's form, by rule. It only gets shorter."""
+TAUGHT = {
+    "01_data_and_labels": ("images.votes[", "images.labels(", "krippendorff_alpha(", "one_rater_accuracy("),
+    "02_network": ("CrossBranchLayer(", "count_parameters(", "count_multiplies("),
+    "03_train": ("joint_loss(", "fit.fit("),
+    "04_compare": ("mean_interval(",),
+    "06_attribution": ("trunk_ledger(",),
+}
+"""The library's names that a lesson derives in a few lines of its own and asserts equal."""
+SANE = {
+    "02_network": ("alpha=1.0, beta=0.0", "math.log(len(task.classes))", "right"),
+    "03_train": ("math.log(count)", "loss at step 1, 40, 80 and 160"),
+}
+"""The sanity checks in view: diagonal (1, 0) equals independent nets, loss at the start, one batch overfitted."""
+
+every = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+
+
+def cells(path: Path, kind: str | None = None) -> list:
+    return [c for c in nbformat.read(path, as_version=4).cells if kind in (None, c.cell_type)]
+
+
+def prose(path: Path) -> str:
+    return "\n\n".join(cell.source for cell in cells(path, "markdown"))
+
+
+def still_open(rule: str, path: Path) -> None:
+    if path.stem in OPEN[rule]:
+        pytest.xfail(f"{path.stem} is still to be brought to this form")
+
+
+def test_the_eight_lessons_are_there():
+    assert [path.stem[:2] for path in LESSONS] == [f"0{n}" for n in range(8)]
+
+
+@every
+def test_the_header_says_what_when_and_for_whom(path):
+    still_open("header", path)
+    first = cells(path)[0]
+    assert first.cell_type == "markdown"
+    number = int(path.stem[:2])
+    assert re.match(rf"# {number} · \S", first.source)
+    fields = ("**Claim.** ", "**Before this:** ", "**Afterwards you can** ", "**Time:** ", "**Reads** ", "**Writes** ")
+    places = [first.source.find(field) for field in fields]
+    assert -1 not in places and places == sorted(places), "all fields, in this order"
+    time = first.source[places[3]:places[4]]
+    assert re.search(r"minute|second", time) and "GPU" in time, "minutes with and without a GPU"
+
+
+@every
+def test_it_has_25_to_45_cells(path):
+    still_open("cells", path)
+    assert 25 <= len(cells(path)) <= 45
+
+
+@every
+def test_code_cells_are_short(path):
+    """The median is ten lines or fewer; what runs longer is a list of imports or parameters, or close to it."""
+    lengths = [len(c.source.splitlines()) for c in cells(path, "code") if "parameters" not in c.metadata.get("tags", [])]
+    assert statistics.median(lengths) <= 10 and max(lengths) <= 16
+
+
+@every
+def test_it_asks_before_it_shows(path):
+    still_open("questions", path)
+    asked = [number for number, c in enumerate(cells(path)) if c.cell_type == "markdown" and "**Predict" in c.source]
+    assert len(asked) >= 4
+    followed = [cells(path)[number + 1:number + 3] for number in asked]
+    assert all(any(c.cell_type == "code" for c in after) for after in followed), "the answer is computed right below"
+
+
+@every
+def test_equation_numbers_are_its_own_and_come_in_order(path):
+    tags = re.findall(r"\\tag\{([^}]*)\}", prose(path))
+    number = int(path.stem[:2])
+    assert tags == [f"{number}.{k}" for k in range(1, len(tags) + 1)]
+    assert tags or number == 5
+
+
+@every
+def test_it_ends_with_a_summary_what_was_not_shown_references_and_the_next(path):
+    last = cells(path)[-1]
+    assert last.cell_type == "markdown"
+    places = [prose(path).rfind(part) for part in ("## Summary", "**Not shown", "**References.**", "**Next:**")]
+    assert -1 not in places and places == sorted(places)
+
+
+@every
+def test_it_points_to_notation_and_glossary(path):
+    still_open("glossary", path)
+    assert "](../docs/glossary.md)" in cells(path)[0].source
+
+
+@pytest.mark.parametrize("name", TAUGHT)
+def test_what_is_taught_is_asserted_equal_to_the_librarys(name):
+    code = [c.source for c in cells(PROJECT / "notebooks" / f"{name}.ipynb", "code")]
+    asserting = "\n".join(c for c in code if re.search(r"^\s*(assert |torch\.testing\.assert_close)", c, re.MULTILINE))
+    both = asserting + "\n".join(code)
+    assert asserting and all(taught in both for taught in TAUGHT[name])
+    assert sum(bool(re.search(r"\bassert", c)) for c in code) >= 1
+
+
+@pytest.mark.parametrize("name", SANE)
+def test_the_sanity_checks_are_in_view(name):
+    code = "\n".join(c.source for c in cells(PROJECT / "notebooks" / f"{name}.ipynb", "code"))
+    assert all(check in code for check in SANE[name])
+
+
+def test_equations_that_docstrings_name_exist_and_the_taught_code_names_its_own():
+    tags = {tag for path in LESSONS for tag in re.findall(r"\\tag\{([^}]*)\}", prose(path))}
+    named = {}
+    for path in sorted((PROJECT / "aesthemo_lib").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module):
+                for numbers in re.findall(r"[Ee]quations? (\d\.\d+(?: and \d\.\d+)?)", ast.get_docstring(node) or ""):
+                    named.setdefault(getattr(node, "name", path.stem), set()).update(numbers.split(" and "))
+    assert set().union(*named.values()) <= tags, f"no such equation: {set().union(*named.values()) - tags}"
+    for name, number in {"add_votes": "1.1", "consensus": "1.2", "krippendorff_alpha": "1.3", "task_losses": "3.1",
+                         "one_rater_accuracy": "1.4", "mean_image": "1.5", "CrossBranchLayer": "2.1",
+                         "joint_loss": "3.3", "mean_interval": "4.1"}.items():
+        assert number in named.get(name, ()), f"the docstring of {name} does not name equation {number}"
