@@ -34,8 +34,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--out", type=Path, default=Path("runs"), help="folder of runs and of the executed notebook")
     run.set_defaults(command=_run)
     predict = commands.add_parser("predict", help="judge photographs with a finished run")
-    predict.add_argument("run", type=Path, help="a run folder")
-    predict.add_argument("photos", nargs="+", metavar="PHOTO")
+    predict.add_argument("run", type=Path, metavar="RUN", help="a run folder; left out: the network that comes with "
+                         "the project, trained on drawn scenes")
+    predict.add_argument("photos", nargs="*", metavar="PHOTO")
     predict.add_argument("--csv", type=Path, help="write the table there")
     predict.add_argument("--sheet", type=Path, help="write a contact sheet of the photos and judgements there (.png)")
     predict.add_argument("--device", help="cpu, cuda or mps")
@@ -56,6 +57,11 @@ def _parser() -> argparse.ArgumentParser:
     table.add_argument("runs", type=Path, help="a folder of runs, such as runs/oasis, or a CSV written before")
     table.add_argument("--csv", type=Path, help="write the single runs there")
     table.set_defaults(command=_table)
+    kit = commands.add_parser("kit", help="IAE's reproduction kit: write its plan, or put finished runs into it")
+    kit.add_argument("runs", type=Path, nargs="?", help="a folder of runs, such as runs/iae; left out: the plan alone")
+    kit.add_argument("--preset", default="paper", help="another than paper is for a rehearsal, with --json elsewhere")
+    kit.add_argument("--json", type=Path, default=Path("results/iae.json"))
+    kit.set_defaults(command=_kit)
     figures = commands.add_parser("figures", help="draw the pictures that README shows")
     figures.add_argument("--out", type=Path, default=Path("figures"))
     figures.set_defaults(command=_figures)
@@ -63,6 +69,10 @@ def _parser() -> argparse.ArgumentParser:
     page.add_argument("run", type=Path, help="a run folder, trained on scenes")
     page.add_argument("--out", type=Path, default=Path("figures/inspector.html"))
     page.set_defaults(command=_inspector_page)
+    pack = commands.add_parser("pack", help="write a run anew in half precision, with a card, to be passed on")
+    pack.add_argument("run", type=Path, help="a run folder, trained on scenes")
+    pack.add_argument("--out", type=Path, default=Path("results/pretrained"))
+    pack.set_defaults(command=_pack)
     notebooks = commands.add_parser("notebooks", help="run every notebook headless, and nbval")
     notebooks.add_argument("--out", type=Path, default=Path("out"))
     notebooks.set_defaults(command=_notebooks)
@@ -90,14 +100,21 @@ def _predict(given) -> None:
     from .files import atomic
     from .prediction import Predictor
 
-    table = Predictor(given.run, given.device).predict(given.photos)
+    run, photos = given.run, given.photos
+    if run.is_file():  # a run is a folder, so this is a photo
+        from .pretrained import packaged_run
+
+        run, photos = packaged_run(), [run, *photos]
+        print("aesthemo: no run was named, so the network of results/pretrained answers. It learnt from drawn scenes; "
+              "to judge photographs, train on photographs and name that run", file=sys.stderr)
+    table = Predictor(run, given.device).predict(photos)
     if given.csv:
         with atomic(given.csv) as temporary:
             table.to_csv(temporary, index=False, encoding="utf-8")
     if given.sheet:
         from .plots import contact_sheet, save
 
-        save(contact_sheet(given.photos, table), given.sheet)
+        save(contact_sheet(photos, table), given.sheet)
     print(table.to_string(index=False, float_format="{:.3f}".format))
 
 
@@ -128,6 +145,18 @@ def _table(given) -> None:
     print(markdown_table(runs))
 
 
+def _kit(given) -> None:
+    from .files import write_json
+    from .kit import content, finished
+
+    told = content(finished(given.runs) if given.runs else (), given.preset)
+    write_json(given.json, told)
+    cost = told["expected"]
+    print(f"{given.json}: {told['status']}, {len(told['rows'])} of {cost['runs']} runs; in all at most "
+          f"{cost['gpu_hours']} GPU hours at {cost['assumed']['operations_a_second']:.0e} operations a second, "
+          f"{cost['gpu_memory_gb']} GB of GPU memory, {cost['disk_gb']} GB of disk")
+
+
 def _figures(given) -> None:
     from .figures import draw_all
 
@@ -139,6 +168,12 @@ def _inspector_page(given) -> None:
     from .inspector import write_page
 
     print(write_page(given.run, given.out))
+
+
+def _pack(given) -> None:
+    from .pretrained import pack
+
+    print(pack(given.run, given.out))
 
 
 def _notebooks(given) -> None:
