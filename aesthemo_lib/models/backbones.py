@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,6 @@ HALF = (0.5, 0.5, 0.5)
 """What EfficientNet-Lite's weights expect: (x - mean) / 127.5."""
 
 VGG_NAMES = tuple(f"vgg{depth}{bn}" for depth in (11, 13, 16, 19) for bn in ("", "_bn"))
-NAMES = (*VGG_NAMES, "efficientnet_lite0", "tiny")
 
 
 @dataclass
@@ -30,7 +30,7 @@ class Backbone:
     """One branch, not yet a network.
 
     Attributes:
-        name: one of ``NAMES``.
+        name: one of ``BUILDERS``.
         groups: n modules; group i maps (B, K_(i-1), H, W) to (B, K_i, H', W').
         head: (B, K_n, H', W') to (B, C) logits. Its last module is the last fully connected layer.
         channels: K_1 .. K_n.
@@ -61,7 +61,7 @@ def backbone(name: str, classes: int, weights: str = "imagenet") -> Backbone:
     """Build one branch.
 
     Args:
-        name: one of ``NAMES``.
+        name: one of ``BUILDERS``.
         classes: C, the logits of its head.
         weights: 'imagenet', 'none' (random), or the path of a state dict (``.safetensors``, or ``.pth`` with
             tensors alone) in the layout of torchvision's or timm's model of that name.
@@ -70,12 +70,9 @@ def backbone(name: str, classes: int, weights: str = "imagenet") -> Backbone:
         ValueError: an unknown name.
         FileNotFoundError: weights that are not there, with how to get them.
     """
-    if name not in NAMES:
-        raise ValueError(f"unknown backbone {name!r}; choose one of {', '.join(NAMES)}")
-    if name == "tiny":
-        return _tiny(classes, weights)
-    build = _efficientnet_lite0 if name == "efficientnet_lite0" else _vgg
-    branch = build(name, classes, weights)
+    if name not in BUILDERS:
+        raise ValueError(f"unknown backbone {name!r}; choose one of {', '.join(BUILDERS)}")
+    branch = BUILDERS[name](name, classes, weights)
     for module in (*branch.groups.modules(), *branch.head.modules()):
         # In-place activations overwrite what attribution methods need to see (captum's layer methods fail on them).
         if hasattr(module, "inplace"):
@@ -157,7 +154,7 @@ def _efficientnet_lite0(name: str, classes: int, weights: str) -> Backbone:
 TINY_CHANNELS = (8, 16, 32)
 
 
-def _tiny(classes: int, weights: str) -> Backbone:
+def _tiny(name: str, classes: int, weights: str) -> Backbone:
     """VGG's shape in small: three groups of two conv layers and a max-pool, three fully connected layers."""
     if weights != "none":
         raise FileNotFoundError(f"backbone 'tiny' has no {weights} weights; use weights=none")
@@ -178,7 +175,13 @@ def _tiny(classes: int, weights: str) -> Backbone:
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
             nn.init.zeros_(module.bias)
     nn.init.normal_(head[-1].weight, 0, 0.01)
-    return Backbone("tiny", nn.ModuleList(groups), head, list(TINY_CHANNELS), HALF, "random")
+    return Backbone(name, nn.ModuleList(groups), head, list(TINY_CHANNELS), HALF, "random")
+
+
+BUILDERS: dict[str, Callable[[str, int, str], Backbone]] = {
+    **dict.fromkeys(VGG_NAMES, _vgg), "efficientnet_lite0": _efficientnet_lite0, "tiny": _tiny,
+}
+"""By name what builds a branch, from the name, the number of classes and the weights."""
 
 
 def _source(name: str, weights: str) -> str:
