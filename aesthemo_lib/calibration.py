@@ -221,8 +221,8 @@ def relative_gain(joint: dict[str, float], single: dict[str, float], endpoint: s
         endpoint: its name, which says whether less is better.
 
     Returns:
-        a share: 0.01 is one per cent better than the reference on average. NaN where a reference is not above 0, to which a
-        share means nothing.
+        a share: 0.01 is one per cent better than the reference on average. NaN where a reference is not above 0, since
+        a share of it means nothing.
 
     Raises:
         ValueError: other tasks on one side, or an endpoint such as a gap, of which neither more nor less is better.

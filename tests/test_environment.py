@@ -102,7 +102,7 @@ def imported(folder: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("folder, wishes, ours", [
-    ("aesthemo_lib", BASE, {"h5py"}),  # for one data set alone, whose reader says how to get it
+    ("aesthemo_lib", BASE + EXTRAS["study"], {"h5py"}),  # h5py: for one data set alone, whose reader says how to get it
     ("tests", BASE + EXTRAS["dev"], {"aesthemo_lib", "run", "conftest"}),
 ])  # fmt: skip
 def test_what_is_imported_is_required(folder, wishes, ours):

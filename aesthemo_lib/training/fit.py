@@ -21,6 +21,7 @@ from tqdm import tqdm
 from ..data.batches import TrainingBatches, resize, to_device
 from ..device import fast_precision
 from ..files import read_json, show_progress, write_json
+from .aggregation import AGGREGATIONS, aggregation
 from .losses import joint_loss, task_losses
 
 
@@ -42,6 +43,12 @@ class Settings:
     momentum: float = 0.9
     weight_decay: float = 5e-4
     warm_up: float = 0.3  # share of the steps over which the learning rate rises
+    aggregation: str = "sum"  # how the tasks' losses make one step, see ``training.aggregation``
+
+    def __post_init__(self):
+        if self.aggregation not in AGGREGATIONS:
+            raise ValueError(f"settings: aggregation: unknown {self.aggregation!r}; "
+                             f"choose one of {', '.join(AGGREGATIONS)}")
 
 
 class Diverged(RuntimeError):
@@ -138,7 +145,7 @@ def fit(
     loop = _Loop(network, settings, batches, labels, seed, device, title)
     history, best = [], {}
     if state is not None:
-        history, best = _resume(state, network, loop.optimiser)
+        history, best = _resume(state, loop)
     for epoch in range(len(history), settings.epochs):
         if _stopped_early(history, settings.patience):
             break
@@ -147,7 +154,7 @@ def fit(
         if row["validation_loss"] == min(past["validation_loss"] for past in history):
             best = {name: value.detach().clone() for name, value in network.state_dict().items()}
         if state is not None:
-            _save_state(state, epoch + 1, network, loop.optimiser, best, history)
+            _save_state(state, epoch + 1, loop, best, history)
         if after_epoch:
             after_epoch(row)
     network.load_state_dict(best)
@@ -170,9 +177,12 @@ class _Loop:
             (settings.exchange_factor, list(network.exchange_parameters())),
             (settings.head_factor, [p for branch in network.built for p in branch.head[-1].parameters()]),
         ]
+        self.aggregation = aggregation(settings.aggregation, network.tasks, network.parameters()).to(device)
         known = {id(parameter) for _, parameters in own_rate for parameter in parameters}
         rest = [parameter for parameter in network.parameters() if id(parameter) not in known]
         groups = [{"params": params, "factor": factor} for factor, params in ((1.0, rest), *own_rate) if params]
+        if weights := list(self.aggregation.parameters()):
+            groups.append({"params": weights, "factor": 1.0, "weight_decay": 0.0})
         # lr is set at each step; foreach updates many tensors in one call
         self.optimiser = torch.optim.SGD(
             groups, lr=0.0, momentum=settings.momentum, weight_decay=settings.weight_decay, foreach=True
@@ -204,7 +214,7 @@ class _Loop:
                     speed = seen / (time.perf_counter() - began)
                     bar.set_postfix_str(f"loss {float(totals[0]) / weight:.3f}, {speed:.0f} images/s")
         mean = (totals / weight).tolist()
-        row = {"learning_rate": rate, "train_loss": mean[0]}
+        row = {"learning_rate": rate, "train_loss": mean[0], **self.aggregation.weights()}
         return row | {f"train_loss_{t.name}": value for t, value in zip(self.network.tasks, mean[1:], strict=True)}
 
     def _step(self, rows: np.ndarray, images: Tensor, rate: float) -> Tensor:
@@ -214,10 +224,10 @@ class _Loop:
             logits = self.network(images)
         index = torch.from_numpy(rows).to(self.device)
         losses = task_losses(logits, {task.name: self.labels[task.name][index] for task in self.network.tasks})
-        loss = joint_loss(losses, self.network.tasks)
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        self.aggregation.backward(losses)
         self.optimiser.step()
+        loss = joint_loss(losses, self.network.tasks)
         return torch.stack([loss, *(losses[task.name] for task in self.network.tasks)]).detach()
 
     def _check(self, total: float, epoch: int, rate: float) -> None:
@@ -250,13 +260,15 @@ def contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
 
 
-def _save_state(folder: Path, epoch: int, network, optimiser, best: dict[str, Tensor], history: list[dict]) -> None:
+def _save_state(folder: Path, epoch: int, loop: _Loop, best: dict[str, Tensor], history: list[dict]) -> None:
     """Write a state folder under a temporary name, rename it when it is whole, then drop the one before."""
     temporary = folder / f".epoch-{epoch}.{os.getpid()}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
+    optimiser = loop.optimiser
     momentum = [optimiser.state[p].get("momentum_buffer") for g in optimiser.param_groups for p in g["params"]]
-    save_file(contiguous(network.state_dict()), temporary / "model.safetensors")
+    save_file(contiguous(loop.network.state_dict()), temporary / "model.safetensors")
+    save_file(contiguous(loop.aggregation.state_dict()), temporary / "aggregation.safetensors")
     save_file(contiguous(best), temporary / "best.safetensors")
     known = {str(i): m for i, m in enumerate(momentum) if m is not None}
     save_file(contiguous(known), temporary / "momentum.safetensors")
@@ -269,18 +281,20 @@ def _save_state(folder: Path, epoch: int, network, optimiser, best: dict[str, Te
             shutil.rmtree(old, ignore_errors=True)
 
 
-def _resume(folder: Path, network, optimiser) -> tuple[list[dict], dict[str, Tensor]]:
-    """Put the newest whole state back into network and optimiser; an empty history if there is none."""
+def _resume(folder: Path, loop: _Loop) -> tuple[list[dict], dict[str, Tensor]]:
+    """Put the newest whole state back into network, aggregation and optimiser; an empty history if there is none."""
     whole = sorted(folder.glob("epoch-*"), key=lambda path: int(path.name.split("-")[1]))
     if not whole:
         return [], {}
-    network.load_state_dict(load_file(whole[-1] / "model.safetensors"))
+    loop.network.load_state_dict(load_file(whole[-1] / "model.safetensors"))
+    if loop.aggregation.state_dict():
+        loop.aggregation.load_state_dict(load_file(whole[-1] / "aggregation.safetensors"))
     momentum = load_file(whole[-1] / "momentum.safetensors")
-    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    parameters = [parameter for group in loop.optimiser.param_groups for parameter in group["params"]]
     for i, buffer in momentum.items():
         parameter = parameters[int(i)]
         # The buffer takes the parameter's device and layout, or the next sums would run in another order.
-        optimiser.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(buffer)
+        loop.optimiser.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(buffer)
     history = [{k: math.nan if v is None else v for k, v in row.items()}
                for row in read_json(whole[-1] / "history.json")]
     best = load_file(whole[-1] / "best.safetensors", device=str(parameters[0].device))

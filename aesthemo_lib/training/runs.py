@@ -144,11 +144,14 @@ def train(
 
 def describe(config: Config, images: AnnotatedImages) -> dict:
     """All that decides a run's result, as JSON: its hash is the run's identity."""
-    weights = config.training_settings().weights
+    settings = asdict(config.training_settings())
+    settings["weights"] = Path(settings["weights"]).name
+    if settings["aggregation"] == "sum":  # as runs that are older than the choice are described
+        del settings["aggregation"]
     return {
         "data": config.data, "method": config.method, "variant": config.variant, "preset": config.preset,
         "split": config.split, "seed": config.seed,
-        "settings": asdict(config.training_settings()) | {"weights": Path(weights).name},
+        "settings": settings,
         "options": config.options, "data_options": config.data_options, "images": images.fingerprint(),
         "tasks": [{"name": t.name, "classes": list(t.classes), "loss_weight": t.loss_weight} for t in images.tasks],
     } | ({"labels": config.labels} if config.labels else {})
