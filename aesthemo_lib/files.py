@@ -2,14 +2,80 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import logging
 import os
+import re
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+NO_ROOM = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+"""The system's numbers for a full disk, a file larger than the disk takes, and a used-up quota."""
+NOTICE, PATIENCE = 2.0, 20.0
+"""Seconds after which it is said that another process is waited for, and after which ``alone`` may give up on it."""
+
+
+class DiskFull(RuntimeError):
+    """There is no room left where something was to be written."""
+
+
+@contextmanager
+def room_for(place: Path) -> Iterator[None]:
+    """Whatever way a library says in this block that the disk is full, say it with the place and the cure.
+
+    Raises:
+        DiskFull: the disk is full, or the quota used up.
+    """
+    try:
+        yield
+    except DiskFull:
+        raise  # a file's own message, from within a folder's
+    except Exception as fault:
+        told = re.search(r"\(os error (\d+)\)", str(fault))  # safetensors' way
+        if (int(told[1]) if told else getattr(fault, "errno", None)) not in NO_ROOM:
+            raise
+        raise DiskFull(f"no room left on the disk to write {place} ({fault}); make room, then start again: what was "
+                       f"finished before is kept") from fault
+
+
+@contextmanager
+def alone(lock: Path, doing: str, patience: float | None = None) -> Iterator[None]:
+    """One process at a time. The lock ends with the process that holds it, however that ends.
+
+    Args:
+        lock: a file that stands for the lock.
+        doing: what the holder does with what, for the message.
+        patience: seconds to wait for another process; None waits for as long as it takes.
+
+    Raises:
+        RuntimeError: another process still holds the lock.
+    """
+    from filelock import FileLock, Timeout
+
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    held = FileLock(lock)
+    try:
+        held.acquire(timeout=NOTICE if patience is None else min(NOTICE, patience))
+    except Timeout:
+        said = f"another process is {doing} (it holds {lock}; the kernel of an open notebook counts too)"
+        logging.getLogger(__name__).warning("waiting: %s", said)
+        try:
+            held.acquire(timeout=-1 if patience is None else max(0.0, patience - NOTICE))
+        except Timeout:
+            raise RuntimeError(f"{said}; wait until it has finished, or end it, then start again") from None
+    try:
+        yield
+    finally:
+        held.release()
 
 
 @contextmanager
@@ -24,10 +90,32 @@ def atomic(path: Path) -> Iterator[Path]:
     # The suffix stays last, since some writers go by it.
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
-        yield temporary
-        os.replace(temporary, path)
+        with room_for(path):
+            yield temporary
+            os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """``atomic`` for a folder: an empty one under a temporary name, which takes the folder's place if the block succeeds.
+
+    Only one process at a time may do so, see ``alone``. What a process that was killed has left is cleared away.
+    """
+    temporary, old = (folder.with_name(f".{folder.name}.{what}") for what in ("tmp", "old"))
+    for left in (temporary, old):
+        shutil.rmtree(left, ignore_errors=True)
+    try:
+        with room_for(folder):
+            temporary.mkdir(parents=True)
+            yield temporary
+            if folder.exists():
+                os.replace(folder, old)  # never a folder of which half is deleted
+            os.replace(temporary, folder)
+    finally:
+        for left in (temporary, old):
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -42,6 +130,18 @@ def read_json(path: Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as fault:
         raise ValueError(f"{path} is not valid JSON ({fault}); delete it, or restore it from where it came") from fault
+
+
+def read_tensors(path: Path, device: str = "cpu") -> dict[str, Tensor]:
+    """The tensors of a safetensors file, a format that can hold no code; a ValueError names the file if it is not one."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path, device=device)
+    except SafetensorError as fault:
+        raise ValueError(f"{path} is damaged, or no safetensors file ({fault}); delete it, or restore it from where it "
+                         f"came") from fault
 
 
 def digest(content: Any) -> str:

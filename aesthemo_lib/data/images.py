@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import math
 import os
+import shutil
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,11 +18,13 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from ..device import allowed_cores
-from ..files import cache_folder, digest, read_json, show_progress, write_json
+from ..files import DiskFull, alone, cache_folder, digest, read_json, room_for, show_progress, write_json
 from .table import AnnotatedImages
 
 RECIPE = "rgb, exif upright, alpha over white, bilinear square, 1"
 """Part of the cache's key: another way of making the pixels is another cache."""
+MOST_PIXELS = 89_478_485
+"""A larger picture is taken for a decompression bomb; Pillow's own bound (1/4 GiB of RGB), of which it only warns."""
 CHUNK = 256
 """Images between two notes of what is done; a build that was cut off goes on from the last note."""
 
@@ -58,14 +63,19 @@ def decode(path: Path, side: int) -> np.ndarray:
         ValueError: not an image, damaged, or too large to be sane; the message is the reason alone.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                image.draft("RGB", (2 * side, 2 * side))  # lets the JPEG decoder skip what the resize would drop
-                image = _to_rgb(ImageOps.exif_transpose(image))
-                return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR))
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise ValueError(f"more than {Image.MAX_IMAGE_PIXELS:,} pixels; shrink it first") from None
+        path.name.encode()
+        if path.exists() and not path.is_file():
+            raise ValueError("not a file")  # opening a pipe would wait for ever
+        with Image.open(path) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise Image.DecompressionBombError
+            image.draft("RGB", (2 * side, 2 * side))  # lets the JPEG decoder skip what the resize would drop
+            image = _to_rgb(ImageOps.exif_transpose(image))
+            return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR))
+    except UnicodeEncodeError:
+        raise ValueError("its name is not valid UTF-8, so that no table could name it; rename it") from None
+    except Image.DecompressionBombError:
+        raise ValueError(f"more than {MOST_PIXELS:,} pixels; shrink it first") from None
     except Image.UnidentifiedImageError:
         raise ValueError("not an image that can be read" if os.path.getsize(path) else "an empty file") from None
     except FileNotFoundError:
@@ -79,6 +89,8 @@ def decode(path: Path, side: int) -> np.ndarray:
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image, dtype=np.float64)
+        if not np.isfinite(values).all():
+            raise ValueError("it holds NaN or infinite values")
         top = 65535 if image.mode.startswith("I") else max(values.max(), 1e-9)  # PNG and TIFF hold 16 bits
         image = Image.fromarray((values.clip(0, top) * (255 / top)).round().astype(np.uint8))
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
@@ -109,18 +121,19 @@ def load_pixels(
         raise ValueError(f"on_bad_image: expected 'error' or 'skip', got {on_bad_image!r}")
     folder = (folder or cache_folder()) / "pixels"
     key = _key(images.paths, side)
-    target = folder / f"{images.name}-{side}-{key[:16]}.npy"
-    if not target.exists():
-        _build(images.paths, side, target, images.name)
-        if _key(images.paths, side) != key:
-            _forget(target)
-            raise ValueError(f"{images.name}: images changed while they were read; start again")
-    note = read_json(target.with_suffix(".json"))
-    bad = {images.paths[int(row)]: reason for row, reason in note["bad"].items()}
-    if bad and on_bad_image == "error":
-        _forget(target)  # a bad file that is put right in place may keep its size and time
-        raise BadImages(bad)
-    pixels = np.load(target, mmap_mode="r")
+    target, shape = folder / f"{images.name}-{side}-{key[:16]}.npy", (len(images), side, side, 3)
+    with alone(target.with_suffix(".lock"), f"decoding {images.name} into {folder}"):
+        if not _is_whole(target, shape):
+            _build(images.paths, target, shape, images.name)
+            if _key(images.paths, side) != key:
+                _forget(target)
+                raise ValueError(f"{images.name}: images changed while they were read; start again")
+        note = read_json(target.with_suffix(".json"))
+        bad = {images.paths[int(row)]: reason for row, reason in note["bad"].items()}
+        if bad and on_bad_image == "error":
+            _forget(target)  # a bad file that is put right in place may keep its size and time
+            raise BadImages(bad)
+    pixels = _mapped(target, shape)
     if not bad:
         return images, pixels
     warnings.warn(f"{images.name}: skipped {str(BadImages(bad)).rsplit(chr(10), 1)[0]}", stacklevel=2)
@@ -133,6 +146,27 @@ def _forget(target: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def _header(shape: tuple[int, ...]) -> bytes:
+    """How a .npy file of uint8 begins."""
+    out = io.BytesIO()
+    np.lib.format.write_array_header_1_0(out, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return out.getvalue()
+
+
+def _mapped(file: Path, shape: tuple[int, ...]) -> np.memmap:
+    """The pixels of a cache file; nothing in it is interpreted."""
+    return np.memmap(file, np.uint8, "r", offset=len(_header(shape)), shape=shape)
+
+
+def _is_whole(target: Path, shape: tuple[int, ...]) -> bool:
+    """Whether a cache stands there in its full length; ``verify_cache`` looks at every byte."""
+    header = _header(shape)
+    if not target.is_file() or not target.with_suffix(".json").is_file():
+        return False
+    with target.open("rb") as file:
+        return file.read(len(header)) == header and target.stat().st_size == len(header) + math.prod(shape)
+
+
 def _key(paths: Sequence[Path], side: int) -> str:
     facts = []
     for path in paths:
@@ -143,35 +177,40 @@ def _key(paths: Sequence[Path], side: int) -> str:
     return digest([RECIPE, side, facts])
 
 
-def _build(paths: Sequence[Path], side: int, target: Path, name: str) -> None:
-    """Decode all into ``target``; a build that was cut off goes on where it stopped; two builders take turns."""
-    from filelock import FileLock
+def _build(paths: Sequence[Path], target: Path, shape: tuple[int, ...], name: str) -> None:
+    """Decode all into ``target``; a build that was cut off goes on where it stopped.
 
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(target.with_suffix(".lock")):
-        if target.exists():
-            return
-        partial, journal = target.with_suffix(".partial"), target.with_suffix(".done")
-        finished = _finished_chunks(journal) if partial.exists() else {}
-        pixels = np.lib.format.open_memmap(
-            partial, mode="r+" if finished else "w+", dtype=np.uint8, shape=(len(paths), side, side, 3)
-        )
-        todo = [start for start in range(0, len(paths), CHUNK) if start not in finished]
-        with (
-            ThreadPoolExecutor(allowed_cores()) as pool,
-            tqdm(total=len(paths), initial=len(paths) - sum(len(paths[s:s + CHUNK]) for s in todo), unit="image",
-                 desc=f"Decoding {name}", disable=not show_progress()) as bar,
-        ):
-            for start in todo:
-                finished[start] = _decode_chunk(paths, side, start, pixels, pool, bar)
-                pixels.flush()  # the pixels are on disk before the journal says so
-                with journal.open("a", encoding="utf-8") as out:
-                    out.write(json.dumps([start, finished[start]]) + "\n")
-        bad = {str(row): reason for part in finished.values() for row, reason in part.items()}
-        write_json(target.with_suffix(".json"), {"sha256": pixels_sha256(pixels), "images": len(paths), "bad": bad})
-        del pixels  # Windows can't rename a mapped file
-        os.replace(partial, target)
-        journal.unlink(missing_ok=True)
+    Pixels are written, not mapped: on a full disk writing fails, where touching a mapped page kills the process.
+    """
+    partial, journal, header = target.with_suffix(".partial"), target.with_suffix(".done"), _header(shape)
+    finished = _finished_chunks(journal) if partial.exists() else {}
+    missing = math.prod(shape) - (partial.stat().st_size if finished else 0)
+    if missing > (free := shutil.disk_usage(target.parent).free):
+        raise DiskFull(f"{name}: the decoded pixels need another {missing / 1e6:,.0f} MB in {target.parent}, where "
+                       f"{free / 1e6:,.0f} MB are free; make room, or set AESTHEMO_CACHE to a folder on another disk")
+    with (
+        room_for(target),
+        partial.open("r+b" if finished else "wb") as out,
+        ThreadPoolExecutor(allowed_cores()) as pool,
+        tqdm(total=len(paths), desc=f"Decoding {name}", unit="image", disable=not show_progress()) as bar,
+    ):
+        out.write(header)
+        for start in range(0, len(paths), CHUNK):
+            rows = range(start, min(start + CHUNK, len(paths)))
+            if start not in finished:
+                pixels, finished[start] = _decode_chunk(paths, rows, shape[1], pool)
+                out.seek(len(header) + start * math.prod(shape[1:]))
+                out.write(pixels)
+                out.flush()
+                os.fsync(out.fileno())  # the pixels are on disk before the journal says so
+                with journal.open("a", encoding="utf-8") as notes:
+                    notes.write(json.dumps([start, finished[start]]) + "\n")
+            bar.update(len(rows))
+    bad = {row: reason for part in finished.values() for row, reason in part.items()}
+    sha = pixels_sha256(_mapped(partial, shape))
+    write_json(target.with_suffix(".json"), {"sha256": sha, "images": len(paths), "bad": bad})
+    os.replace(partial, target)
+    journal.unlink(missing_ok=True)
 
 
 def _finished_chunks(journal: Path) -> dict[int, dict[str, str]]:
@@ -185,18 +224,18 @@ def _finished_chunks(journal: Path) -> dict[int, dict[str, str]]:
     return done
 
 
-def _decode_chunk(paths, side, start, pixels, pool, bar) -> dict[str, str]:
-    def one(row: int) -> str | None:
-        try:
-            pixels[row] = decode(paths[row], side)
-        except ValueError as fault:
-            return str(fault)
-        finally:
-            bar.update()
-        return None
+def _decode_chunk(paths: Sequence[Path], rows: range, side: int, pool) -> tuple[np.ndarray, dict[str, str]]:
+    """The pixels of some rows, and what is wrong with the bad ones; these are black."""
+    pixels, bad = np.zeros((len(rows), side, side, 3), np.uint8), {}
 
-    rows = range(start, min(start + CHUNK, len(paths)))
-    return {str(row): reason for row, reason in zip(rows, pool.map(one, rows), strict=True) if reason}
+    def one(place: int) -> None:
+        try:
+            pixels[place] = decode(paths[rows[place]], side)
+        except ValueError as fault:
+            bad[str(rows[place])] = str(fault)
+
+    list(pool.map(one, range(len(rows))))
+    return pixels, dict(sorted(bad.items(), key=lambda entry: int(entry[0])))
 
 
 def pixels_sha256(pixels: np.ndarray) -> str:
