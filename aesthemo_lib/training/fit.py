@@ -9,7 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +64,8 @@ class Data:
         mean: (S, S, 3) float32, of the training rows.
         labels: (N,) int64 by task name, negative where unlabelled.
         train, validation: row numbers.
+        targets: by task name (N, C) float32 rows that sum to 1, which are learned in place of the labels where these
+            are not negative; in training and for the validation loss, which decides what is kept.
     """
 
     pixels: np.ndarray
@@ -71,6 +73,12 @@ class Data:
     labels: dict[str, np.ndarray]
     train: np.ndarray
     validation: np.ndarray
+    targets: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def learned(self, device: torch.device) -> dict[str, Tensor]:
+        """What the loss takes, see ``losses.task_losses``."""
+        soft = {name: values * (self.labels[name] >= 0)[:, None] for name, values in self.targets.items()}
+        return {name: torch.as_tensor(soft.get(name, values), device=device) for name, values in self.labels.items()}
 
 
 def learning_rate(step: int, steps: int, settings: Settings) -> float:
@@ -141,7 +149,7 @@ def fit(
     batches = TrainingBatches(
         data.pixels, data.train, data.mean, network.std, settings.crop, settings.batch, seed, device
     )
-    labels = {name: torch.as_tensor(values, device=device) for name, values in data.labels.items()}
+    labels = data.learned(device)
     loop = _Loop(network, settings, batches, labels, seed, device, title)
     history, best = [], {}
     if state is not None:

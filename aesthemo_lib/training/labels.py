@@ -29,6 +29,8 @@ def check(spec: dict) -> None:
     for share in (spec.get("train_share", 1.0), *spec.get("keep", {}).values()):
         if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 1:
             raise ValueError(f"labels: a share lies above 0 and is at most 1, got {share!r}")
+    if spec.get("permute") and spec.get("soft"):
+        raise ValueError("labels: permute changes the labels and soft learns the votes; choose one")
 
 
 def told(images: AnnotatedImages, split: Split, spec: dict, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray]:

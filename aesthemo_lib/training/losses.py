@@ -16,9 +16,13 @@ def task_losses(logits: dict[str, Tensor], labels: dict[str, Tensor]) -> dict[st
 
     Equations 3.1 and 3.2 of lesson 03: with two classes it is the patent's La, -y log p - (1-y) log(1-p) [0059].
 
+    A distribution q for a label gives the cross-entropy :math:`-\sum_c q_c \log p_c`: of the raters' votes, the mean of
+    the losses that each of their votes would give.
+
     Args:
         logits: (B, C) by task name.
-        labels: (B,) int64 by task name; negative where unlabelled.
+        labels: by task name (B,) int64, negative where unlabelled; or (B, C) float rows that sum to 1, or to 0 where
+            unlabelled.
 
     Returns:
         a scalar by task name; 0, with a gradient of 0, where no image of the batch is labelled.
@@ -26,8 +30,8 @@ def task_losses(logits: dict[str, Tensor], labels: dict[str, Tensor]) -> dict[st
     losses = {}
     for name, values in logits.items():
         target = labels[name]
+        labelled = target >= 0 if target.ndim == 1 else target.sum(dim=1) > 0
         total = functional.cross_entropy(values.float(), target.clamp(min=0), reduction="none")
-        labelled = target >= 0
         losses[name] = (total * labelled).sum() / labelled.sum().clamp(min=1)
     return losses
 

@@ -179,7 +179,8 @@ def _fit(network, config: Config, prepared: Prepared, device, resume: Path, afte
     """Train all of a method's networks; ``independent`` has one a task, each with its own best epoch."""
     images, settings = prepared.images, config.training_settings()
     labels, train_rows = _told(config, prepared)
-    data = Data(prepared.pixels, prepared.mean, labels, train_rows, prepared.split.validation)
+    soft = label.targets(images) if config.labels.get("soft") else {}
+    data = Data(prepared.pixels, prepared.mean, labels, train_rows, prepared.split.validation, soft)
     parts = {"joint": network}
     if isinstance(network, Independent):
         parts = {task.name: network.alone(i) for i, task in enumerate(images.tasks)}

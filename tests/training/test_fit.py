@@ -167,3 +167,21 @@ def test_bfloat16_stays_near_float32(monkeypatch):
     quick = fit(network(), data(), SETTINGS, 0, CPU)
     for a, b in zip(plain, quick, strict=True):
         assert b["train_loss"] == pytest.approx(a["train_loss"], rel=0.03)
+
+
+def test_soft_targets_are_learned_in_place_of_labels():
+    """Two like images with unlike votes: the network ends at the share of the votes, not at the label."""
+    d = data(16)
+    d.pixels[:] = 128
+    d.labels["aesthetics"][:] = 1
+    d.labels["aesthetics"][10:] = -1
+    shares = np.tile(np.float32([0.3, 0.7]), (16, 1))
+    shares[10:] = [1, 0]  # unlabelled: these must not count
+    d = replace(d, train=np.arange(16), validation=np.arange(16), targets={"aesthetics": shares})
+    net = network()
+    history = fit(net, d, replace(SETTINGS, crop=20, epochs=60, patience=60, learning_rate=0.05), 0, CPU)
+    entropy = -0.3 * math.log(0.3) - 0.7 * math.log(0.7)
+    assert history[-1]["validation_loss_aesthetics"] == pytest.approx(entropy, abs=5e-3)
+    logits = loop.predict_logits(net, d.pixels, np.arange(2), d.mean, 20, CPU)["aesthetics"]
+    assert torch.tensor(logits).softmax(1)[:, 1].tolist() == pytest.approx([0.7, 0.7], abs=0.05)
+    assert history[-1]["validation_accuracy_aesthetics"] == 1  # of the ten that are labelled

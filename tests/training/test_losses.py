@@ -47,3 +47,25 @@ def test_a_batch_without_labels_is_no_error():
     loss = task_losses({"emotion": logits}, {"emotion": torch.full((3,), -1)})["emotion"]
     loss.backward()
     assert loss.item() == 0 and logits.grad.abs().sum() == 0
+
+
+def test_a_distribution_costs_what_its_votes_cost_on_average():
+    """Of an image with five votes, the mean of five hard losses; rows of zeros neither count nor teach."""
+    logits = torch.randn(3, 8, requires_grad=True)
+    votes = torch.tensor([[2, 0, 0, 1, 0, 2, 0, 0], [0] * 8, [0, 0, 5, 0, 0, 0, 0, 0]])
+    shares = votes / votes.sum(1, keepdim=True).clamp(min=1)
+    loss = task_losses({"emotion": logits}, {"emotion": shares})["emotion"]
+    p = logits.detach().softmax(1).tolist()
+    first = patents_emotion_loss([p[0]] * 5, [0, 0, 3, 5, 5])
+    assert loss.item() == pytest.approx((first + patents_emotion_loss([p[2]], [2])) / 2, rel=1e-5)
+    loss.backward()
+    assert logits.grad[1].abs().sum() == 0 and logits.grad[0].abs().sum() > 0
+    nobody = task_losses({"emotion": logits}, {"emotion": torch.zeros(3, 8)})["emotion"]
+    assert nobody.item() == 0
+
+
+def test_one_vote_an_image_is_the_label():
+    logits, labels = torch.randn(5, 2), torch.tensor([0, 1, -1, 1, 0])
+    shares = torch.eye(3)[labels][:, :2]  # -1 is the last row, without a vote
+    hard, soft = (task_losses({"a": logits}, {"a": target})["a"] for target in (labels, shares))
+    assert soft.item() == pytest.approx(hard.item(), rel=1e-6)

@@ -195,3 +195,23 @@ def test_predictions_hold_validation_and_test_images_of_the_split(run, colours_r
     table = pd.read_csv(run.folder / "predictions.csv")
     for part in ("validation", "test"):
         assert table[table["part"] == part]["image"].tolist() == [images.paths[r].name for r in getattr(split, part)]
+
+
+def test_soft_labels_are_the_votes(tmp_path):
+    """The first loss that is reported is the cross-entropy with the votes, not with the consensus."""
+    losses = []
+    for labels in ({}, {"soft": True}):
+        config = Config(data="scenes", preset="smoke", settings={"learning_rate": 0.0}, labels=labels,
+                        data_options={"images": 60})
+        run = train(config, tmp_path / str(len(losses)), tmp_path / "scenes")
+        losses.append(run.history()["validation_loss_aesthetics"].iloc[0])
+    images = runs.open_data(config, tmp_path / "scenes")
+    table = run.predictions("validation")
+    rows = images.split(0).validation
+    p = table[["aesthetics_low", "aesthetics_high"]].to_numpy()
+    votes = images.votes["aesthetics"][rows]
+    assert losses[1] == pytest.approx(-(votes / votes.sum(1, keepdims=True) * np.log(p)).sum(1).mean(), rel=1e-3)
+    label = images.labels("aesthetics")[rows]
+    assert losses[0] == pytest.approx(-np.log(p[np.arange(len(rows)), label]).mean(), rel=1e-3)
+    with pytest.raises(ValueError, match="permute changes the labels and soft learns the votes"):
+        Config(labels={"permute": ["emotion"], "soft": True})
