@@ -99,7 +99,7 @@ def atomic(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
-    """``atomic`` for a folder: an empty one under a temporary name, which takes the folder's place if the block succeeds.
+    """``atomic`` for a folder: an empty one under a temporary name, which takes its place if the block succeeds.
 
     Only one process at a time may do so, see ``alone``. What a process that was killed has left is cleared away.
     """
@@ -133,7 +133,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_tensors(path: Path, device: str = "cpu") -> dict[str, Tensor]:
-    """The tensors of a safetensors file, a format that can hold no code; a ValueError names the file if it is not one."""
+    """The tensors of a safetensors file, which can hold no code; a ValueError names the file if it is not one."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import math
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -14,13 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..data.batches import TrainingBatches, resize, to_device
 from ..device import fast_precision
-from ..files import read_json, show_progress, write_json
+from ..files import atomic_folder, read_json, read_tensors, show_progress, write_json
 from .aggregation import AGGREGATIONS, aggregation
 from .losses import joint_loss, task_losses
 
@@ -269,21 +268,16 @@ def contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _save_state(folder: Path, epoch: int, loop: _Loop, best: dict[str, Tensor], history: list[dict]) -> None:
-    """Write a state folder under a temporary name, rename it when it is whole, then drop the one before."""
-    temporary = folder / f".epoch-{epoch}.{os.getpid()}.tmp"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    optimiser = loop.optimiser
+    """Write the state after an epoch, whole or not at all, then drop the one before."""
+    optimiser, target = loop.optimiser, folder / f"epoch-{epoch}"
     momentum = [optimiser.state[p].get("momentum_buffer") for g in optimiser.param_groups for p in g["params"]]
-    save_file(contiguous(loop.network.state_dict()), temporary / "model.safetensors")
-    save_file(contiguous(loop.aggregation.state_dict()), temporary / "aggregation.safetensors")
-    save_file(contiguous(best), temporary / "best.safetensors")
     known = {str(i): m for i, m in enumerate(momentum) if m is not None}
-    save_file(contiguous(known), temporary / "momentum.safetensors")
-    write_json(temporary / "history.json", [{k: None if v != v else v for k, v in row.items()} for row in history])
-    target = folder / f"epoch-{epoch}"
-    shutil.rmtree(target, ignore_errors=True)  # one of a training that was started anew
-    os.replace(temporary, target)
+    with atomic_folder(target) as whole:
+        save_file(contiguous(loop.network.state_dict()), whole / "model.safetensors")
+        save_file(contiguous(loop.aggregation.state_dict()), whole / "aggregation.safetensors")
+        save_file(contiguous(best), whole / "best.safetensors")
+        save_file(contiguous(known), whole / "momentum.safetensors")
+        write_json(whole / "history.json", [{k: None if v != v else v for k, v in row.items()} for row in history])
     for old in folder.glob("epoch-*"):
         if old != target:
             shutil.rmtree(old, ignore_errors=True)
@@ -294,19 +288,25 @@ def _resume(folder: Path, loop: _Loop) -> tuple[list[dict], dict[str, Tensor]]:
     whole = sorted(folder.glob("epoch-*"), key=lambda path: int(path.name.split("-")[1]))
     if not whole:
         return [], {}
-    loop.network.load_state_dict(load_file(whole[-1] / "model.safetensors"))
+    try:
+        return _read_state(whole[-1], loop)
+    except (ValueError, OSError, RuntimeError, LookupError) as fault:
+        reason = " ".join(str(fault).split())[:300]
+        raise ValueError(f"{whole[-1]} is damaged, or of another version ({reason}); delete {folder} to train from the "
+                         f"start") from fault
+
+
+def _read_state(state: Path, loop: _Loop) -> tuple[list[dict], dict[str, Tensor]]:
+    loop.network.load_state_dict(read_tensors(state / "model.safetensors"))
     if loop.aggregation.state_dict():
-        loop.aggregation.load_state_dict(load_file(whole[-1] / "aggregation.safetensors"))
-    momentum = load_file(whole[-1] / "momentum.safetensors")
+        loop.aggregation.load_state_dict(read_tensors(state / "aggregation.safetensors"))
     parameters = [parameter for group in loop.optimiser.param_groups for parameter in group["params"]]
-    for i, buffer in momentum.items():
+    for i, buffer in read_tensors(state / "momentum.safetensors").items():
         parameter = parameters[int(i)]
         # The buffer takes the parameter's device and layout, or the next sums would run in another order.
         loop.optimiser.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(buffer)
-    history = [{k: math.nan if v is None else v for k, v in row.items()}
-               for row in read_json(whole[-1] / "history.json")]
-    best = load_file(whole[-1] / "best.safetensors", device=str(parameters[0].device))
-    return history, best
+    history = [{k: math.nan if v is None else v for k, v in row.items()} for row in read_json(state / "history.json")]
+    return history, read_tensors(state / "best.safetensors", device=str(parameters[0].device))
 
 
 def write_history(path: Path, rows: list[dict]) -> None:

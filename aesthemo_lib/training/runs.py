@@ -17,7 +17,7 @@ What is needed to go on with a training that was cut off lies beside it, in ``<f
 
 from __future__ import annotations
 
-import os
+import contextlib
 import platform
 import shutil
 import time
@@ -28,7 +28,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from .. import __version__
@@ -37,7 +37,7 @@ from ..data.images import load_pixels, mean_image
 from ..data.table import AnnotatedImages, Split
 from ..device import pick_device, set_threads
 from ..evaluation import majority_class, prediction_table, softmax, task_metrics
-from ..files import digest, read_json, write_json
+from ..files import PATIENCE, alone, atomic_folder, digest, read_json, read_tensors, write_json
 from ..models.networks import Independent, build
 from ..tasks import Task, with_loss_weights
 from . import labels as label
@@ -116,29 +116,25 @@ def train(
     Raises:
         RunExists: the folder holds a run of another configuration.
     """
-    from filelock import FileLock
-
     folder, threads = config.folder(Path(out)), set_threads()
     prepared = prepare(config, None if root is None else Path(root), on_bad_image)
     described = describe(config, prepared.images)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(folder.name + ".lock")):
-        if (folder / "metrics.json").exists():
-            run = Run(folder)
-            if run.hash == digest(described):
-                return run
-            if not redo:
-                raise RunExists(
-                    f"{folder} holds a run of another configuration ({_difference(run.described, described)}); "
-                    f"train into another --out, delete the folder, or ask to redo it"
-                )
-        resume = folder.with_name(folder.name + ".resume") / digest(described)[:16]
+    with alone(folder.with_name(folder.name + ".lock"), f"training in {folder}", PATIENCE):
+        states = folder.with_name(folder.name + ".resume")
+        if stored_hash(folder) == digest(described):
+            shutil.rmtree(states, ignore_errors=True)  # it may have been killed before it had cleared them away
+            return Run(folder)
+        if (folder / "metrics.json").exists() and not redo:
+            raise RunExists(f"{folder} holds a run of another configuration or version "
+                            f"({_difference(folder, described)}); train into another --out, delete the folder, or ask "
+                            f"to redo it")
         began = time.perf_counter()
         network = build_network(config, prepared.images.tasks)
-        history = _fit(network, config, prepared, pick_device(device), resume, after_epoch)
+        history = _fit(network, config, prepared, pick_device(device), states / digest(described)[:16], after_epoch)
         seconds = time.perf_counter() - began
-        _write(folder, config, described, network, prepared, history, seconds, threads, root)
-        shutil.rmtree(resume.parent, ignore_errors=True)
+        with atomic_folder(folder) as whole:
+            _write(whole, config, described, network, prepared, history, seconds, threads, root)
+        shutil.rmtree(states, ignore_errors=True)
     return Run(folder)
 
 
@@ -157,7 +153,18 @@ def describe(config: Config, images: AnnotatedImages) -> dict:
     } | ({"labels": config.labels} if config.labels else {})
 
 
-def _difference(old: dict, new: dict) -> str:
+def stored_hash(folder: Path) -> str | None:
+    """The hash of the finished run in a folder; None if there is none that this version can read."""
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        return Run(folder).hash
+    return None
+
+
+def _difference(folder: Path, new: dict) -> str:
+    try:
+        old = Run(folder).described
+    except (FileNotFoundError, ValueError) as fault:
+        return str(fault)
     old, new = _flat(old), _flat(new)
     names = [name for name in new | old if old.get(name) != new.get(name)]
     return "it differs in " + ", ".join(
@@ -193,36 +200,31 @@ def _fit(network, config: Config, prepared: Prepared, device, resume: Path, afte
 
 
 def _write(folder, config, described, network, prepared: Prepared, history, seconds, threads, root) -> None:
-    """Evaluate and write the whole folder under a temporary name, then rename it."""
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    """Evaluate, and write the whole folder (into an empty one that will take its place)."""
     began = time.perf_counter()
     table, metrics = _evaluate(network, prepared, config.training_settings().crop)
     evaluation_seconds = time.perf_counter() - began
-    table.to_csv(temporary / "predictions.csv", index=False, encoding="utf-8")
-    write_json(temporary / "config.json", {
+    table.to_csv(folder / "predictions.csv", index=False, encoding="utf-8")
+    write_json(folder / "config.json", {
         "hash": digest(described), "config": described,
         "weights": network.built[0].weights, "deviations": network.built[0].deviations(),
         "root": None if root is None else str(root),
         "environment": {"aesthemo_lib": __version__, "torch": torch.__version__, "python": platform.python_version(),
                         "system": platform.system(), "device": next(network.parameters()).device.type},
     })
-    write_json(temporary / "metrics.json", {
+    write_json(folder / "metrics.json", {
         "tasks": metrics, "data": config.data, "method": config.method, "variant": config.variant,
         "preset": config.preset, "split": config.split, "seed": config.seed, "threads": threads,
     })
-    write_json(temporary / "timing.json", {
+    write_json(folder / "timing.json", {
         "training_seconds": seconds, "evaluation_seconds": evaluation_seconds,
         "images_per_second": len(history) * len(_told(config, prepared)[1]) / seconds,
     })
-    write_history(temporary / "history.csv", history)
+    write_history(folder / "history.csv", history)
     save_file(
         contiguous(network.state_dict()) | {"mean_image": torch.from_numpy(prepared.mean)},
-        temporary / "model.safetensors",
+        folder / "model.safetensors",
     )
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(temporary, folder)
 
 
 def _evaluate(network: nn.Module, prepared: Prepared, side: int) -> tuple[pd.DataFrame, dict]:
@@ -251,6 +253,7 @@ class Run:
 
     Raises:
         FileNotFoundError: the folder holds no finished run.
+        ValueError: it holds one that this version of the library can't read.
     """
 
     def __init__(self, folder: Path | str):
@@ -258,13 +261,24 @@ class Run:
         if not (self.folder / "metrics.json").exists():
             raise FileNotFoundError(f"{self.folder} holds no finished run (no metrics.json); train it first, for "
                                     f"example with: aesthemo run 03_train --out {self.folder.parent}")
-        content = read_json(self.folder / "config.json")
-        self.hash, self.described = content["hash"], content["config"]
-        self.environment, self.deviations = content["environment"], content["deviations"]
-        self.tasks = tuple(Task(t["name"], tuple(t["classes"]), t["loss_weight"]) for t in self.described["tasks"])
-        self.settings = Settings(**self.described["settings"])
-        self.metrics = read_json(self.folder / "metrics.json")["tasks"]
-        self.timing = read_json(self.folder / "timing.json")
+        with self._readable():
+            content = read_json(self.folder / "config.json")
+            self.hash, self.described = content["hash"], content["config"]
+            self.environment, self.deviations = content["environment"], content["deviations"]
+            self.tasks = tuple(Task(t["name"], tuple(t["classes"]), t["loss_weight"]) for t in self.described["tasks"])
+            self.settings = Settings(**self.described["settings"])
+            self.metrics = read_json(self.folder / "metrics.json")["tasks"]
+            self.timing = read_json(self.folder / "timing.json")
+
+    @contextlib.contextmanager
+    def _readable(self):
+        try:
+            yield
+        except (KeyError, TypeError, RuntimeError, FileNotFoundError) as fault:
+            reason = " ".join(str(fault).split())[:300]
+            raise ValueError(f"{self.folder} was written by another version than {__version__} of aesthemo_lib, or "
+                             f"changed since ({type(fault).__name__}: {reason}); train it again, or read it with that "
+                             f"version") from fault
 
     @property
     def name(self) -> str:
@@ -284,7 +298,8 @@ class Run:
         """The trained network, ready to predict, and the mean image (S, S, 3) that its pixels lack."""
         told = self.described
         network = build(told["method"], self.tasks, self.settings.backbone, "none", told["variant"], **told["options"])
-        state = load_file(self.folder / "model.safetensors")
-        mean = state.pop("mean_image").numpy()
-        network.load_state_dict(state)
+        with self._readable():
+            state = read_tensors(self.folder / "model.safetensors")
+            mean = state.pop("mean_image").numpy()
+            network.load_state_dict(state)
         return network.to(pick_device(device), memory_format=torch.channels_last).eval(), mean
