@@ -62,10 +62,10 @@ def decode(path: Path, side: int) -> np.ndarray:
     Raises:
         ValueError: not an image, damaged, or too large to be sane; the message is the reason alone.
     """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ValueError("not a file")  # opening a pipe would wait for ever
     try:
         path.name.encode()
-        if path.exists() and not path.is_file():
-            raise ValueError("not a file")  # opening a pipe would wait for ever
         with Image.open(path) as image:
             if image.width * image.height > MOST_PIXELS:
                 raise Image.DecompressionBombError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".
 def read(root: str | Path, task: str | Task = "emotion") -> AnnotatedImages:
     """Read a folder with one folder per class; each image has one vote, for the class whose folder holds it.
 
-    Hidden files and folders, and files that are no images by their suffix, are passed over.
+    Hidden files are passed over in silence; a log line counts and names what else is: files that are no images by
+    their suffix, folders within a class folder, and images beside the class folders.
 
     Args:
         root: the folder that holds the class folders.
@@ -38,6 +40,13 @@ def read(root: str | Path, task: str | Task = "emotion") -> AnnotatedImages:
         task = Task(task, infer_task(task, (folder.name for folder in folders)).classes)
     images = [(path, _class(task, folder)) for folder in folders for path in _images(folder)]
     paths, labels = zip(*images, strict=True)
+    beside = [path for path in root.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path not in folders]
+    others = {path for folder in folders for path in folder.iterdir()}.union(beside).difference(paths)
+    over = sorted(path.relative_to(root).as_posix() for path in others if not path.name.startswith("."))
+    if over:
+        logging.getLogger(__name__).warning("%s: %d entries are not read, since they are no images by their suffix or "
+                                            "not directly in a class folder: %s%s", root, len(over),
+                                            ", ".join(over[:10]), " ..." if len(over) > 10 else "")
     return AnnotatedImages(
         "folders", (task,), paths, {task.name: np.eye(len(task.classes))[list(labels)]},
         groups=np.array([path.relative_to(root).as_posix() for path in paths]),
