@@ -54,9 +54,14 @@ TARGETS = {
     "test": Target("run the tests", ("-m", "pytest")),
     "browser": Target("test the inspector in a real browser", ("-m", "pytest", "tests/browser")),
     "notebooks": Target("run every notebook, and compare the kept outputs", ("-m", "aesthemo_lib.cli", "notebooks")),
+    "study": Target(
+        "run a study of results/protocol.json, say STUDY=compare", ("-m", "aesthemo_lib.cli", "study"),
+        {"STUDY": "--study", "FORM": "--form", "ROOT": "--root"},
+    ),
     "doctor": Target("say what is here, and the cure for what is not", ("-m", "aesthemo_lib.cli", "doctor"), DATA),
     "fetch": Target("get everything that will be needed offline", ("-m", "aesthemo_lib.cli", "fetch"), DATA),
     "lab": Target("open JupyterLab", ("-m", "jupyterlab", "--LabApp.default_url=/lab/tree/notebooks")),
+    "course": Target("make the exercises' student copies and solutions", ("course/build.py",)),
     "lock": Target("make requirements.lock anew from pyproject.toml (ARGS=--upgrade for newer releases)", ()),
 }
 

@@ -12,7 +12,10 @@ DATA_HELP = "scenes, oasis, folders or csv"
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; a fault that the user can mend is one clear line and exit status 1."""
-    given = _parser().parse_args(arguments)
+    given, rest = _parser().parse_known_args(arguments)
+    if rest and given.command is not _study:  # what is left of a study's goes to Snakemake
+        _parser().error(f"unrecognized arguments: {' '.join(rest)}")
+    given.rest = rest
     try:
         return given.command(given) or 0
     except KeyboardInterrupt:
@@ -62,6 +65,17 @@ def _parser() -> argparse.ArgumentParser:
     kit.add_argument("--preset", default="paper", help="another than paper is for a rehearsal, with --json elsewhere")
     kit.add_argument("--json", type=Path, default=Path("results/iae.json"))
     kit.set_defaults(command=_kit)
+    study = commands.add_parser("study", help="a study of results/protocol.json: many runs, resumable")
+    study.add_argument("--study", required=True, metavar="NAME", help="its name in results/protocol.json")
+    study.add_argument("--form", default="first", help="first (two hours on two cores) or long")
+    study.add_argument("--root", type=Path, help="the data set's folder")
+    study.add_argument("--out", type=Path, default=Path("runs/studies"))
+    study.add_argument("--to", type=Path, help="the table of results, by default results/studies/NAME.csv")
+    how = study.add_mutually_exclusive_group()
+    how.add_argument("--loop", action="store_true", help="one cell after another, without Snakemake")
+    how.add_argument("--cell", type=int, metavar="N", help="this cell alone")
+    how.add_argument("--gather", action="store_true", help="write the table of what is finished, and run nothing")
+    study.set_defaults(command=_study)
     figures = commands.add_parser("figures", help="draw the pictures that README shows")
     figures.add_argument("--out", type=Path, default=Path("figures"))
     figures.set_defaults(command=_figures)
@@ -155,6 +169,21 @@ def _kit(given) -> None:
     print(f"{given.json}: {told['status']}, {len(told['rows'])} of {cost['runs']} runs; in all at most "
           f"{cost['gpu_hours']} GPU hours at {cost['assumed']['operations_a_second']:.0e} operations a second, "
           f"{cost['gpu_memory_gb']} GB of GPU memory, {cost['disk_gb']} GB of disk")
+
+
+def _study(given) -> None:
+    from . import studies
+    from .workflow import run_workflow
+
+    of = studies.study(given.study, given.form)
+    if given.cell is not None:
+        print(studies.run_cell(of, studies.cells(of)[given.cell], given.out, given.root))
+        return
+    if given.loop:
+        studies.run_study(of, given.out, given.root)
+    elif not given.gather:
+        run_workflow(of, given.out, given.root, given.rest)
+    print(studies.keep(of, given.out, given.to))
 
 
 def _figures(given) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 
 from ..data.table import AnnotatedImages, Split
 
-KINDS = {"permute": list, "keep": dict, "train_share": float, "soft": bool}
-"""What ``Config.labels`` may hold: 'permute' [task, ..], 'keep' {task: share}, 'train_share', 'soft'."""
+KINDS = {"permute": list, "keep": dict, "halves": bool, "train_share": float, "soft": bool}
+"""What ``Config.labels`` may hold: 'permute' [task, ..], 'keep' {task: share}, 'halves', 'train_share', 'soft'."""
 
 
 def check(spec: dict) -> None:
@@ -40,6 +40,8 @@ def told(images: AnnotatedImages, split: Split, spec: dict, seed: int) -> tuple[
       shares of the classes stay, what they have to do with the picture goes: the null of a comparison.
     - ``keep``: a task's labels stay for about this share of the training images. Whole groups lose theirs, since
       another photograph of the same theme would give the label away.
+    - ``halves``: each training image is labelled for one task alone, as where one set has the one judgement and another
+      set the other; whole groups go to the tasks in turn.
     - ``train_share``: about this share of the training images is used at all, again by whole groups.
 
     Args:
@@ -65,6 +67,11 @@ def told(images: AnnotatedImages, split: Split, spec: dict, seed: int) -> tuple[
             labels[name][rows] = labels[name][rng.permutation(rows)]
     for name, share in spec.get("keep", {}).items():
         labels[name][_beyond(images.groups, split.train, share, [seed, 100 + names.index(name)])] = -1
+    if spec.get("halves"):
+        groups, member = np.unique(images.groups[split.train], return_inverse=True)
+        turn = np.random.default_rng([seed, 2000]).permutation(len(groups))[member] % len(names)
+        for i, name in enumerate(names):
+            labels[name][split.train[turn != i]] = -1
     dropped = _beyond(images.groups, split.train, spec.get("train_share", 1.0), [seed, 1000])
     return labels, np.setdiff1d(split.train, dropped)
 

@@ -47,6 +47,18 @@ def test_a_share_of_the_labels_goes_by_whole_groups(share, seed):
     assert (rows == split.train).all()
 
 
+def test_halves_leave_each_image_and_its_group_one_task():
+    images, split = example()
+    labels, rows = told(images, split, {"halves": True}, 1)
+    lost = {name: labels[name][split.train] != images.labels(name)[split.train] for name in labels}
+    had = {name: images.labels(name)[split.train] >= 0 for name in labels}
+    assert not (lost["aesthetics"] & lost["emotion"]).any()
+    assert (lost["aesthetics"] | lost["emotion"])[had["aesthetics"] & had["emotion"]].all()
+    groups = images.groups[split.train]
+    assert not set(groups[lost["aesthetics"]]) & set(groups[lost["emotion"]])
+    assert 0.3 < lost["emotion"].mean() < 0.7 and (rows == split.train).all()
+
+
 def test_smaller_shares_lie_within_larger_ones():
     images, split = example()
     rows = [told(images, split, {"train_share": share}, 3)[1] for share in (0.25, 0.5, 1.0)]
