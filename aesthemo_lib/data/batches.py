@@ -112,13 +112,16 @@ class TrainingBatches:
         self.std = torch.tensor(std, device=device)
 
     def __len__(self) -> int:
-        return -(-len(self.rows) // self.size)
+        alone = len(self.rows) % self.size == 1 and self.size > 1
+        return max(1, -(-len(self.rows) // self.size) - alone)
 
     def epoch(self, number: int) -> Iterator[tuple[np.ndarray, Tensor]]:
-        """Yields (rows, images): (B,) row numbers and (B, 3, s, s); every training image once."""
+        """Yields (rows, images): (B,) row numbers and (B, 3, s, s); every training image once.
+
+        An image that would be left alone at the end joins the last batch: one image has no batch statistics.
+        """
         order = self.rows[np.argsort(uniform(self.seed, number, self.rows, 0), kind="stable")]
-        for start in range(0, len(order), self.size):
-            rows = order[start:start + self.size]
+        for rows in np.split(order, self.size * np.arange(1, len(self))):
             yield rows, self.images(number, rows)
 
     def images(self, epoch: int, rows: np.ndarray) -> Tensor:

@@ -143,19 +143,28 @@ class AnnotatedImages:
         groups, of all tasks at once) are kept as even as the groups allow. A publisher's fixed split is used as it is.
 
         Raises:
-            ValueError: fewer groups than a split needs, or a fixed split without one of its parts.
+            ValueError: fewer groups than a split needs, a fixed split without one of its parts, or a single training
+                image.
         """
-        if self.fixed is not None:
-            missing = [part for part in Split._fields if part not in self.fixed]
-            if missing:
-                raise ValueError(f"{self.name}: no image is marked {missing[0]!r} in the fixed split; mark some, "
-                                 f"or leave the split out to have one made")
-            return Split(*(np.flatnonzero(self.fixed == part) for part in Split._fields))
+        split = self._made_split(number) if self.fixed is None else self._fixed_split()
+        if len(split.train) < 2 or not len(split.validation) or not len(split.test):
+            sizes = ", ".join(f"{len(rows)} of {part}" for part, rows in split._asdict().items())
+            raise ValueError(f"{self.name}: split {number} holds too few images ({sizes}); a training needs 2 or more, "
+                             f"validation and test 1: add images, or smaller groups")
+        return split
+
+    def _fixed_split(self) -> Split:
+        missing = [part for part in Split._fields if part not in self.fixed]
+        if missing:
+            raise ValueError(f"{self.name}: no image is marked {missing[0]!r} in the fixed split; mark some, "
+                             f"or leave the split out to have one made")
+        return Split(*(np.flatnonzero(self.fixed == part) for part in Split._fields))
+
+    def _made_split(self, number: int) -> Split:
         repeat, fold = divmod(number, TEST_FOLDS)
         rows = np.arange(len(self))
         rest, test = self._fold(rows, TEST_FOLDS, repeat, fold)
-        train, validation = self._fold(rest, VALIDATION_FOLDS, 1000 + number, 0)
-        return Split(train, validation, test)
+        return Split(*self._fold(rest, VALIDATION_FOLDS, 1000 + number, 0), test)
 
     def _fold(self, rows: np.ndarray, folds: int, seed: int, fold: int) -> tuple[np.ndarray, np.ndarray]:
         from sklearn.model_selection import StratifiedGroupKFold

@@ -12,7 +12,7 @@ from ...tasks import MIKELS_EMOTIONS, PATENT_TASKS, Task
 from ..table import AnnotatedImages
 
 READERS = {
-    "scenes": "scenes", "oasis": "oasis", "csv": "csv_table", "folders": "folders", "iae": "iae",
+    "scenes": "scenes", "oasis": "oasis", "csv": "csv_table", "folders": "folders", "iae": "iae", "celeba": "celeba",
     **{name: f"published:{name}" for name in ("emoset", "abstract", "artphoto", "ava")},
 }
 """Data set name to module, and its function if that is not ``read``; imported when the data set is read."""
@@ -54,6 +54,19 @@ def data_root(name: str, root: str | Path | None = None) -> Path:
     here = Path.cwd()
     homes = (up for up in (here, *here.parents) if (up / "pyproject.toml").is_file() and (up / "notebooks").is_dir())
     return next(homes, here) / "data" / name
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The file that a list of images names in its folder. Names may not lead out of it; a link that lies in it may.
+
+    Raises:
+        ValueError: the name is empty, or leads out of the folder.
+    """
+    home = Path(os.path.abspath(folder))
+    path = Path(os.path.abspath(home / name.replace("\\", "/")))
+    if not name or not path.is_relative_to(home):
+        raise ValueError(f"path {name!r} is not inside {folder}; expected a file in it, as seen from there")
+    return folder / path.relative_to(home)
 
 
 def infer_task(name: str, labels: Iterable[str]) -> Task:

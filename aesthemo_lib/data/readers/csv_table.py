@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import csv
 import math
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -31,7 +30,7 @@ import pandas as pd
 from ...tasks import Task
 from .. import ratings as rating
 from ..table import AnnotatedImages
-from . import infer_task
+from . import infer_task, inside
 
 SPLITS = ("train", "validation", "test")
 MANY = 50
@@ -84,10 +83,16 @@ def read(root: str | Path, tasks: Sequence[Task] | None = None) -> AnnotatedImag
     own = [path.relative_to(file.parent).as_posix() for path in paths]
     first = np.unique(image, return_index=True)[1]
     facts = {"path": own} | {n[1:]: [c[row] for row in first] for n, c in sheet.columns.items() if n.startswith("_")}
-    groups = _by_image(sheet, "group", image) or own
+    groups = _by_image(sheet, "group", image)
     fixed = _by_image(sheet, "split", image)
+    parts: dict[str, int] = {}
+    for number, row in enumerate(first if groups and fixed else ()):
+        earlier = parts.setdefault(groups[number], number)
+        if groups[number] and fixed[earlier] != fixed[number]:
+            raise sheet.fault(f"group {groups[number]!r} is in {fixed[number]} here and in {fixed[earlier]} on line "
+                              f"{sheet.lines[first[earlier]]}; keep a group in one part, or leave out 'group'", row)
     return AnnotatedImages("csv", tasks, paths, votes, ratings, levels, rating_votes, facts=pd.DataFrame(facts),
-                           groups=np.array([group or alone for group, alone in zip(groups, own, strict=True)]),
+                           groups=np.array([group or alone for group, alone in zip(groups or own, own, strict=True)]),
                            fixed=fixed and np.array(fixed))
 
 
@@ -122,12 +127,11 @@ def _load(file: Path) -> _Sheet:
 def _images(sheet: _Sheet) -> tuple[np.ndarray, tuple[Path, ...]]:
     """The image number of each row, and the images in the order in which they first appear."""
     folder, places, image = sheet.file.parent, {}, []
-    inside = Path(os.path.abspath(folder))
     for row, cell in enumerate(sheet.columns["path"]):
-        # By name, not resolve(): a link that its owner placed inside the folder may point elsewhere.
-        path = Path(os.path.abspath(inside / cell.replace("\\", "/")))
-        if not cell or not path.is_relative_to(inside):
-            raise sheet.fault(f"path {cell!r} is not inside {folder}; expected a file in it, as seen from there", row)
+        try:
+            path = inside(folder, cell)
+        except ValueError as error:
+            raise sheet.fault(str(error), row) from None
         if path in places and "annotator" not in sheet.columns:
             earlier = sheet.lines[image.index(places[path])]
             raise sheet.fault(f"path {cell!r} stands on line {earlier} too; keep one row an image, or name each row's "
@@ -135,7 +139,7 @@ def _images(sheet: _Sheet) -> tuple[np.ndarray, tuple[Path, ...]]:
         if path not in places and not path.is_file():
             raise sheet.fault(f"image {cell!r} not found in {folder}; correct the path or remove the row", row)
         image.append(places.setdefault(path, len(places)))
-    return np.array(image), tuple(folder / path.relative_to(inside) for path in places)
+    return np.array(image), tuple(places)
 
 
 def _task_columns(sheet: _Sheet) -> dict[str, dict[str, str]]:

@@ -19,6 +19,7 @@ from ...files import read_json
 from ...tasks import AESTHETICS, EMOTION
 from .. import ratings as rating
 from ..table import AnnotatedImages
+from . import inside
 from .folders import IMAGE_SUFFIXES
 
 ALONE = {task.name: replace(task, loss_weight=1.0) for task in (AESTHETICS, EMOTION)}
@@ -72,6 +73,13 @@ def _one_task(name: str, paths: Sequence[Path], task: str, votes: np.ndarray, **
     return present(AnnotatedImages(name, (ALONE[task],), tuple(paths), {task: votes}, **more))
 
 
+def _inside(folder: Path, name: str, where: str) -> Path:
+    try:
+        return inside(folder, name)
+    except ValueError as fault:
+        raise ValueError(f"{where}: {fault}") from None
+
+
 def emoset(root: str | Path) -> AnnotatedImages:
     """EmoSet-118K (Yang et al. 2023): ``train.json``, ``val.json``, ``test.json`` of [emotion, image, annotation].
 
@@ -85,7 +93,7 @@ def emoset(root: str | Path) -> AnnotatedImages:
             if not isinstance(entry, list) or len(entry) < 2 or not all(isinstance(cell, str) for cell in entry[:2]):
                 raise ValueError(f"{file}: entry {row} is {str(entry)[:80]}; expected [emotion, image, annotation], "
                                  f'such as ["awe", "image/awe/awe_00000.jpg", "annotation/awe/awe_00000.json"]')
-            paths.append(root / entry[1])
+            paths.append(_inside(root, entry[1], f"{file}, entry {row}"))
             labels.append(emotion_number(entry[0], f"{file}, entry {row}"))
             fixed.append(name)
     votes = rating.class_votes(labels, len(EMOTION.classes))
@@ -111,7 +119,8 @@ def abstract(root: str | Path) -> AnnotatedImages:
         if len(row) != len(order) + 1 or not all(cell.isdecimal() for cell in row[1:]):
             raise ValueError(f"{file}: row {number + 1} is {','.join(row)}; expected a file name and eight counts")
         votes[number, order] = [int(cell) for cell in row[1:]]
-    return _one_task("abstract", [file.parent / row[0] for row in rows[1:]], "emotion", votes)
+    paths = [_inside(file.parent, row[0], f"{file}, row {number + 1}") for number, row in enumerate(rows[1:])]
+    return _one_task("abstract", paths, "emotion", votes)
 
 
 def artphoto(root: str | Path) -> AnnotatedImages:

@@ -35,6 +35,7 @@ import io
 import math
 import os
 import shutil
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -43,7 +44,7 @@ import pandas as pd
 from PIL import Image
 
 from ...files import digest, read_json, show_progress, write_json
-from ...tasks import EMOTION, PATENT_TASKS
+from ...tasks import EMOTION, PATENT_TASKS, Task
 from .. import ratings as rating
 from ..table import AnnotatedImages
 from .scene_drawing import PLACES, picture
@@ -184,11 +185,32 @@ def draw(root: Path, images: int = 600, seed: int = 0, relatedness: float = 0.5,
         shutil.rmtree(old, ignore_errors=True)
 
 
-def read(root: Path, images: int = 600, seed: int = 0, relatedness: float = 0.5, size: int = 256) -> AnnotatedImages:
+ATTRIBUTES = {
+    **{name: ("low", "high") for name in NORMAL}, "place": tuple(PLACES), "motif": tuple(EMOTION.classes),
+}
+"""The factors as tasks: above or below their middle, 0, or by name. Mood and motif can contradict one another."""
+
+
+def read(
+    root: Path, images: int = 600, seed: int = 0, relatedness: float = 0.5, size: int = 256,
+    tasks: Sequence[str] = ("aesthetics", "emotion"),
+) -> AnnotatedImages:
     """The drawn data set with the patent's two tasks; it is drawn first if need be (see ``draw``).
 
     ``facts`` holds the factors, the scores and the masks' paths (``lamp_mask``, ``clutter_mask``).
+
+    Args:
+        root, images, seed, relatedness, size: see ``draw``.
+        tasks: what is predicted, in this order: of 'aesthetics', 'emotion' and the ``ATTRIBUTES``, which nobody rates
+            (each image has one vote).
+
+    Raises:
+        ValueError: an unknown task.
     """
+    known = {task.name: task for task in PATENT_TASKS} | {n: Task(n, classes) for n, classes in ATTRIBUTES.items()}
+    unknown = [name for name in tasks if name not in known]
+    if unknown:
+        raise ValueError(f"scenes: unknown task {unknown[0]!r}; choose of {', '.join(known)}")
     draw(root, images, seed, relatedness, size)
     root = Path(root).resolve()
     facts = pd.read_csv(root / "factors.csv", encoding="utf-8", nrows=images)
@@ -198,10 +220,16 @@ def read(root: Path, images: int = 600, seed: int = 0, relatedness: float = 0.5,
     table = table[table["image"] < images]
     ratings = {name: rows.drop(columns="task").reset_index(drop=True) for name, rows in table.groupby("task")}
     single, summed = votes(ratings, images)
+    levels = {"aesthetics": "interval", "emotion": "nominal"}
+    for name, classes in ATTRIBUTES.items():
+        values = facts[name] > 0 if name in NORMAL else facts[name].map(classes.index)
+        summed[name] = rating.class_votes(values.to_numpy().astype(int), len(classes))
+    rated, of_tasks = [name for name in tasks if name in ratings], lambda told: {name: told[name] for name in rated}
     return AnnotatedImages(
-        name="scenes", tasks=PATENT_TASKS, paths=tuple(root / "images" / f"{stem}.jpg" for stem in facts["image"]),
-        votes=summed, ratings=ratings, levels={"aesthetics": "interval", "emotion": "nominal"}, rating_votes=single,
-        facts=facts,
+        name="scenes", tasks=tuple(known[name] for name in tasks),
+        paths=tuple(root / "images" / f"{stem}.jpg" for stem in facts["image"]),
+        votes={name: summed[name] for name in tasks}, ratings=of_tasks(ratings), levels=of_tasks(levels),
+        rating_votes=of_tasks(single), facts=facts,
     )
 
 
