@@ -10,10 +10,10 @@ import hashlib
 import json
 import subprocess
 from collections.abc import Iterable
-from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
 import torch
 from torch import nn
 
@@ -22,7 +22,7 @@ from .jobs import SPLITS, planned
 from .models.networks import build, count_multiplies, count_parameters
 from .tasks import PATENT_TASKS
 from .training.config import Config
-from .training.runs import Run, _difference, describe
+from .training.runs import Run, describe
 
 IMAGES = 22086
 """In IAE; how they part into training, validation and test images stands in the lists that come with them."""
@@ -65,14 +65,15 @@ SCHEMA = _object(
 def protocol(preset: str = "paper") -> dict:
     """What is to be run on IAE and how it is judged, as JSON. A test holds results/iae.json to it."""
     configs = planned("iae", preset, fixed=True)
-    settings, = {config.training_settings() for config in configs}  # one for all methods, or this protocol is wrong
+    if len({config.training_settings() for config in configs}) > 1:
+        raise ValueError("the methods differ in their settings, which this protocol has no place for")
     return {
         "data": "iae", "layout": "the package with its lists of training, validation and test images, and scores.h5",
         "split": f"the publisher's own, for every run; {SPLITS} seeds (start, batch order, crops, flips) instead of "
                  f"several splits",
         "preset": preset, "methods": list(dict.fromkeys(config.name for config in configs)),
         "seeds": sorted({config.seed for config in configs}),
-        "settings": asdict(settings),
+        "settings": _described(configs[0])["settings"],
         "loss_weights": {task.name: task.loss_weight for task in PATENT_TASKS},
         "independent": "its two networks are trained apart, each with loss weight 1 and its own best epoch",
         "stopping": "each training keeps the epoch of its lowest validation loss; nothing is chosen on test images",
@@ -146,9 +147,11 @@ def row(run: Run, preset: str = "paper") -> dict:
     if config is None:
         raise ValueError(f"{run.folder}: {run.name} with seed {told['seed']} is not in the protocol; it has "
                          f"{', '.join(f'{name} {seed}' for name, seed in plan)}")
-    asked = describe(config, SimpleNamespace(tasks=PATENT_TASKS, fingerprint=lambda: told["images"]))
-    if told != asked:
-        raise ValueError(f"{run.folder} is not a run of the protocol ({_difference(told, asked)}); make it with: "
+    old, new = (pd.json_normalize(one).iloc[0].to_dict() for one in (told, _described(config, told["images"])))
+    other = [f"{name} is {old.get(name)!r}, not {new.get(name)!r}" for name in old | new
+             if old.get(name) != new.get(name)]
+    if other:
+        raise ValueError(f"{run.folder} is not a run of the protocol: {'; '.join(other)}. Make it with: "
                          f"make reproduce DATA=iae ROOT=<folder> PRESET={preset}")
     return {
         "method": run.name, "split": 0, "seed": told["seed"],
@@ -159,6 +162,11 @@ def row(run: Run, preset: str = "paper") -> dict:
         "hashes": {"config": run.hash, "images": told["images"], "predictions": _sha256(run.folder / "predictions.csv"),
                    "model": _sha256(run.folder / "model.safetensors")},
     }
+
+
+def _described(config: Config, images: str = "") -> dict:
+    """A run's description without its data set, of which it needs the fingerprint alone."""
+    return describe(config, SimpleNamespace(tasks=PATENT_TASKS, fingerprint=lambda: images))
 
 
 def _sha256(path: Path) -> str:
