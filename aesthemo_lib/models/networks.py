@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..tasks import Task
 from .backbones import Backbone, backbone
 from .fusion import CrossBranchLayer, CrossStitchUnit, NDDRLayer
+from .sequence import TaskSequence
 
 
 class Branches(nn.Module):
@@ -56,6 +57,10 @@ class Branches(nn.Module):
     def exchange_parameters(self) -> Iterator[nn.Parameter]:
         """The parameters of what lies between the branches, which may have their own learning rate."""
         return iter(())
+
+    def fresh_parameters(self) -> Iterator[nn.Parameter]:
+        """What starts at random whatever the weights: the last fully connected layers."""
+        return (parameter for branch in self.built for parameter in branch.head[-1].parameters())
 
 
 class Independent(Branches):
@@ -168,10 +173,12 @@ class SharedBottom(nn.Module):
     def exchange_parameters(self) -> Iterator[nn.Parameter]:
         return iter(())
 
+    fresh_parameters = Branches.fresh_parameters
+
 
 METHODS: dict[str, type[nn.Module]] = {
     "cross_branch": CrossBranch, "independent": Independent, "shared_bottom": SharedBottom,
-    "cross_stitch": CrossStitch, "nddr": NDDR,
+    "cross_stitch": CrossStitch, "nddr": NDDR, "bilstm": TaskSequence,
 }
 VARIANTS = {"cross_branch": ("diagonal", "random", "default")}
 """A method's variants; for ``cross_branch`` they are the initialisation of its cross-branch layers."""

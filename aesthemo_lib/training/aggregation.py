@@ -65,6 +65,27 @@ class Uncertainty(Sum):
         return {f"weight_{task.name}": weight for task, weight in zip(self.tasks, found, strict=True)}
 
 
+class HardTasks(Sum):
+    r"""Tasks whose loss is large count more.
+
+    .. math:: L = \frac1T \sum_j w_j a_j, \quad w_j = 1 + (a_j - l_{avg}) / (l_{max} - l_{min})
+
+    CN109190514B weighs its tasks by a_j (task j's loss) and by the mean, largest and smallest of the tasks' losses; the
+    formula is not in the text available to us. This one is **our assumption**: of these four, scale-free, all weights 1
+    when all tasks are alike, and their mean is 1. No gradient flows through the weights.
+    """
+
+    def backward(self, losses: dict[str, Tensor]) -> None:
+        values = torch.stack([task.loss_weight * losses[task.name] for task in self.tasks])
+        (self.shares(values.detach()) * values).mean().backward()
+
+    @staticmethod
+    def shares(values: Tensor) -> Tensor:
+        """w_1 .. w_T of the losses a_1 .. a_T."""
+        spread = values.max() - values.min()
+        return 1 + (values - values.mean()) / spread.clamp(min=1e-8)
+
+
 class Aggregated(Sum):
     """Gradients of several tasks combined by torchjd.
 
@@ -129,7 +150,7 @@ def _weighting(name: str) -> nn.Module:
                           f'pip install "torchjd[cagrad,quadprog-projector]>=0.18,<0.19"') from None
 
 
-AGGREGATIONS = ("sum", "uncertainty", "upgrad", "pcgrad", "cagrad")
+AGGREGATIONS = ("sum", "uncertainty", "hard_tasks", "upgrad", "pcgrad", "cagrad")
 
 
 def aggregation(name: str, tasks: tuple[Task, ...], parameters: Iterable[nn.Parameter]) -> Sum:
@@ -140,6 +161,6 @@ def aggregation(name: str, tasks: tuple[Task, ...], parameters: Iterable[nn.Para
     """
     if name == "sum" or len(tasks) == 1:
         return Sum(tasks, parameters)
-    if name == "uncertainty":
-        return Uncertainty(tasks, parameters)
+    if name in ("uncertainty", "hard_tasks"):
+        return {"uncertainty": Uncertainty, "hard_tasks": HardTasks}[name](tasks, parameters)
     return Aggregated(name, tasks, parameters)

@@ -37,7 +37,7 @@ class Settings:
     patience: int  # stop after this many epochs without a better validation loss
     learning_rate: float  # at its peak
     exchange_factor: float = 1.0  # the cross-branch layers' learning rate, times the rest's
-    head_factor: float = 1.0  # the last fully connected layers', which start at random
+    head_factor: float = 1.0  # that of what starts at random: the last fully connected layers
     keep_statistics: bool = False  # batch normalisation keeps the pretrained means and variances
     momentum: float = 0.9
     weight_decay: float = 5e-4
@@ -182,7 +182,7 @@ class _Loop:
         self.seed, self.device, self.title = seed, device, title
         own_rate = [
             (settings.exchange_factor, list(network.exchange_parameters())),
-            (settings.head_factor, [p for branch in network.built for p in branch.head[-1].parameters()]),
+            (settings.head_factor, list(network.fresh_parameters())),
         ]
         self.aggregation = aggregation(settings.aggregation, network.tasks, network.parameters()).to(device)
         known = {id(parameter) for _, parameters in own_rate for parameter in parameters}

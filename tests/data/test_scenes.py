@@ -318,3 +318,15 @@ def test_simple_features_of_the_pixels_predict_both_labels(tmp_path):
             warnings.simplefilter("ignore")
             accuracy = cross_val_score(model, np.array(features), labels, cv=4).mean()
         assert accuracy > np.bincount(labels).max() / len(labels) + 0.1, task.name
+
+
+def test_factors_are_tasks_too(tmp_path):
+    images = scenes.read(tmp_path / "s", 40, tasks=["mood", "motif", "place", "aesthetics"])
+    assert [task.name for task in images.tasks] == ["mood", "motif", "place", "aesthetics"]
+    positive = {side[0] for side in scenes.PAIRS}
+    motif = np.array(images.tasks[1].classes)[images.labels("motif")]
+    assert (motif == images.facts["motif"]).all()
+    assert [name in positive for name in motif] == images.labels("mood").astype(bool).tolist()  # they never contradict
+    assert list(images.ratings) == ["aesthetics"]
+    with pytest.raises(ValueError, match="unknown task 'mode'; choose of aesthetics, emotion, light"):
+        scenes.read(tmp_path / "s", 40, tasks=["mode"])

@@ -200,7 +200,7 @@ def test_cut_off_it_resumes_to_the_same_bits(name, tmp_path, one_precision):
 
 
 def test_unknown_names_are_refused_before_any_work():
-    with pytest.raises(ValueError, match="aggregation: unknown 'mgda'; choose one of sum, uncertainty, upgrad"):
+    with pytest.raises(ValueError, match="aggregation: unknown 'mgda'; choose one of sum, uncertainty, hard_tasks, upgrad"):
         Config(settings={"aggregation": "mgda"})
 
 

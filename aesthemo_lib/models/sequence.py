@@ -1,0 +1,68 @@
+"""A bidirectional LSTM over the tasks (CN109190514B): what they share passes along the sequence of them.
+
+The source has a CNN front, one feature a task, a forward and a backward scan over the sequence of these, one fully
+connected layer, and a reshape to the tasks' outputs; nobody groups the tasks by hand. The widths, the layer that makes
+each task's feature, the order and the front's sharing are not in the text available to us: they are ours. So is the
+loss, see ``training.aggregation.HardTasks``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..tasks import Task
+from .backbones import Backbone
+
+
+class TaskSequence(nn.Module):
+    r"""CNN front -> T task features -> bidirectional LSTM -> one fully connected layer -> T tasks' logits.
+
+    With the front's features :math:`f` and the tasks in the order :math:`1 .. T`,
+
+    .. math:: s_j = ReLU(P_j f + p_j), \quad h_1 .. h_T = BiLSTM(s_1 .. s_T), \quad
+              [l_1; ..; l_T] = W [h_1; ..; h_T] + b
+
+    Args:
+        tasks: T tasks.
+        built: branches; the first one's groups, and its head but for the last layer, are the front.
+        order: the tasks' names in the order of the scan; the tasks' own by default.
+        width: of each task's feature and of each direction's state.
+
+    Raises:
+        ValueError: ``order`` does not name each task once.
+    """
+
+    def __init__(
+        self, tasks: tuple[Task, ...], built: Sequence[Backbone], order: Sequence[str] | None = None, width: int = 128
+    ):
+        super().__init__()
+        names = [task.name for task in tasks]
+        if sorted(order or names) != sorted(names):
+            raise ValueError(f"order: expected each of {', '.join(names)} once, got {list(order)}")
+        self.tasks, self.built = tasks, (built[0],)
+        self.channels, self.std = built[0].channels, built[0].std
+        self.places = [names.index(name) for name in order or names]
+        self.front = nn.Sequential(*built[0].groups, *built[0].head[:-1])
+        self.features = nn.ModuleList(nn.Linear(built[0].head[-1].in_features, width) for _ in tasks)
+        self.scan = nn.LSTM(width, width, batch_first=True, bidirectional=True)
+        self.last = nn.Linear(len(tasks) * 2 * width, sum(len(task.classes) for task in tasks))
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """(B, 3, H, W) to {task name: (B, C)}."""
+        front = self.front(images).float()  # (B, F)
+        with torch.autocast(front.device.type, enabled=False):  # the scan is tiny, and exact in float32
+            sequence = torch.stack([self.features[i](front).relu() for i in self.places], dim=1)  # (B, T, D)
+            scanned, _ = self.scan(sequence)  # (B, T, 2D)
+            pieces = self.last(scanned.flatten(1)).split([len(task.classes) for task in self.tasks], dim=1)
+        return {task.name: piece for task, piece in zip(self.tasks, pieces, strict=True)}
+
+    def exchange_parameters(self) -> Iterator[nn.Parameter]:
+        return iter(())
+
+    def fresh_parameters(self) -> Iterator[nn.Parameter]:
+        """What starts at random: all behind the front."""
+        for part in (self.features, self.scan, self.last):
+            yield from part.parameters()
