@@ -19,7 +19,8 @@ from aesthemo_lib.jobs import execute
 
 PROJECT = Path(__file__).resolve().parents[1]
 FOLDER = PROJECT / "notebooks"
-NOTEBOOKS = sorted(path for path in FOLDER.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts)
+NOTEBOOKS = sorted(path for path in FOLDER.rglob("*.ipynb")  # exercises have a form, and tests, of their own
+                   if not {".ipynb_checkpoints", "exercises"} & set(path.parts))
 TYPES = {"str": str, "int": int, "float": float, "bool": bool}
 PARAMETERS = {"preset": "str", "data": "str", "root": "str", "seed": "int", "out": "str"}
 KEPT = {"keep_output", "nbval-check-output"}
