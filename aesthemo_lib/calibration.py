@@ -15,7 +15,9 @@ from .tasks import AFFECT_QUADRANTS, Task
 
 BINS = 15
 """Guo et al. 2017 and most of the field since."""
-LOWER_IS_BETTER = frozenset({"log_loss", "ece", "emd", "jensen_shannon"})
+DISTANCES = ("emd", "jensen_shannon")
+GAPS = ("gap_auc", "gap_log_loss")
+LOWER_IS_BETTER = frozenset({"log_loss", "ece", *DISTANCES})
 """Endpoints of which less is better; of all others but the gaps, more."""
 
 

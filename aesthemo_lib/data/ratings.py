@@ -168,6 +168,17 @@ def krippendorff_alpha(ratings: pd.DataFrame, level: str) -> float:
     return float(krippendorff.alpha(value_counts=counts, value_domain=domain, level_of_measurement=level))
 
 
+def others_votes(image: np.ndarray, rating_votes: np.ndarray, images: int) -> np.ndarray:
+    """(R, C) for each rating the votes of its image's *other* raters; 0 where there are none.
+
+    Args:
+        image, rating_votes, images: see ``add_votes``.
+    """
+    others = np.maximum(add_votes(image, rating_votes, images)[np.asarray(image, dtype=np.int64)] - rating_votes, 0)
+    others[others < 1e-9] = 0
+    return others
+
+
 def one_rater_accuracy(image: np.ndarray, rating_votes: np.ndarray, images: int) -> float:
     """How often a single rating agrees with the consensus of the *other* raters of its image.
 
@@ -182,10 +193,7 @@ def one_rater_accuracy(image: np.ndarray, rating_votes: np.ndarray, images: int)
         images: N.
     """
     image = np.asarray(image, dtype=np.int64)
-    votes = add_votes(image, rating_votes, images)
-    others = np.maximum(votes[image] - rating_votes, 0)  # (R, C)
-    others[others < 1e-9] = 0
-    label = consensus(others)
+    label = consensus(others_votes(image, rating_votes, images))
     keep = label != UNLABELLED
     agrees = rating_votes[keep, label[keep]]
     raters = np.bincount(image[keep], minlength=images)
