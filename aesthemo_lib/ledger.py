@@ -25,8 +25,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .attribution import baselines_of, one_task, patch_numbers
-from .models.fusion import Stream, evaluating, port, record, replaced, streams
+from .attribution import baselines_of
+from .models.fusion import Stream, evaluating, streams
 
 EXACT = 12
 """Up to so many players every coalition is computed; beyond, permutations are drawn."""
@@ -308,39 +308,3 @@ def mean_flows(ledger: Ledger, labels: np.ndarray, classes: int) -> tuple[np.nda
         if len(values) > 1:
             errors[c] = values.std(axis=0, ddof=1) / sqrt(len(values))
     return means, errors
-
-
-def patch_shapley(
-    network: nn.Module, images: Tensor, stream: Stream, task: str, target: int, baseline: Tensor | None = None,
-    grid: int = 3, draws: int | None = None, seed: int = 0,
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """The slow check of the gradient maps: exact Shapley values of the patches of one stream's map.
-
-    Args:
-        images, stream, task, target, baseline: see ``attribution.stream_map``; one baseline.
-        grid: patches along a side; 3 gives 512 passes an image, 4 or more are drawn.
-
-    Returns:
-        (B, grid, grid) values that add up to the stream's patch effect, and their standard errors, None where exact.
-    """
-    forward, place = one_task(network, task), port(network, stream)
-    base = baselines_of(images, baseline)[0]
-    at_base = record(network, [stream], base)[stream]
-    patches = patch_numbers(at_base.shape[-2:], grid).to(images.device)
-    players = int(patches.max()) + 1
-
-    def value(masks: np.ndarray) -> np.ndarray:
-        inside = torch.from_numpy(masks).to(images.device)[:, patches][:, None, None]  # (M, 1, 1, h, w)
-
-        def mixed(x: Tensor) -> Tensor:
-            x = x.unflatten(0, (len(masks), -1))  # (M, B, K, h, w)
-            return torch.where(inside, x, at_base).flatten(0, 1)
-
-        with replaced(place, mixed):
-            logits = forward(images.repeat(len(masks), 1, 1, 1))[:, target]
-        return logits.cpu().double().unflatten(0, (len(masks), -1)).numpy()
-
-    with evaluating(network), torch.inference_mode():
-        found = shapley(value, players, draws, seed, max(64 // len(images), 1))
-    side = round(sqrt(players))
-    return tuple(None if part is None else part.T.reshape(len(images), side, side) for part in found)

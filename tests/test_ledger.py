@@ -15,7 +15,8 @@ from torch import nn
 
 from aesthemo_lib import bench, ledger, plots
 from aesthemo_lib.attribution import baseline, stream_map
-from aesthemo_lib.ledger import layer_ledger, mean_flows, over_set, patch_shapley, shapley, trunk_ledger
+from aesthemo_lib.faithfulness import patch_shapley
+from aesthemo_lib.ledger import layer_ledger, mean_flows, over_set, shapley, trunk_ledger
 from aesthemo_lib.models.backbones import Backbone
 from aesthemo_lib.models.fusion import Stream, port, record, replaced, streams
 from aesthemo_lib.models.networks import METHODS, CrossBranch, build

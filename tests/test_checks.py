@@ -1,0 +1,114 @@
+"""The null and the interventions: against numbers by hand, scipy, scikit-learn and networks changed by hand."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.special import log_softmax
+from scipy.stats import spearmanr, t
+from sklearn.metrics import log_loss
+
+from aesthemo_lib import checks
+from aesthemo_lib.ledger import Ledger
+from aesthemo_lib.models.fusion import Stream, streams
+from aesthemo_lib.models.networks import build
+from aesthemo_lib.tasks import PATENT_TASKS
+
+
+def ledger_of(values) -> Ledger:
+    """A ledger whose own trunk and two borrowed maps have these (N, C, 3) values."""
+    values = np.asarray(values, dtype=float)
+    incoming = [Stream(i, "aesthetics", "emotion") for i in (1, 2)]
+    zero = np.zeros(values.shape[:2])
+    return Ledger("aesthetics", ("own", "borrowed at 1", "borrowed at 2"), (None, *incoming), values,
+                  values.sum(2), zero)
+
+
+def test_shares_and_support_by_hand():
+    found = ledger_of([[[1, 2, 0.5], [3, -2, 0.5]], [[0, 0, 4], [0, 0, 2]]])
+    assert np.allclose(checks.sizes(found), [[1, 2, 0], [0, 0, 1]])  # half the distance of the two classes
+    assert np.allclose(checks.shares(found), [[1 / 3, 2 / 3, 0], [0, 0, 1]])
+    assert np.allclose(checks.support(found, np.array([1, 0])), [[2, -4, 0], [0, 0, 2]])
+    assert np.isnan(checks.support(found, np.array([-1, 0]))[0]).all()
+    lifted = ledger_of(found.values + 7.0)  # what raises both classes alike answers nothing
+    assert np.allclose(checks.shares(lifted), checks.shares(found))
+    table = checks.image_table(found, np.array([1, 0]), seed=3, image=["a", "b"])
+    assert table.loc[0, "share borrowed at 1"] == pytest.approx(2 / 3) and table.loc[1, "support borrowed at 2"] == 2
+    assert list(table["seed"]) == [3, 3] and list(table["task"]) == ["aesthetics"] * 2
+
+
+def null_table(seeds: int = 3, photos: int = 40, groups: int = 40) -> pd.DataFrame:
+    """Trained networks that borrow .1 more at layer 1 than their null, .03 more on every second photo."""
+    rng, parts = np.random.default_rng(0), []
+    for seed in range(seeds):
+        noise = rng.normal(0, 0.02, (photos, 2))
+        for run, more in (("trained", 0.1 + 0.06 * (np.arange(photos) % 2) + 0.01 * seed), ("null", 0.0)):
+            shares = {"share borrowed at 1": 0.2 + more + noise[:, 0], "share borrowed at 2": 0.1 + noise[:, 1]}
+            parts.append(pd.DataFrame({"run": run, "seed": seed, "image": np.arange(photos),
+                                       "group": np.arange(photos) * groups // photos, "share own": 0.5, **shares}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_excess_is_trained_minus_its_own_null():
+    table = null_table()
+    found = checks.excess(table).set_index("player")
+    assert list(found.index) == ["own", "borrowed at 1", "borrowed at 2", "borrowed"]
+    row = found.loc["borrowed at 1"]
+    assert row["excess"] == pytest.approx(0.14) and row["trained"] - row["null"] == pytest.approx(0.14)
+    half = t.ppf(0.975, 2) * np.std([0.13, 0.14, 0.15], ddof=1) / np.sqrt(3)
+    assert (row["low"], row["high"]) == pytest.approx((0.14 - half, 0.14 + half))
+    assert 0.13 < row["image_low"] < 0.14 < row["image_high"] < 0.15
+    assert found.loc["borrowed at 2", "excess"] == pytest.approx(0) and found.loc["borrowed", "excess"] == row["excess"]
+    coarse = checks.excess(null_table(groups=4)).set_index("player").loc["own"]
+    assert coarse["image_low"] == coarse["image_high"] == 0
+    shuffled = checks.excess(table.sample(frac=1, random_state=0)).set_index("player")
+    assert shuffled.loc["borrowed at 1", "excess"] == pytest.approx(0.14)  # pairs by seed and image, not by place
+    with pytest.raises(ValueError, match="needs a null"):
+        checks.excess(table.drop(index=table[table["run"] == "null"].index[:1]))
+    one = checks.excess(table[table["seed"] == 0])
+    assert one["low"].isna().all() and one["image_low"].notna().all()
+
+
+def test_what_an_intervention_does_to_one_image():
+    rng = np.random.default_rng(1)
+    before, after, truth = rng.normal(size=(6, 3)), rng.normal(size=(6, 3)), np.array([0, 2, 1, 1, 0, 2])
+    assert np.allclose(checks.log_probabilities(before), log_softmax(before, axis=1))
+    found = checks.change(before, after, truth)
+    worse = [log_loss(truth[[i]], np.exp(log_softmax(after[[i]], 1)), labels=[0, 1, 2])
+             - log_loss(truth[[i]], np.exp(log_softmax(before[[i]], 1)), labels=[0, 1, 2]) for i in range(6)]
+    assert np.allclose(found["loss"], worse)
+    assert np.allclose(found["size"], np.std(after - before, axis=1))
+    same = checks.change(before, before + 5, np.array([-1] * 6))
+    assert np.allclose(same["size"], 0) and np.isnan(same["loss"]).all()
+    probabilities = log_softmax(after, axis=1)  # log-probabilities do as well as logits
+    assert np.allclose(checks.change(before, probabilities, truth)["size"], found["size"])
+
+
+def test_cuts_are_networks_with_these_weights_at_zero():
+    network = build("cross_branch", PATENT_TASKS, "tiny", "none", "random", seed=2).eval()
+    images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    truth = {"aesthetics": np.array([0, 1, 1, 0]), "emotion": np.array([3, 1, 0, -1])}
+    found = checks.cut_changes(network, images.split(2), truth, "zero", images)
+    assert list(found) == [s for s in streams(network) if s.borrowed]
+    before = checks.logits_of(network, [images])
+    with torch.no_grad():
+        network.exchanges[1].convs[1].weight[:, :16] = 0  # what emotion takes at layer 2
+    after = checks.logits_of(network, [images])
+    expected = checks.change(before["emotion"], after["emotion"], truth["emotion"])
+    stream = Stream(2, "emotion", "aesthetics")
+    assert np.allclose(found[stream]["size"], expected["size"], rtol=1e-3) and expected["size"].min() > 0
+    assert np.allclose(found[stream]["loss"], expected["loss"], rtol=1e-2, atol=1e-6, equal_nan=True)
+
+
+def test_rank_agreement_is_spearmans_of_the_links_means():
+    rng = np.random.default_rng(2)
+    true = np.arange(8.0)
+    first, second = (pd.DataFrame(true + rng.normal(0, 3, (60, 8))) for _ in range(2))
+    found, low, high = checks.rank_agreement(first, second, np.arange(60), resamples=200)
+    assert found == pytest.approx(spearmanr(first.mean(), second.mean())[0])
+    assert low <= found <= high and high - low < 0.6
+    shuffled = second[second.columns[::-1]]  # columns go by name
+    assert checks.rank_agreement(first, shuffled, np.arange(60), resamples=5)[0] == pytest.approx(found)
+    assert np.isnan(checks.rank_agreement(first * 0, second, np.arange(60), resamples=5)[0])
+    few, few_low, few_high = checks.rank_agreement(first, second, np.arange(60) // 20, resamples=200)
+    assert few == pytest.approx(found) and few_high - few_low > 0
