@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 
 from .calibration import endpoints, truth_and_probabilities
+from .consistency import contradictions
 from .data.table import TEST_FOLDS
 from .evaluation import paired_differences, task_metrics
 from .files import atomic, digest, project_folder, read_json
@@ -166,12 +167,14 @@ def _candidate_rows(of: Study, cell: Cell, name: str, settings: dict, out: Path,
     predictions = pd.read_csv(run.folder / "predictions.csv", encoding="utf-8", keep_default_na=False)
     measured = endpoints(predictions, images)
     validation = predictions[predictions["part"] == "validation"]
+    strange = contradictions(predictions, images.tasks)
     for task in images.tasks:
         chosen_by = task_metrics(*truth_and_probabilities(validation, task), 0)
         yield {
             "candidate": name, "task": task.name, "diverged": False, **measured[task.name],
             "validation_log_loss": chosen_by["log_loss"], "validation_auc": chosen_by["auc"],
             "majority_accuracy": run.metrics[task.name]["majority_accuracy"], "n": run.metrics[task.name]["n"],
+            **{f"contradictions_{name}": share for name, share in strange.items()},
             "seconds": run.timing["training_seconds"],
         }
 
