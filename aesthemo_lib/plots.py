@@ -35,7 +35,8 @@ NEUTRAL = "#6B6B6B"
 
 def task_colour(name: str) -> str:
     """A task's colour: the fixed one, or for any other task one that depends on nothing but its name."""
-    return TASK_COLOURS.get(name) or MORE_COLOURS[sum(name.encode()) % len(MORE_COLOURS)]
+    number = sum(place * byte for place, byte in enumerate(name.encode()))  # of valence and arousal two different ones
+    return TASK_COLOURS.get(name) or MORE_COLOURS[number % len(MORE_COLOURS)]
 
 
 def use_style() -> None:

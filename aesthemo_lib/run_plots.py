@@ -21,10 +21,14 @@ METHOD_COLOURS = dict(zip(("independent", "shared_bottom", "cross_branch.diagona
 LINES = (":", "--", "-.")
 
 
-def _panels(count: int, width: float = 4.6, height: float = 3.0, **how) -> tuple[Figure, np.ndarray]:
+def panels(
+    count: int, width: float = 4.6, height: float = 3.0, rows: int = 1, **how,
+) -> tuple[Figure, np.ndarray]:
+    """A figure of panels in the project's style: (count,) axes, or (rows, count) of several rows; inches a panel."""
     use_style()
-    figure = Figure((width * count, height))
-    return figure, figure.subplots(1, count, squeeze=False, **how)[0]
+    figure = Figure((width * count, height * rows))
+    axes = figure.subplots(rows, count, squeeze=False, **how)
+    return figure, axes[0] if rows == 1 else axes
 
 
 def _method_colour(name: str) -> str:
@@ -39,7 +43,7 @@ def learning_curves(history: pd.DataFrame, constant: dict[str, float] | None = N
         constant: by task name, the loss of the best answer that looks at no image.
     """
     tasks = [name.removeprefix("train_loss_") for name in history if name.startswith("train_loss_")]
-    figure, axes = _panels(len(tasks))
+    figure, axes = panels(len(tasks))
     for ax, task in zip(axes, tasks, strict=True):
         rows = history[history[f"train_loss_{task}"].notna()]
         kept, colour = rows.loc[rows["validation_loss"].idxmin()], task_colour(task)
@@ -62,7 +66,7 @@ def method_curves(histories: pd.DataFrame) -> Figure:
         histories: rows of ``Run.history`` with the columns method and run added.
     """
     tasks = [name.removeprefix("train_loss_") for name in histories if name.startswith("train_loss_")]
-    figure, axes = _panels(len(tasks))
+    figure, axes = panels(len(tasks))
     for ax, task in zip(axes, tasks, strict=True):
         for method, rows in histories.dropna(subset=f"train_loss_{task}").groupby("method", sort=False):
             table = rows.pivot(index="epoch", columns="run", values=f"validation_loss_{task}")
@@ -83,7 +87,7 @@ def comparison(runs: pd.DataFrame, metric: str, lines: dict[str, dict[str, float
     """
     values = {task: {method: part[metric] for method, part in rows.groupby("method", sort=False)}
               for task, rows in runs.groupby("task", sort=False)}
-    return _intervals(values, _name(metric), lines or {})
+    return _intervals(values, endpoint_name(metric), lines or {})
 
 
 def paired(runs: pd.DataFrame, metric: str, reference: str, overlap: float = 0.0) -> Figure:
@@ -97,15 +101,22 @@ def paired(runs: pd.DataFrame, metric: str, reference: str, overlap: float = 0.0
     pairs = table[order].sub(table[reference], axis=0)
     values = {task: {m: rows[m].dropna() for m in rows} for task, rows in pairs.groupby("task", sort=False)}
     zero = {task: {"no difference": 0.0} for task in values}
-    return _intervals(values, f"{_name(metric)}, minus {reference}'s", zero, overlap)
+    return _intervals(values, f"{endpoint_name(metric)}, minus {reference}'s", zero, overlap)
 
 
-def _name(metric: str) -> str:
-    return {"auc": "AUC", "macro_f1": "macro F1"}.get(metric, metric.replace("_", " "))
+ENDPOINT_NAMES = {
+    "auc": "AUC", "macro_f1": "macro F1", "log_loss": "log-loss", "ece": "calibration error",
+    "emd": "earth mover's distance", "jensen_shannon": "Jensen-Shannon distance", "spearman": "Spearman's rho",
+}
+
+
+def endpoint_name(metric: str) -> str:
+    """An endpoint in words, for axes and sentences."""
+    return ENDPOINT_NAMES.get(metric, metric.replace("_", " "))
 
 
 def _intervals(values: dict[str, dict[str, pd.Series]], label: str, lines: dict, overlap: float = 0.0) -> Figure:
-    figure, axes = _panels(len(values), height=1.5 + 0.45 * max(map(len, values.values())), sharey=True)
+    figure, axes = panels(len(values), height=1.5 + 0.45 * max(map(len, values.values())), sharey=True)
     for ax, (task, methods) in zip(axes, values.items(), strict=True):
         seen, ends = [value for value in lines.get(task, {}).values() if np.isfinite(value)], []
         for at, numbers in enumerate(methods.values()):
@@ -137,6 +148,26 @@ def _limits(seen: list[float], ends: list[float]) -> tuple[float, float]:
     return inner[0] - room / 8, inner[1] + room / 8
 
 
+def reliability(tables: dict[str, dict[str, pd.DataFrame]]) -> Figure:
+    """How often answers of a given confidence are right, by task and method; the larger the dot, the more images.
+
+    Args:
+        tables: by task and method, as ``calibration.reliability`` returns them.
+    """
+    figure, axes = panels(len(tables), width=4.2, height=3.8, sharey=True)
+    for ax, (task, methods) in zip(axes, tables.items(), strict=True):
+        ax.plot([0, 1], [0, 1], ":", color=NEUTRAL, label="as sure as right")
+        for method, table in methods.items():
+            table, colour = table[table["images"] > 0], _method_colour(method)
+            ax.plot(table["confidence"], table["accuracy"], "-", color=colour, lw=1.5, label=method)
+            ax.scatter(table["confidence"], table["accuracy"], 120 * table["images"] / table["images"].max(),
+                       color=colour, alpha=0.7, lw=0)
+        ax.set(title=task, xlabel="confidence: the answer's probability", xlim=(0, 1), ylim=(-0.02, 1.02))
+    axes[0].set_ylabel("share of right answers")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
+    return figure
+
+
 def recalls(table: pd.DataFrame) -> Figure:
     """How often each class is recognised, by method.
 
@@ -144,7 +175,7 @@ def recalls(table: pd.DataFrame) -> Figure:
         table: columns class, method, recall, low, high.
     """
     classes, methods = list(dict.fromkeys(table["class"])), list(dict.fromkeys(table["method"]))
-    figure, (ax,) = _panels(1, width=7.5, height=1.3 + 0.14 * len(classes) * (len(methods) + 1))
+    figure, (ax,) = panels(1, width=7.5, height=1.3 + 0.14 * len(classes) * (len(methods) + 1))
     for number, method in enumerate(methods):
         rows = table[table["method"] == method]
         at = np.array([classes.index(name) for name in rows["class"]]) + (number + 0.5) * 0.7 / len(methods) - 0.35
