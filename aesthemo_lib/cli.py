@@ -76,6 +76,11 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--cell", type=int, metavar="N", help="this cell alone")
     how.add_argument("--gather", action="store_true", help="write the table of what is finished, and run nothing")
     study.set_defaults(command=_study)
+    pool = commands.add_parser("pool", help="a class's runs, each student's from its own machine, as one comparison")
+    pool.add_argument("folder", type=Path, help="what was handed in: run folders, or metrics.json and config.json")
+    pool.add_argument("--out", type=Path, help="where pooled.csv and pooled.png go; FOLDER if not given")
+    pool.add_argument("--reference", default="independent", help="the method that the others are compared with")
+    pool.set_defaults(command=_pool)
     figures = commands.add_parser("figures", help="draw the pictures that README shows")
     figures.add_argument("--out", type=Path, default=Path("figures"))
     figures.set_defaults(command=_figures)
@@ -184,6 +189,21 @@ def _study(given) -> None:
     elif not given.gather:
         run_workflow(of, given.out, given.root, given.rest)
     print(studies.keep(of, given.out, given.to))
+
+
+def _pool(given) -> None:
+    from .classroom import pool, pool_figure
+    from .evaluation import markdown_table
+    from .files import atomic
+    from .plots import save
+
+    runs, notes = pool(given.folder)
+    print("\n".join([*notes, f"{len(runs.drop_duplicates(['method', 'split', 'seed']))} runs pooled"]))
+    out = given.out or given.folder
+    with atomic(out / "pooled.csv") as temporary:
+        runs.drop(columns="run").to_csv(temporary, index=False, encoding="utf-8", float_format="%.6f")
+    save(pool_figure(runs, given.reference), out / "pooled.png")
+    print(markdown_table(runs, given.reference))
 
 
 def _figures(given) -> None:

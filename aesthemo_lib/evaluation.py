@@ -157,17 +157,24 @@ def collect(folder: Path, preset: str | None = None) -> pd.DataFrame:
         if path.parent.name.startswith("."):
             continue  # a run that is being written, or was cut off while it was
         run = read_json(path)
-        name = run["method"] + (f".{run['variant']}" if run["variant"] else "")
-        for task, values in run["tasks"].items() if preset in (None, run["preset"]) else ():
-            measured = {k: math.nan if values[k] is None else values[k] for k in (*METRICS, "majority_accuracy")}
-            rows.append({
-                "data": run["data"], "method": name, "preset": run["preset"], "split": run["split"],
-                "seed": run["seed"], "task": task, **measured, "n": values["n"], "run": path.parent,
-            })
+        rows += rows_of(run, path.parent) if preset in (None, run["preset"]) else []
     if not rows:
         of_preset = f" of preset {preset}" if preset else ""
         raise FileNotFoundError(f"no finished run{of_preset} below {folder}; train some first: python run.py reproduce")
     return pd.DataFrame(rows)
+
+
+def rows_of(metrics: dict, folder: Path) -> list[dict]:
+    """One run's rows of the table that ``collect`` makes, from the content of its ``metrics.json``."""
+    name = metrics["method"] + (f".{metrics['variant']}" if metrics["variant"] else "")
+    rows = []
+    for task, values in metrics["tasks"].items():
+        measured = {k: math.nan if values[k] is None else values[k] for k in (*METRICS, "majority_accuracy")}
+        rows.append({
+            "data": metrics["data"], "method": name, "preset": metrics["preset"], "split": metrics["split"],
+            "seed": metrics["seed"], "task": task, **measured, "n": values["n"], "run": folder,
+        })
+    return rows
 
 
 def compare(runs: pd.DataFrame, metric: str, overlap: float = 0.0) -> pd.DataFrame:
