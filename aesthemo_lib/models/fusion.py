@@ -108,8 +108,9 @@ class CrossBranchLayer(ExchangeLayer):
             links = torch.ones(branches, branches)
             for receiver, source in self.without:
                 links[receiver, source] = 0
-            # (T, 1, T*K, 1, 1) factors of each receiver's kernels; they follow from the options, so they are not saved
-            self.register_buffer("links", links.repeat_interleave(channels, 1)[:, None, :, None, None], False)
+            # (T, T*K, 1, 1) factors of each receiver's kernels; they follow from the options, so they are not saved.
+            # Of rank 4, as channels_last asks of all that has more than three.
+            self.register_buffer("links", links.repeat_interleave(channels, 1)[:, :, None, None], False)
 
     @torch.no_grad()
     def _start_diagonal(self, alpha: float, beta: float) -> None:

@@ -176,6 +176,7 @@ def test_links_are_left_out_by_name():
     link = [2, "emotion", "aesthetics"]
     network = build("cross_branch", PATENT_TASKS, "tiny", "none", "diagonal", without=[link]).eval()
     assert [layer.without for layer in network.exchanges] == [(), ((1, 0),)]
+    network.to(memory_format=torch.channels_last)  # as every training does
     images = torch.randn(2, 3, 32, 32)
     before = network(images)
     with torch.no_grad():  # a weight of the link that is left out may be anything
