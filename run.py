@@ -61,7 +61,12 @@ TARGETS = {
     "doctor": Target("say what is here, and the cure for what is not", ("-m", "aesthemo_lib.cli", "doctor"), DATA),
     "fetch": Target("get everything that will be needed offline", ("-m", "aesthemo_lib.cli", "fetch"), DATA),
     "lab": Target("open JupyterLab", ("-m", "jupyterlab", "--LabApp.default_url=/lab/tree/notebooks")),
+    "inspect": Target(
+        "open the inspector alone in the browser (ARGS: a run folder)", ("-m", "aesthemo_lib.cli", "inspect"),
+        {"ROOT": "--root"},
+    ),
     "course": Target("make the exercises' student copies and solutions", ("course/build.py",)),
+    "book": Target("build the site in out/book/html, which needs no network to be read", ("docs/book.py",)),
     "lock": Target("make requirements.lock anew from pyproject.toml (ARGS=--upgrade for newer releases)", ()),
 }
 
@@ -311,8 +316,8 @@ def write_lock(python: Path, settings: dict, values: dict) -> int:
 
     A lock that named those 4 GB would drag them in beside a CPU build too; without them, torch's own pins hold.
     """
-    command = [str(python), "-m", "uv", "pip", "compile", "pyproject.toml", "--extra", "dev", "--universal"]
-    command += ["--python-version", "3.11", "--fork-strategy", "fewest", *split_args(values)]
+    command = [str(python), "-m", "uv", "pip", "compile", "pyproject.toml", "--extra", "dev", "--extra", "book"]
+    command += ["--universal", "--python-version", "3.11", "--fork-strategy", "fewest", *split_args(values)]
     command += ["--quiet"]
     everything = subprocess.run(command, cwd=HERE, env=settings, stdout=subprocess.PIPE, encoding="utf-8")
     if everything.returncode:

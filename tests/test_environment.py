@@ -103,7 +103,8 @@ def imported(folder: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("folder, wishes, ours", [
     ("aesthemo_lib", BASE + EXTRAS["study"], {"h5py"}),  # h5py: for one data set alone, whose reader says how to get it
-    ("tests", BASE + EXTRAS["dev"], {"aesthemo_lib", "run", "conftest"}),
+    ("tests", BASE + EXTRAS["dev"] + EXTRAS["course"] + EXTRAS["book"],
+     {"aesthemo_lib", "run", "book", *(path.stem for path in (PROJECT / "tests").rglob("*.py"))}),
 ])  # fmt: skip
 def test_what_is_imported_is_required(folder, wishes, ours):
     """A package that is there only because another one brings it goes away with that one."""

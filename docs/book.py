@@ -1,0 +1,324 @@
+"""Build the site in ``out/book/html``: readable from a file, without a network connection.
+
+    python docs/book.py                (or 'make book')
+    python docs/book.py --preset teach
+
+The lessons are executed with papermill first (an executed copy is kept until the lesson or the library changes), then
+Sphinx lays out everything with warnings as errors, then ``check`` goes through every page that came out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import hashlib
+import html
+import json
+import os
+import re
+import shutil
+import sys
+import tarfile
+import time
+from html.parser import HTMLParser
+from importlib.util import find_spec
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+
+PROJECT = Path(__file__).resolve().parents[1]
+if __name__ == "__main__":  # the checkout's library, installed or not, here and in the notebooks' kernels
+    sys.path.insert(0, str(PROJECT))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
+
+from aesthemo_lib.evaluation import markdown_table, read_runs  # noqa: E402
+from aesthemo_lib.files import atomic, cache_folder  # noqa: E402
+from aesthemo_lib.jobs import execute  # noqa: E402
+
+MATHJAX = "https://registry.npmjs.org/mathjax/-/mathjax-3.2.2.tgz"
+MATHJAX_SHA256 = "1b9c0a1c44df864e915690558e72adb9cc5203360daefd385084ced3b6c64c09"
+MATHJAX_FILES = ("LICENSE", "es5/tex-svg-full.js")
+SOLUTION = re.compile(r"### BEGIN (?:SOLUTION|HIDDEN TESTS)\n(.*?)### END", re.DOTALL)
+WIDGET = "application/vnd.jupyter.widget-view+json"
+INSTEAD = '<p>A widget; it needs a kernel. The same on a page: <a href="../inspector.html">inspector</a>.</p>'
+RUN_COLUMNS = {"task", "method", "split", "seed", "auc", "balanced_accuracy", "accuracy", "log_loss"}
+
+
+def main(arguments: list[str]) -> int:
+    """Execute, lay out and check; the exit code is 0 if nothing was found."""
+    parser = argparse.ArgumentParser("book", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--preset", default="smoke", help="of the lessons' runs: smoke (seconds) or teach (minutes)")
+    parser.add_argument("--out", type=Path, default=PROJECT / "out" / "book", help="%(default)s")
+    given = parser.parse_args(arguments)
+    if not find_spec("sphinx"):
+        print("book: Sphinx is not installed here; run: python -m pip install -e .[book]", file=sys.stderr)
+        return 2
+    began = time.monotonic()
+    faults = build(given.out, executed(given.out / given.preset, given.preset), given.preset)
+    site = given.out / "html"
+    print("\n".join([*faults, f"{len(list(site.rglob('*.html')))} pages, {len(faults)} faults, "
+                              f"{time.monotonic() - began:.0f} s: {site / 'index.html'}"]))
+    return int(bool(faults))
+
+
+def build(out: Path, notebooks: list[Path], preset: str) -> list[str]:
+    """Make the site from executed lessons.
+
+    Args:
+        out: the folder for the site (``html``) and what it is made from (``source``).
+        notebooks: the executed copies.
+        preset: what they were executed with.
+
+    Returns:
+        the faults, one line each.
+    """
+    from sphinx.cmd.build import build_main
+
+    stage(out / "source", notebooks, preset)
+    shutil.rmtree(out / "html", ignore_errors=True)
+    options = ["-b", "html", "-q", "-n", "-W", "--keep-going", "-d", str(out / "doctrees")]
+    failed = build_main([*options, str(out / "source"), str(out / "html")])
+    return ["Sphinx found what it says above"] * bool(failed) + check(out / "html")
+
+
+# --- executing
+
+
+def lessons() -> list[Path]:
+    """The notebooks that become pages: the lessons and what a course may skip, not the exercises."""
+    folder = PROJECT / "notebooks"
+    return [*sorted(folder.glob("[0-9]*.ipynb")), *sorted((folder / "more").glob("[0-9]*.ipynb"))]
+
+
+def executed(out: Path, preset: str) -> list[Path]:
+    """Executed copies of all lessons, in their order; one is made anew if its source or the library changed."""
+    library = [path.read_bytes() for path in sorted((PROJECT / "aesthemo_lib").rglob("*.*")) if path.suffix != ".pyc"]
+    copies = []
+    for notebook in lessons():
+        copy, began = out / notebook.name, time.monotonic()
+        stamp, mark = copy.with_suffix(".sha256"), hashlib.sha256(b"".join([notebook.read_bytes(), *library]))
+        if not (copy.exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == mark.hexdigest()):
+            execute(notebook.stem, {"preset": preset, "out": str(out / "runs")}, copy)
+            with atomic(stamp) as temporary:
+                temporary.write_text(mark.hexdigest(), encoding="utf-8")
+            print(f"{notebook.stem}: executed in {time.monotonic() - began:.0f} s", flush=True)
+        copies.append(copy)
+    return copies
+
+
+# --- staging
+
+
+def stage(source: Path, notebooks: list[Path], preset: str) -> None:
+    """Put everything that Sphinx reads into one folder, made anew.
+
+    Args:
+        source: the folder.
+        notebooks: executed lessons.
+        preset: what they were executed with.
+    """
+    shutil.rmtree(source, ignore_errors=True)
+    shutil.copytree(PROJECT / "docs", source, ignore=shutil.ignore_patterns("book.py", "__pycache__"))
+    shutil.copytree(PROJECT / "figures", source / "figures")
+    (source / "extra").mkdir()
+    for page in (source / "figures").glob("*.html"):
+        page.rename(source / "extra" / page.name)
+    for name in ("LICENSE", "CITATION.cff"):
+        shutil.copy(PROJECT / name, source)
+    vendor_mathjax(source / "_static" / "mathjax")
+    for name, title in (("README.md", "start.md"), ("CONTRIBUTING.md", "CONTRIBUTING.md")):
+        if (PROJECT / name).exists():
+            (source / title).write_text(page_text((PROJECT / name).read_text(encoding="utf-8")), encoding="utf-8")
+    stage_lessons(source / "lessons", notebooks, preset)
+    stage_results(source / "results")
+    stage_reference(source / "reference")
+
+
+def page_text(text: str) -> str:
+    """A Markdown file of the checkout as a page: its links to files that are pages here lead to these."""
+    text = re.sub(r"^# Two judgements of one photograph$", "# Start here", text, count=1, flags=re.MULTILINE)
+    text = re.sub(r"\[([^\]]+)\]\((?:figures/)?(\w+\.html)\)", r'<a href="\2">\1</a>', text)
+    text = text.replace("](README.md", "](start.md").replace("](results/README.md", "](results/index.md")
+    text = re.sub(r"\]\(docs/", "](", text)
+    return re.sub(r"\]\(notebooks/(?:\w+/)?(\w+)\.ipynb", r"](lessons/\1.ipynb", text)
+
+
+def vendor_mathjax(folder: Path) -> None:
+    """MathJax with all of TeX in one file, from npm, checked, and kept in the cache.
+
+    Raises:
+        OSError: it could not be had, and is not in the cache.
+    """
+    import pooch
+
+    pooch.get_logger().setLevel("ERROR")
+    archive = pooch.retrieve(MATHJAX, f"sha256:{MATHJAX_SHA256}", Path(MATHJAX).name, cache_folder(), progressbar=False)
+    folder.mkdir(parents=True)
+    with tarfile.open(archive) as files:
+        for name in MATHJAX_FILES:
+            (folder / Path(name).name).write_bytes(files.extractfile(f"package/{name}").read())
+
+
+def stage_lessons(folder: Path, notebooks: list[Path], preset: str) -> None:
+    """The executed notebooks, the exercises as students get them, and the list of both."""
+    folder.mkdir()
+    lines = ["# Lessons", "", f"Each page is a notebook of the repository, run with the preset `{preset}`"
+             + (": drawn scenes and tiny networks, in seconds. The figures show how to look, not what the method "
+                "reaches; for that see the [results](../results/index.md)." if preset == "smoke" else ".")]
+    lines += [list_entry(path, stage_lesson(path, folder, preset)) for path in notebooks]
+    exercises = sorted((PROJECT / "notebooks" / "exercises").glob("*.ipynb"))
+    if exercises:
+        lines += ["## Exercises", "To be opened in JupyterLab, in `notebooks/exercises`; here they are for reading."]
+        lines += [list_entry(path, nbformat.read(shutil.copy(path, folder), as_version=4)) for path in exercises]
+    order = [path.stem for path in [*notebooks, *exercises]]
+    text = "\n\n".join([*lines, "\n".join(["```{toctree}", ":hidden:", "", *order, "```"])])
+    (folder / "index.md").write_text(text + "\n", encoding="utf-8")
+
+
+def stage_lesson(path: Path, folder: Path, preset: str) -> nbformat.NotebookNode:
+    """Write a page from an executed notebook, without what only the machine that ran it can use."""
+    printed = path.read_text(encoding="utf-8").replace(json.dumps(f"{PROJECT}{os.sep}")[1:-1], "")
+    notebook = nbformat.reads(printed, as_version=4)
+    (origin,) = (source for source in lessons() if source.name == path.name)
+    where = origin.relative_to(PROJECT).as_posix()
+    # What papermill put in names that machine's folders; the parameters that are declared stay.
+    notebook.cells = [c for c in notebook.cells if "injected-parameters" not in c.metadata.get("tags", [])]
+    note = f"*This page is the notebook `{where}`, run with `preset = \"{preset}\"`.*"
+    notebook.cells.insert(1, nbformat.v4.new_markdown_cell(note))
+    for output in (output for cell in notebook.cells for output in cell.get("outputs", ())):
+        if WIDGET in output.get("data", {}):
+            output["data"] = {"text/html": INSTEAD}
+    nbformat.write(notebook, folder / path.name)
+    return notebook
+
+
+def list_entry(path: Path, notebook: nbformat.NotebookNode) -> str:
+    """A line of the list: the title and, of a lesson, the claim, from the first cell that is no code."""
+    first = next(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    title = first.splitlines()[0].lstrip("# ")
+    claim = re.search(r"\*\*Claim\.?\*\*\s*(.*?)(?:\n\n|$)", first, re.DOTALL)
+    return f"- [{title}]({path.name})" + (f": {' '.join(claim[1].split())}" if claim else "")
+
+
+def stage_results(folder: Path) -> None:
+    """Every committed table: as README shows it if it is a table of runs, else as it is, with the file itself."""
+    folder.mkdir()
+    intro = (PROJECT / "results" / "README.md").read_text(encoding="utf-8")
+    parts = [page_text(intro)]
+    for path in sorted((PROJECT / "results").rglob("*.csv")):
+        name = path.relative_to(PROJECT / "results").as_posix()
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+        parts.append(f"## {name}\n\nThe file: [`{name}`]({name})\n\n{table_text(path)}")
+    (folder / "index.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
+def table_text(path: Path, most: int = 40) -> str:
+    """A CSV as a Markdown table."""
+    table = read_runs(path)
+    if set(table) >= RUN_COLUMNS:
+        return markdown_table(table)
+    table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")
+    cells = [list(table), ["---"] * table.shape[1], *table.head(most).to_numpy().tolist()]
+    lines = ["| " + " | ".join(value.replace("|", "\\|") for value in row) + " |" for row in cells]
+    return "\n".join([*lines, "", f"The first {most} of {len(table)} rows." if len(table) > most else ""])
+
+
+def stage_reference(folder: Path) -> None:
+    """A page for each module, from its docstrings, and the list of them."""
+    folder.mkdir()
+    rows, names = [], []
+    for path in sorted((PROJECT / "aesthemo_lib").rglob("*.py")):
+        parts = path.relative_to(PROJECT).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        summary = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n\n")[0]
+        rows.append(f"* :doc:`{name.removeprefix('aesthemo_lib.')} <{name}>`: {' '.join(summary.split())}")
+        names.append(f"   {name}")
+        title = name.replace("_", "\\_")
+        page = [title, "=" * len(title), "", f".. automodule:: {name}", ""]
+        (folder / f"{name}.rst").write_text("\n".join(page), encoding="utf-8")
+    index = ["The library", "===========", "", "Imports run downwards only; start with "
+             ":doc:`models.fusion <aesthemo_lib.models.fusion>`: the method's heart is twenty lines.", "", *rows, "",
+             ".. toctree::", "   :hidden:", "", *names]
+    (folder / "index.rst").write_text("\n".join(index) + "\n", encoding="utf-8")
+
+
+# --- checking
+
+
+class Loads(HTMLParser):
+    """What a page loads by itself: scripts, styles, pictures, frames, with the places of their addresses.
+
+    Attributes:
+        addresses: in the page's order.
+        bare: pictures without alternative text.
+    """
+
+    SOURCES = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src", "audio": "src",
+               "embed": "src", "object": "data", "link": "href", "input": "src"}
+
+    def __init__(self):
+        super().__init__()
+        self.addresses: list[str] = []
+        self.bare: list[str] = []
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        address = values.get(self.SOURCES.get(tag, ""))
+        if address and not (tag == "link" and values.get("rel") in ("canonical", "search", "index", "next", "prev")):
+            self.addresses.append(address)
+        if tag == "img" and not values.get("alt"):
+            self.bare.append(address)
+        self.addresses += re.findall(r"url\(([^)]+)\)", values.get("style") or "")
+
+
+def check(site: Path) -> list[str]:
+    """The faults of a built site, one line each: what it would load from elsewhere, bare pictures, solutions, folders.
+
+    Args:
+        site: the folder of the pages.
+    """
+    found = []
+    for page in sorted(site.rglob("*.html")):
+        name, text = page.relative_to(site).as_posix(), page.read_text(encoding="utf-8")
+        loads = Loads()
+        loads.feed(text)
+        found += [f"{name}: loads {a} from elsewhere" for a in loads.addresses if is_elsewhere(a)]
+        found += [f"{name}: picture {a} has no alternative text" for a in loads.bare]
+        if str(PROJECT) in text:
+            found.append(f"{name}: names the folder that it was built in, {PROJECT}")
+    for style in sorted(site.rglob("*.css")):
+        text = style.read_text(encoding="utf-8")
+        addresses = re.findall(r"@import\s+['\"]([^'\"]+)|url\(([^)]+)\)", text)
+        found += [f"{style.name}: loads {a or b} from elsewhere" for a, b in addresses if is_elsewhere(a or b)]
+    return found + solutions_on(site)
+
+
+def is_elsewhere(address: str) -> bool:
+    """Whether an address leads out of the site; data within the page doesn't."""
+    return bool(re.match(r"\s*['\"]?(https?:)?//", address))
+
+
+def solutions_on(site: Path) -> list[str]:
+    """Pages, and other text files of a site, on which an exercise's solution stands."""
+    blocks = [(path.name, squeezed(block)) for path in (PROJECT / "course").rglob("*.ipynb")
+              for cell in nbformat.read(path, as_version=4).cells for block in SOLUTION.findall(cell.source)]
+    found = []
+    for file in sorted(site.rglob("*")):
+        if file.suffix not in (".html", ".js", ".txt", ".ipynb", ".md"):
+            continue
+        text = file.read_text(encoding="utf-8")
+        text = squeezed(html.unescape(re.sub(r"<[^>]+>", "", text)) if file.suffix == ".html" else text)
+        found += [f"{file.name}: holds a solution of {name}" for name, block in blocks if block in text]
+    return found
+
+
+def squeezed(code: str) -> str:
+    """Code without its comments and white space."""
+    return re.sub(r"\s+|\\n", "", re.sub(r"#.*", "", code))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
