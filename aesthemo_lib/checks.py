@@ -58,8 +58,8 @@ def excess(table: pd.DataFrame, what: str = "share", level: float = 0.95) -> pd.
     """What is borrowed beyond the null: the trained network's ledger minus that of the null of the same split and seed.
 
     Args:
-        table: rows of ``image_table`` with columns run ('trained', or 'null': the *other* task's labels permuted),
-            seed, image and group, of one task and one data set.
+        table: rows of ``image_table`` with columns run ('trained', or 'permuted', which is the null: the *other* task's
+            labels were), seed, image and group, of one task and one data set.
         what: 'share' or 'support'.
 
     Returns:
@@ -71,23 +71,24 @@ def excess(table: pd.DataFrame, what: str = "share", level: float = 0.95) -> pd.
     """
     columns = [name for name in table if name.startswith(f"{what} ")]
     both = {run: rows.set_index(["seed", "image"]) for run, rows in table.groupby("run")}
-    if set(both) != {"trained", "null"} or not both["trained"].index.sort_values().equals(
-            both["null"].index.sort_values()):
+    if set(both) != {"trained", "permuted"} or not both["trained"].index.sort_values().equals(
+            both["permuted"].index.sort_values()):
         raise ValueError("each trained network needs a null on the same images: the same split and seed")
     values = {run: rows[columns].rename(columns=lambda name: name.removeprefix(f"{what} "))
               for run, rows in both.items()}
     for rows in values.values():
         rows["borrowed"] = rows[[name for name in rows if name.startswith("borrowed at")]].sum(axis=1, skipna=False)
-    difference = (values["trained"] - values["null"]).dropna()
+    difference = (values["trained"] - values["permuted"]).dropna()
     groups = both["trained"].loc[difference.index, "group"]
     ends = bootstrap_interval(difference, lambda rows: rows.to_numpy().mean(axis=0), groups.to_numpy(), level=level)
     of_seeds = difference.groupby("seed").mean()
     rows = []
     for p, player in enumerate(difference):
         mean, low, high = mean_interval(of_seeds[player], level)
-        rows.append({"player": player, **{run: values[run].loc[difference.index, player].mean() for run in values},
-                     "excess": mean, "low": low, "high": high, "image_low": ends[0][p], "image_high": ends[1][p]})
-    return pd.DataFrame(rows)[["player", "trained", "null", "excess", "low", "high", "image_low", "image_high"]]
+        means = [values[run].loc[difference.index, player].mean() for run in ("trained", "permuted")]
+        rows.append({"player": player, "trained": means[0], "null": means[1], "excess": mean, "low": low, "high": high,
+                     "image_low": ends[0][p], "image_high": ends[1][p]})
+    return pd.DataFrame(rows)
 
 
 # --- interventions

@@ -42,7 +42,7 @@ def null_table(seeds: int = 3, photos: int = 40, groups: int = 40) -> pd.DataFra
     rng, parts = np.random.default_rng(0), []
     for seed in range(seeds):
         noise = rng.normal(0, 0.02, (photos, 2))
-        for run, more in (("trained", 0.1 + 0.06 * (np.arange(photos) % 2) + 0.01 * seed), ("null", 0.0)):
+        for run, more in (("trained", 0.1 + 0.06 * (np.arange(photos) % 2) + 0.01 * seed), ("permuted", 0.0)):
             shares = {"share borrowed at 1": 0.2 + more + noise[:, 0], "share borrowed at 2": 0.1 + noise[:, 1]}
             parts.append(pd.DataFrame({"run": run, "seed": seed, "image": np.arange(photos),
                                        "group": np.arange(photos) * groups // photos, "share own": 0.5, **shares}))
@@ -64,7 +64,7 @@ def test_excess_is_trained_minus_its_own_null():
     shuffled = checks.excess(table.sample(frac=1, random_state=0)).set_index("player")
     assert shuffled.loc["borrowed at 1", "excess"] == pytest.approx(0.14)  # pairs by seed and image, not by place
     with pytest.raises(ValueError, match="needs a null"):
-        checks.excess(table.drop(index=table[table["run"] == "null"].index[:1]))
+        checks.excess(table.drop(index=table[table["run"] == "permuted"].index[:1]))
     one = checks.excess(table[table["seed"] == 0])
     assert one["low"].isna().all() and one["image_low"].notna().all()
 

@@ -61,6 +61,15 @@ def picture(factors: Mapping, key: tuple[int, int], size: int = 256,
     return image, {name: mask.filter(spread).point([0] * 12 + [255] * 244) for name, mask in masks.items()}
 
 
+def motif_mask(factors: Mapping, key: tuple[int, int], size: int = 256) -> np.ndarray:
+    """(size, size) bool, where the motif of ``picture`` stands (clutter and lamp may stand before it)."""
+    at, drawn = (np.random.default_rng([*key, STREAMS[part]]) for part in ("view", "motif"))
+    view = _view(level(factors["composition"]), factors["place"], at)
+    pen = Pen(size, view.tilt)
+    STYLES[factors["motif"]].draw(pen, drawn, view, 0.55 + 0.45 * math.erf(abs(factors["mood"])))
+    return np.array(pen.put_on(Image.new("RGB", (size, size)))) > 12
+
+
 def level(z: float) -> float:
     """A standard normal factor as its quantile, 0..1."""
     return 0.5 * (1 + math.erf(z / math.sqrt(2)))
