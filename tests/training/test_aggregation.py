@@ -115,11 +115,12 @@ def test_uncertainty_is_kendalls_formula():
 @pytest.mark.parametrize("name", ["upgrad", "pcgrad", "cagrad"])
 def test_a_task_without_a_gradient_has_no_say_and_a_head_keeps_its_own(name):
     np.testing.assert_allclose(step(name, [[2.0, 1.0], [0.0, 0.0]]), [2, 1], atol=1e-6)
-    shared, head = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
+    shared, head = nn.Parameter(torch.tensor([1.0, 3.0])), nn.Parameter(torch.ones(2))
     a, b = torch.tensor(CONFLICT)
     losses = {"t0": a @ shared, "t1": b @ shared * (head * torch.tensor([2.0, 3.0])).sum() / 5}
     aggregation(name, tasks(2, [1, 0.25]), [shared, head]).backward(losses)
     b_shared = b @ shared.detach()
+    assert b_shared == 2
     np.testing.assert_allclose(head.grad, 0.25 * b_shared * torch.tensor([2.0, 3.0]) / 5, atol=1e-6)
     assert not torch.allclose(shared.grad, a + 0.25 * b, atol=0.05)
 
@@ -200,7 +201,8 @@ def test_cut_off_it_resumes_to_the_same_bits(name, tmp_path, one_precision):
 
 
 def test_unknown_names_are_refused_before_any_work():
-    with pytest.raises(ValueError, match="aggregation: unknown 'mgda'; choose one of sum, uncertainty, hard_tasks, upgrad"):
+    said = "aggregation: unknown 'mgda'; choose one of sum, uncertainty, hard_tasks, upgrad"
+    with pytest.raises(ValueError, match=said):
         Config(settings={"aggregation": "mgda"})
 
 
