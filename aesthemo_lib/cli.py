@@ -88,6 +88,12 @@ def _parser() -> argparse.ArgumentParser:
     page.add_argument("run", type=Path, help="a run folder, trained on scenes")
     page.add_argument("--out", type=Path, default=Path("figures/inspector.html"))
     page.set_defaults(command=_inspector_page)
+    inspect = commands.add_parser("inspect", help="open the inspector alone in the browser")
+    inspect.add_argument("run", type=Path, nargs="?", help="a run folder; left out: the one that comes along")
+    inspect.add_argument("--root", type=Path, help="the data's folder")
+    inspect.add_argument("--photos", type=int, default=24, help="how many test photos are offered")
+    inspect.add_argument("--no-browser", action="store_true", help="print the address instead of opening it")
+    inspect.set_defaults(command=_inspect)
     pack = commands.add_parser("pack", help="write a run anew in half precision, with a card, to be passed on")
     pack.add_argument("run", type=Path, help="a run folder, trained on scenes")
     pack.add_argument("--out", type=Path, default=Path("results/pretrained"))
@@ -188,7 +194,7 @@ def _study(given) -> None:
         studies.run_study(of, given.out, given.root)
     elif not given.gather:
         run_workflow(of, given.out, given.root, given.rest)
-    print(studies.keep(of, given.out, given.to))
+    print(studies.keep(of, given.out, given.root, given.to))
 
 
 def _pool(given) -> None:
@@ -217,6 +223,12 @@ def _inspector_page(given) -> None:
     from .inspector import write_page
 
     print(write_page(given.run, given.out))
+
+
+def _inspect(given) -> int:
+    from .serve import serve
+
+    return serve(given.run, given.root, given.photos, ("--no-browser",) if given.no_browser else ())
 
 
 def _pack(given) -> None:

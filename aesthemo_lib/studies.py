@@ -23,6 +23,7 @@ from .consistency import contradictions
 from .data.table import TEST_FOLDS
 from .evaluation import paired_differences, task_metrics
 from .files import atomic, digest, project_folder, read_json
+from .references import references
 from .training.config import Config
 from .training.fit import Diverged
 from .training.runs import open_data, train
@@ -160,11 +161,11 @@ def _candidate_rows(of: Study, cell: Cell, name: str, settings: dict, out: Path,
     place = data_place(config, out, root)
     images = open_data(config, place)
     try:
-        run = train(config, out / of.name / cell.slug / (name or "only"), place, redo=True)
+        run = train(config, _run_folder(of, cell, name, out), place, redo=True)
     except Diverged:  # a candidate that diverges has lost; the study goes on without it
         yield from ({"candidate": name, "task": task.name, "diverged": True} for task in images.tasks)
         return
-    predictions = pd.read_csv(run.folder / "predictions.csv", encoding="utf-8", keep_default_na=False)
+    predictions = _predictions(of, cell, name, out)
     measured = endpoints(predictions, images)
     validation = predictions[predictions["part"] == "validation"]
     strange = contradictions(predictions, images.tasks)
@@ -227,21 +228,62 @@ def _load(path: Path) -> pd.DataFrame:
     return table.fillna({"condition": "", "candidate": ""})
 
 
+def lines(of: Study, out: Path, root: Path | None = None) -> pd.DataFrame:
+    """What stands beside a study's contenders: frozen features, late fusion, one rater, a new panel of raters.
+
+    Args:
+        of: a study without conditions, with the contender 'independent', whose tuned predictions late fusion joins.
+        out, root: see ``run_cell``.
+
+    Returns:
+        one row a line, split and task, in the columns of ``gather``; of the splits that are finished.
+    """
+    rows = []
+    for cell in cells(of):
+        if cell.contender != "independent" or not rows_file(of, cell, out).exists():
+            continue
+        chosen = selected(_load(rows_file(of, cell, out))).set_index("task")["candidate"]
+        tables = {task: _predictions(of, cell, candidate, out) for task, candidate in chosen.items()}
+        whole = next(iter(tables.values())).copy()
+        for task, table in tables.items():
+            mine = [column for column in table if column == task or column.startswith(f"{task}_")]
+            whole[mine] = table[mine]
+        config = of.config(cell, dict(of.candidates())[chosen.iloc[0]])
+        found = references(config, whole, data_place(config, out, root))
+        place = {"study": of.name, "form": of.form, "condition": "", "candidate": "", "split": cell.split}
+        rows += [{**place, "contender": name.replace("_", " "), "seed": cell.seed, "task": task, **values}
+                 for name, by_task in found.items() for task, values in by_task.items()]
+    return pd.DataFrame(rows)
+
+
+def _run_folder(of: Study, cell: Cell, candidate: str, out: Path) -> Path:
+    return Path(out) / of.name / cell.slug / (candidate or "only")
+
+
+def _predictions(of: Study, cell: Cell, candidate: str, out: Path) -> pd.DataFrame:
+    folder = of.config(cell, dict(of.candidates())[candidate]).folder(_run_folder(of, cell, candidate, out))
+    return pd.read_csv(folder / "predictions.csv", encoding="utf-8", keep_default_na=False)
+
+
 def _write(table: pd.DataFrame, path: Path) -> None:
     columns = [c for c in PLACE if c in table] + [c for c in table if c not in PLACE]
     table[columns].to_csv(path, index=False, encoding="utf-8", float_format="%.5f", lineterminator="\n")
 
 
-def keep(of: Study, out: Path, target: Path | None = None) -> Path:
-    """Write what is finished to ``results/studies/<name>.csv``, and say how much of the study that is."""
+def keep(of: Study, out: Path, root: Path | None = None, target: Path | None = None) -> Path:
+    """Write what is finished to ``results/studies/<name>.csv``, and its lines, where it has some, beside it."""
     target = target or project_folder() / "results" / "studies" / f"{of.name}.csv"
-    with atomic(target) as temporary:
-        _write(gather(of, out), temporary)
+    tables = {target: gather(of, out)}
+    if of.told.get("lines"):
+        tables[target.with_suffix(".lines.csv")] = lines(of, out, root)
+    for path, table in tables.items():
+        with atomic(path) as temporary:
+            _write(table, temporary)
     return target
 
 
 def read(name: str) -> pd.DataFrame:
-    """A study's rows as committed.
+    """A study's rows as committed; the lines beside ``compare`` are read as 'compare.lines'.
 
     Raises:
         FileNotFoundError: it has not been run; the message says how to.

@@ -54,6 +54,23 @@ def test_a_study_goes_on_where_it_stopped_and_parts_make_the_whole(done, capsys)
     assert sorted([*cells[0::2], *cells[1::2]], key=str) == sorted(cells, key=str)
 
 
+def test_lines_stand_beside_a_study_and_late_fusion_joins_the_tuned_networks(done, tmp_path, monkeypatch):
+    study, out, rows = done
+    joined, real = [], studies.references
+    monkeypatch.setattr(studies, "references", lambda config, *more: joined.append(more[0]) or real(config, *more))
+    told = TINY | {"lines": True}
+    target = studies.keep(dataclasses.replace(study, told=told), out, None, tmp_path / "tiny.csv")
+    lines = pd.read_csv(target.with_suffix(".lines.csv"))
+    assert sorted(set(lines["contender"])) == ["late fusion", "linear probe", "new panel", "one rater"]
+    assert len(lines) == 2 * 4 * 2 and {*studies.PLACE, "auc", "log_loss", "spearman"} <= {*lines.columns}
+    chosen = studies.selected(rows).query("method == 'independent' and split == 0").set_index("task")["candidate"]
+    for task, candidate in chosen.items():  # each task's probabilities are those of its own candidate
+        run = Run(out / f"tiny/independent_split0-seed0/{candidate}/scenes/independent/smoke/split0-seed0")
+        columns = [f"{task}_{name}" for t in run.tasks if t.name == task for name in t.classes]
+        test = joined[0][joined[0]["part"] == "test"]
+        assert np.array_equal(test[columns], run.predictions()[columns])
+
+
 def test_a_changed_contender_starts_anew_and_the_others_stay(done):
     study, out, _ = done
     contenders = TINY["contenders"] | {"cross": {"method": "cross_branch", "options": {"alpha": 0.7}}}
