@@ -18,7 +18,7 @@ from .plots import MORE_COLOURS, NEUTRAL, task_colour, use_style
 
 METHOD_COLOURS = dict(zip(("independent", "shared_bottom", "cross_branch.diagonal", "cross_branch.random"),
                           ("#000000", "#56B4E9", "#009E73", "#CC79A7"), strict=True))
-LINES = (":", "--", "-.")
+LINES = (":", "--", "-.", (0, (1, 3)), (0, (6, 2, 1, 2, 1, 2)))
 
 
 def panels(
