@@ -91,6 +91,30 @@ def excess(table: pd.DataFrame, what: str = "share", level: float = 0.95) -> pd.
     return pd.DataFrame(rows)
 
 
+def summary(table: pd.DataFrame, value: str, by: Sequence[str], level: float = 0.95) -> pd.DataFrame:
+    """Means over images, with two intervals: one answers for other images, the other for other splits and seeds.
+
+    Args:
+        table: a row an image, with columns seed and group, and one or several rows for each of ``by``.
+        value: the column to be averaged.
+        by: what the rows are grouped by.
+
+    Returns:
+        a row a group of rows: mean, low and high (Student's, over the seeds' means; NaN of one seed), image_low and
+        image_high (whole groups of images drawn again), images, seeds.
+    """
+    rows = []
+    for key, part in table.dropna(subset=value).groupby(list(by), sort=False):
+        of_seeds = part.groupby("seed")[value].mean()
+        mean, low, high = mean_interval(of_seeds.to_numpy(), level)
+        groups = part["seed"].astype(str) + " " + part["group"].astype(str)
+        ends = bootstrap_interval(part[[value]], lambda rows: rows.to_numpy().mean(), groups.to_numpy(), level=level)
+        rows.append({**dict(zip(by, key, strict=True)), "mean": mean, "low": low, "high": high, "image_low": ends[0],
+                     "image_high": ends[1], "images": part[["seed", "image"]].drop_duplicates().shape[0],
+                     "seeds": len(of_seeds)})
+    return pd.DataFrame(rows)
+
+
 # --- interventions
 
 

@@ -76,6 +76,13 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--cell", type=int, metavar="N", help="this cell alone")
     how.add_argument("--gather", action="store_true", help="write the table of what is finished, and run nothing")
     study.set_defaults(command=_study)
+    attribution = commands.add_parser("attribution-study", help="train and measure what lesson 11 shows; resumable")
+    attribution.add_argument("--root", type=Path, help="OASIS' folder; without it that part is left out")
+    attribution.add_argument("--out", type=Path, default=Path("runs/attribution"))
+    attribution.add_argument("--to", type=Path, help="the folder of the tables, by default results/attribution")
+    attribution.add_argument("--seeds", type=int, default=2, help="splits and seeds of each cell")
+    attribution.add_argument("--gather", action="store_true", help="write what is finished, and run nothing")
+    attribution.set_defaults(command=_attribution_study)
     pool = commands.add_parser("pool", help="a class's runs, each student's from its own machine, as one comparison")
     pool.add_argument("folder", type=Path, help="what was handed in: run folders, or metrics.json and config.json")
     pool.add_argument("--out", type=Path, help="where pooled.csv and pooled.png go; FOLDER if not given")
@@ -210,6 +217,15 @@ def _pool(given) -> None:
         runs.drop(columns="run").to_csv(temporary, index=False, encoding="utf-8", float_format="%.6f")
     save(pool_figure(runs, given.reference), out / "pooled.png")
     print(markdown_table(runs, given.reference))
+
+
+def _attribution_study(given) -> None:
+    from . import check_study
+
+    if not given.gather:
+        check_study.run(given.out, given.root, given.seeds)
+    for path in check_study.gather(given.out, given.to, given.seeds):
+        print(path)
 
 
 def _figures(given) -> None:

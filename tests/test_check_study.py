@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from aesthemo_lib import check_study, checks
+from aesthemo_lib import check_plots, check_study, checks
 from aesthemo_lib.data.readers import scene_drawing, scenes
 from aesthemo_lib.ledger import trunk_ledger
 from aesthemo_lib.training.config import Config
@@ -97,3 +97,35 @@ def test_what_is_not_there_is_said(tmp_path):
         check_study.gather(tmp_path)
     with pytest.raises(FileNotFoundError, match="attribution-study"):
         check_study.read("nothing")
+
+
+def test_figures_show_the_tables_numbers(out):
+    _, _, tables = out
+    found = {task: checks.excess(rows) for task, rows in tables["null"].groupby("task")}
+    shadows = check_plots.null_shadows(found)
+    for ax, table in zip(shadows.axes, found.values(), strict=True):
+        assert [bar.get_width() for bar in ax.patches] == pytest.approx(list(table["null"]))
+        points = [line.get_xdata()[0] for line in ax.lines if line.get_marker() == "D"]
+        assert points == pytest.approx(list(table["trained"]))
+    words = " ".join(text.get_text() for text in check_plots.flow_diagram(found).axes[0].texts)
+    assert f"{found['emotion'].set_index('player').loc['borrowed at 1', 'trained']:.0%}" in words
+    rows = pd.concat([table.query("player == 'borrowed'").assign(task=task, relatedness=0.5)
+                      for task, table in found.items()])
+    assert [ax.lines[1].get_ydata()[0] for ax in check_plots.doses(rows).axes] == pytest.approx(list(rows["excess"]))
+    deletion = checks.summary(tables["faithful"].query("check == 'deletion'"), "value", ["task", "case", "step"])
+    curve = check_plots.deletion_curves(deletion).axes[0].lines[0].get_ydata()
+    expected = tables["faithful"].query("check == 'deletion' and case == 'map' and task == 'aesthetics'")
+    assert np.allclose(curve, expected.groupby("step")["value"].mean())
+    stages = tables["faithful"].query("check == 'destroyed'").copy()
+    stages[["stage", "sign"]] = stages["case"].str.split(", ", expand=True)
+    stages = checks.summary(stages, "value", ["task", "stage", "sign", "step"])
+    assert len(check_plots.destroyed(stages).axes[0].lines[0].get_xdata()) == 7
+    points = tables["pointing"].assign(relatedness=0.5, gain=lambda rows: rows["hit"] - rows["chance"])
+    check_plots.pointing_game(checks.summary(points, "gain", ["task", "mask", "relatedness"]))
+    borrowed = tables["training"][tables["training"]["player"] != "own"]
+    first = check_plots.over_training(borrowed).axes[0].lines[1].get_ydata()[0]
+    assert first == pytest.approx(borrowed["share"].iloc[0])
+    means = tables["links"].groupby(["layer", "receiver"], as_index=False)[["trunk size", "zero size"]].mean()
+    assert check_plots.link_scatter(means, "trunk size", ["zero size"]).axes[0].lines
+    check_plots.agreements(pd.DataFrame({"what": ["a"], "correlation": [0.5], "low": [0.1], "high": [0.8]}))
+    check_plots.flow_matrix(means.set_index("layer")[["zero size"]], "a", "b")
