@@ -36,6 +36,7 @@ from aesthemo_lib.evaluation import markdown_table, read_runs  # noqa: E402
 from aesthemo_lib.files import atomic, cache_folder  # noqa: E402
 from aesthemo_lib.jobs import execute  # noqa: E402
 
+COURSE = PROJECT / "course"
 MATHJAX = "https://registry.npmjs.org/mathjax/-/mathjax-3.2.2.tgz"
 MATHJAX_SHA256 = "1b9c0a1c44df864e915690558e72adb9cc5203360daefd385084ced3b6c64c09"
 MATHJAX_FILES = ("LICENSE", "es5/tex-svg-full.js")
@@ -91,11 +92,11 @@ def lessons() -> list[Path]:
     return [*sorted(folder.glob("[0-9]*.ipynb")), *sorted((folder / "more").glob("[0-9]*.ipynb"))]
 
 
-def executed(out: Path, preset: str) -> list[Path]:
-    """Executed copies of all lessons, in their order; one is made anew if its source or the library changed."""
+def executed(out: Path, preset: str, only: str = "") -> list[Path]:
+    """Executed copies of all lessons, or of one; a copy is made anew if its source or the library changed."""
     library = [path.read_bytes() for path in sorted((PROJECT / "aesthemo_lib").rglob("*.*")) if path.suffix != ".pyc"]
     copies = []
-    for notebook in lessons():
+    for notebook in (path for path in lessons() if only in ("", path.stem)):
         copy, began = out / notebook.name, time.monotonic()
         stamp, mark = copy.with_suffix(".sha256"), hashlib.sha256(b"".join([notebook.read_bytes(), *library]))
         if not (copy.exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == mark.hexdigest()):
@@ -182,8 +183,11 @@ def stage_lesson(path: Path, folder: Path, preset: str) -> nbformat.NotebookNode
     notebook = nbformat.reads(printed, as_version=4)
     (origin,) = (source for source in lessons() if source.name == path.name)
     where = origin.relative_to(PROJECT).as_posix()
-    # What papermill put in names that machine's folders; the parameters that are declared stay.
-    notebook.cells = [c for c in notebook.cells if "injected-parameters" not in c.metadata.get("tags", [])]
+    # What papermill put in names that machine's folders (the declared parameters stay); the first cell is Colab's.
+    notebook.cells = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])
+                      and not cell.source.startswith("from importlib.util import find_spec")]
+    for cell in notebook.cells:
+        cell.source = lesson_text(cell.source) if cell.cell_type == "markdown" else cell.source
     note = f"*This page is the notebook `{where}`, run with `preset = \"{preset}\"`.*"
     notebook.cells.insert(1, nbformat.v4.new_markdown_cell(note))
     for output in (output for cell in notebook.cells for output in cell.get("outputs", ())):
@@ -191,6 +195,13 @@ def stage_lesson(path: Path, folder: Path, preset: str) -> nbformat.NotebookNode
             output["data"] = {"text/html": INSTEAD}
     nbformat.write(notebook, folder / path.name)
     return notebook
+
+
+def lesson_text(text: str) -> str:
+    """A lesson's Markdown with its links as the site has them: all lessons lie in one folder."""
+    text = re.sub(r"\]\((?:\.\./)+README\.md", "](../start.md", text)
+    text = re.sub(r"\]\((?:\.\./)+(?:docs/)?(\w+\.md|figures/)", r"](../\1", text)
+    return re.sub(r"\]\((?:\.\./)?(?:more/|exercises/)?(\w+\.ipynb)", r"](\1", text)
 
 
 def list_entry(path: Path, notebook: nbformat.NotebookNode) -> str:
@@ -301,23 +312,34 @@ def is_elsewhere(address: str) -> bool:
     return bool(re.match(r"\s*['\"]?(https?:)?//", address))
 
 
+def solutions() -> list[tuple[str, str]]:
+    """Each solution and hidden test of the course's source, squeezed, with the name of its exercise."""
+    return [(path.name, squeezed(without_comments(block))) for path in sorted(COURSE.rglob("*.ipynb"))
+            for cell in nbformat.read(path, as_version=4).cells for block in SOLUTION.findall(cell.source)]
+
+
 def solutions_on(site: Path) -> list[str]:
     """Pages, and other text files of a site, on which an exercise's solution stands."""
-    blocks = [(path.name, squeezed(block)) for path in (PROJECT / "course").rglob("*.ipynb")
-              for cell in nbformat.read(path, as_version=4).cells for block in SOLUTION.findall(cell.source)]
-    found = []
+    found, blocks = [], solutions()
     for file in sorted(site.rglob("*")):
         if file.suffix not in (".html", ".js", ".txt", ".ipynb", ".md"):
             continue
         text = file.read_text(encoding="utf-8")
-        text = squeezed(html.unescape(re.sub(r"<[^>]+>", "", text)) if file.suffix == ".html" else text)
+        if file.suffix == ".html":
+            text = without_comments(html.unescape(re.sub(r"<[^>]+>", "", text)))
+        text = squeezed(text)
         found += [f"{file.name}: holds a solution of {name}" for name, block in blocks if block in text]
     return found
 
 
+def without_comments(code: str) -> str:
+    """Code without what stands after a '#'."""
+    return re.sub(r"#.*", "", code)
+
+
 def squeezed(code: str) -> str:
-    """Code without its comments and white space."""
-    return re.sub(r"\s+|\\n", "", re.sub(r"#.*", "", code))
+    """Code without white space."""
+    return re.sub(r"\s+|\\n", "", code)
 
 
 if __name__ == "__main__":

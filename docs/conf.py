@@ -33,6 +33,7 @@ mathjax_options = {"defer": "defer"}
 
 autodoc_default_options = {"members": True, "member-order": "bysource", "show-inheritance": True}
 autodoc_inherit_docstrings = False  # what torch says of every forward()
+autodoc_preserve_defaults = True
 autodoc_typehints = "signature"
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
