@@ -14,8 +14,6 @@ say (10 and 7 are high) is kept for measures of their agreement.
 from __future__ import annotations
 
 import logging
-import os
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +22,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from ...files import alone, atomic_folder, cache_folder
 from ...tasks import AESTHETICS, EMOTION, PATENT_TASKS
 from .. import ratings as rating
 from ..table import AnnotatedImages
@@ -129,23 +128,21 @@ def _unpacked(file: Path, images) -> list[Path]:
         raise ValueError(f"{file}: image is {images.shape}; expected (N, height, width, 3)")
     folder = file.with_name(f"{file.stem}-{file.stat().st_size}")
     paths = [folder / f"{n}.png" for n in range(len(images))]
-    if folder.is_dir():
-        return paths
-    logging.getLogger(__name__).warning("iae: unpacking %d images into %s, once", len(paths), folder)
-    temporary = file.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
-    try:
-        for n, path in enumerate(paths):
-            pixels = images[n]
-            if (pixels != pixels.clip(0, 255).astype(np.uint8)).any() or pixels.dtype != np.uint8 and pixels.max() <= 1:
-                raise ValueError(f"{file}: image {n} holds {pixels.dtype} of {pixels.min()} .. {pixels.max()}; "
-                                 f"expected whole numbers of 0..255")
-            Image.fromarray(pixels.astype(np.uint8)).save(temporary / path.name, compress_level=1)
-        os.replace(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with alone(cache_folder() / f"{folder.name}.lock", f"unpacking {file}"):
+        if not folder.is_dir():
+            logging.getLogger(__name__).warning("iae: unpacking %d images into %s, once", len(paths), folder)
+            with atomic_folder(folder) as whole:
+                _unpack(file, images, [whole / path.name for path in paths])
     return paths
+
+
+def _unpack(file: Path, images, paths: list[Path]) -> None:
+    for n, path in enumerate(paths):
+        pixels = images[n]
+        if (pixels != pixels.clip(0, 255).astype(np.uint8)).any() or pixels.dtype != np.uint8 and pixels.max() <= 1:
+            raise ValueError(f"{file}: image {n} holds {pixels.dtype} of {pixels.min()} .. {pixels.max()}; "
+                             f"expected whole numbers of 0..255")
+        Image.fromarray(pixels.astype(np.uint8)).save(path, compress_level=1)
 
 
 def _annotated(root: Path, numbers, paths, labels: dict[str, np.ndarray], fixed) -> AnnotatedImages:

@@ -33,8 +33,6 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-import os
-import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -43,7 +41,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from ...files import digest, read_json, show_progress, write_json
+from ...files import alone, atomic_folder, digest, read_json, show_progress, write_json
 from ...tasks import EMOTION, PATENT_TASKS, Task
 from .. import ratings as rating
 from ..table import AnnotatedImages
@@ -85,8 +83,8 @@ def sample(images: int, seed: int = 0, relatedness: float = 0.5) -> pd.DataFrame
     table = pd.DataFrame(rows, columns=["motif", "place", *NORMAL])
     shared = (table["light"] + table["lamp"]) / math.sqrt(2)
     own = sum(weight * table[name] for name, weight in OWN_WEIGHTS.items())
-    for name, alone in (("aesthetics_score", own), ("emotion_score", table["mood"])):
-        table[name] = math.sqrt(relatedness) * shared + math.sqrt(1 - relatedness) * alone
+    for name, single in (("aesthetics_score", own), ("emotion_score", table["mood"])):
+        table[name] = math.sqrt(relatedness) * shared + math.sqrt(1 - relatedness) * single
     return table
 
 
@@ -165,24 +163,15 @@ def draw(root: Path, images: int = 600, seed: int = 0, relatedness: float = 0.5,
     Raises:
         ValueError: a parameter is out of range, or the folder holds something else.
     """
-    from filelock import FileLock
-
     _check(images, seed, relatedness, size)
     root = Path(root).resolve()
     wanted = {"version": VERSION, "images": images, "seed": seed, "relatedness": float(relatedness), "size": size}
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(root.parent / f".{root.name}.lock"):
+    with alone(root.parent / f".{root.name}.lock", f"drawing scenes into {root}"):
         found = _found(root)
         if found and found | {"images": images} == wanted and found["images"] >= images:
             return
-        part, old = (root.parent / f".{root.name}.{what}" for what in ("part", "old"))
-        for folder in (part, old):  # what a drawing that was cut off has left
-            shutil.rmtree(folder, ignore_errors=True)
-        _draw_files(part, wanted)
-        if root.exists():
-            os.replace(root, old)
-        os.replace(part, root)
-        shutil.rmtree(old, ignore_errors=True)
+        with atomic_folder(root) as folder:
+            _draw_files(folder, wanted)
 
 
 ATTRIBUTES = {
