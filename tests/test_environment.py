@@ -165,11 +165,15 @@ def without_wheel(packages: list[dict], python: str, markers: dict, platforms: l
     return [p["name"] for p in needed if not any(parse_wheel_filename(w)[3] & tags for w in wheels_of(p))]
 
 
+PURE_SOURCES = {"connection-pool"}
+"""Published as sources alone (Snakemake needs it): one Python file, which any system builds without a compiler."""
+
+
 @pytest.mark.network
 @pytest.mark.parametrize("python", ["3.11", "3.12", "3.13", "3.14"])
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_the_lock_installs_from_wheels_alone(resolved, system, python):
-    assert without_wheel(resolved, python, *SYSTEMS[system]) == []
+    assert set(without_wheel(resolved, python, *SYSTEMS[system])) <= PURE_SOURCES
 
 
 @pytest.mark.network
