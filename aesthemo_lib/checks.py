@@ -191,3 +191,38 @@ def rank_agreement(
 
     both = pd.concat([first, second[first.columns]], axis=1)
     return spearman(both), *bootstrap_interval(both, spearman, groups, resamples)
+
+
+def link_agreements(links: pd.DataFrame, pairs: Sequence[tuple[str, str]], resamples: int = 500) -> pd.DataFrame:
+    """``rank_agreement`` of pairs of measures over all links.
+
+    Args:
+        links: a row a link and image: seed, image, group, layer, receiver, and the measures.
+        pairs: names of two measures each.
+
+    Returns:
+        columns what, correlation, low, high.
+    """
+    wide = links.pivot(index=["seed", "image"], columns=["layer", "receiver"])
+    groups = links.drop_duplicates(["seed", "image"]).set_index(["seed", "image"])["group"].loc[wide.index]
+    names = groups.index.get_level_values("seed").astype(str) + " " + groups.astype(str)
+    found = [(f"{a} and {b}", *rank_agreement(wide[a], wide[b], names.to_numpy(), resamples)) for a, b in pairs]
+    return pd.DataFrame(found, columns=["what", "correlation", "low", "high"])
+
+
+def leanings(flow: pd.DataFrame, task: str, by: str, columns: str, logit: str | None = None) -> pd.DataFrame:
+    """What a task's classes gain from all that it borrows, by the photos' class in another task: who leans on what.
+
+    Args:
+        flow: mean flows, a row a seed, task, by, class (of the photos), logit and player.
+        columns: 'logit', or 'player' for one ``logit``.
+
+    Returns:
+        a row a class and column: mean over seeds of what the logit gains against the mean of all, low, high.
+    """
+    rows = flow[(flow["task"] == task) & (flow["by"] == by) & (flow["player"] != "own")].copy()
+    rows["mean"] -= rows.groupby(["seed", "class", "player"])["mean"].transform("mean")
+    rows = rows if logit is None else rows[rows["logit"] == logit]
+    total = rows.groupby(["class", columns, "seed"], sort=False)["mean"].sum()
+    found = [(*key, *mean_interval(values.to_numpy())) for key, values in total.groupby(level=[0, 1], sort=False)]
+    return pd.DataFrame(found, columns=["class", columns, "mean", "low", "high"])

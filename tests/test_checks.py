@@ -112,3 +112,38 @@ def test_rank_agreement_is_spearmans_of_the_links_means():
     assert np.isnan(checks.rank_agreement(first * 0, second, np.arange(60), resamples=5)[0])
     few, few_low, few_high = checks.rank_agreement(first, second, np.arange(60) // 20, resamples=200)
     assert few == pytest.approx(found) and few_high - few_low > 0
+
+
+def test_links_are_paired_by_seed_and_image():
+    rng, rows = np.random.default_rng(3), []
+    for seed in (0, 1):
+        for layer, receiver in ((1, "a"), (2, "a"), (1, "b"), (2, "b")):
+            size = layer + 10 * (receiver == "b") + rng.normal(0, 0.1, 6)
+            rows.append(pd.DataFrame({"seed": seed, "image": range(6), "group": list("aabbcc"), "layer": layer,
+                                      "receiver": receiver, "size": size, "loss": -size, "other": size[::-1] ** 2}))
+    found = checks.link_agreements(pd.concat(rows).sample(frac=1, random_state=0),
+                                   [("size", "loss"), ("size", "other")], resamples=20)
+    assert found["correlation"].tolist() == pytest.approx([-1, 1])
+    assert found["what"].tolist() == ["size and loss", "size and other"] and (found["low"] <= found["high"]).all()
+
+
+def test_who_leans_on_what_by_hand():
+    cells = [(0, "awe", "low", "own", 9.0), (0, "awe", "high", "own", 1.0), (0, "awe", "low", "borrowed at 1", 1.0),
+             (0, "awe", "high", "borrowed at 1", 2.0), (0, "awe", "low", "borrowed at 2", 0.0),
+             (0, "awe", "high", "borrowed at 2", 3.0)]
+    cells += [(1, *cell[1:4], cell[4] + (cell[2] == "high")) for cell in cells]
+    flow = pd.DataFrame(cells, columns=["seed", "class", "logit", "player", "mean"]).assign(task="t", by="e")
+    found = checks.leanings(flow, "t", "e", "logit").set_index("logit")["mean"]
+    assert found["high"] == pytest.approx((2.0 + 3.0) / 2) and found["low"] == -found["high"]  # .5 + 1.5, then 1 + 2
+    by_layer = checks.leanings(flow, "t", "e", "player", "high").set_index("player")
+    assert by_layer["mean"].tolist() == pytest.approx([0.75, 1.75])
+    assert by_layer["low"].iloc[0] < 0.75 < by_layer["high"].iloc[0]
+
+
+def test_a_mean_with_its_two_intervals():
+    table = pd.DataFrame({"seed": [0] * 4 + [1] * 4, "image": range(8), "group": list("aabbccdd"), "kind": "x",
+                          "value": [1.0, 1, 3, 3, 4, 4, 6, 6]})
+    row = checks.summary(table, "value", ["kind"]).iloc[0]
+    half = t.ppf(0.975, 1) * np.std([2, 5], ddof=1) / np.sqrt(2)
+    assert (row["mean"], row["low"], row["high"]) == pytest.approx((3.5, 3.5 - half, 3.5 + half))
+    assert 1 <= row["image_low"] < 3.5 < row["image_high"] <= 6 and (row["images"], row["seeds"]) == (8, 2)
