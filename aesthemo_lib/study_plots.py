@@ -21,16 +21,19 @@ from .run_plots import endpoint_name, panels
 
 
 def load(name: str) -> pd.DataFrame | None:
-    """A study's tuned rows as committed, and in a notebook one line that says what they are; None before it is run."""
+    """A study's tuned rows in the protocol's order, told in a line that a notebook shows; None before it is run."""
     from IPython.display import Markdown, display
 
     try:
-        rows = studies.selected(studies.read(name))
+        told = studies.read(name)
     except FileNotFoundError:
         display(Markdown(f"**The study `{name}` has not been run yet, so this section has no figure.** "
                          f"It will have one after `make study STUDY={name}`."))
         return None
-    form = rows["form"].iloc[0]
+    rows = studies.selected(told)  # what was chosen stands in any order
+    keys = ("task", "split", "contender", "condition")
+    places = [pd.Categorical(rows[key], told[key].unique()).codes for key in keys]
+    rows, form = rows.iloc[np.lexsort(places)].reset_index(drop=True), told["form"].iloc[0]
     wanted, there = studies.study(name, form).splits, rows["split"].nunique()
     display(Markdown(f"Study `{name}`, {form} form: {rows['method'].nunique()} contenders, {there} of {wanted} splits. "
                      f"Made by `make study STUDY={name}`, kept in `results/studies/{name}.csv`."))

@@ -188,6 +188,23 @@ def test_a_study_that_has_not_been_run_is_one_sentence(monkeypatch, tmp_path, ca
     assert "`depth` has not been run yet" in text and "make study STUDY=depth" in text
 
 
+def test_tuned_rows_come_in_the_protocols_order(monkeypatch):
+    same = {"study": "compare", "form": "first", "condition": "", "split": 0, "seed": 0, "diverged": False}
+    rows = [same | {"contender": name, "candidate": candidate, "task": task, "auc": auc, "validation_log_loss": loss}
+            for name in ("shared_bottom", "independent") for candidate, task, loss, auc in (
+                ("a", "aesthetics", 0.9, 0.1), ("a", "emotion", 0.2, 0.2),
+                ("b", "aesthetics", 0.3, 0.3), ("b", "emotion", 0.6, 0.4))]
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda *what: shown.extend(what))
+    monkeypatch.setattr(studies, "read", lambda name: pd.DataFrame(rows))
+    found = study_plots.load("compare")
+    # the joint network takes b for both tasks (mean .45 below .55), independent ones b and a
+    assert list(zip(found["method"], found["task"], found["auc"], strict=True)) == [
+        ("shared_bottom", "aesthetics", 0.3), ("shared_bottom", "emotion", 0.4),
+        ("independent", "aesthetics", 0.3), ("independent", "emotion", 0.2)]
+    assert "2 contenders, 1 of 8 splits" in shown[0].data and "make study STUDY=compare" in shown[0].data
+
+
 def test_the_reliability_diagram_draws_the_bins():
     truth = np.array([0, 0, 1, 1])
     high = np.array([0.05, 0.25, 0.25, 0.95])  # confidences .95, .75, .75, .95; right, right, wrong, right
