@@ -1,9 +1,7 @@
-"""Every answer that a photo gets with borrowed streams cut, for a page without Python and for a notebook's widget.
+"""The inspector: a photo's answers under every cut and transplant of borrowed streams, for a page and for a widget.
 
-Two branches with L cross-branch layers borrow 2L streams, so there are 2^(2L) states of cut and uncut ones. They are
-few enough to compute all, by exact forward passes in which states that begin alike share their maps; then nothing is
-left to compute when somebody clicks. A cut stream carries what it carries for the mean image: nothing of this photo.
-It is the ledger's baseline too. ``inspector.js`` and ``inspector.css`` draw page and widget alike.
+``inspector.js`` and ``inspector.css`` draw both. In a page all answers are known beforehand (``states.py``); the widget
+asks its kernel, which sends numbers, never pictures.
 """
 
 from __future__ import annotations
@@ -11,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import logging
 import tempfile
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -21,90 +20,69 @@ import numpy as np
 import torch
 import traitlets
 from PIL import Image, ImageOps
-from torch import Tensor, nn
+from torch import Tensor
 
-from .attribution import image_batches
+from .attribution import SignedMap, image_batches, integrated_gradients, top_channels
 from .data.images import decode
-from .files import atomic
+from .evaluation import softmax
+from .files import atomic, project_folder, read_json
 from .ledger import trunk_ledger
-from .models.fusion import Stream, evaluating, record, streams
 from .plots import task_colour
 from .prediction import Predictor
+from .states import MOST_SWITCHES, all_logits, distinct, idle, state_logits, stream_maps, switches
 from .training.runs import Config, Run, open_data
 
-MOST_SWITCHES = 10
-"""2^10 states of a photo; more are not computed."""
 SHOWN_SIDE = 256
+MAP_SIDE = 32
+"""Larger maps are summed up to this many cells a side before they are sent."""
+PIXEL_STEPS = 12
+"""Of integrated gradients on the pixels, where there is no stream to look at."""
 PAGE_SCENES = 22
 HERE = Path(__file__).parent
 SCRIPT, STYLE = ((HERE / f"inspector.{kind}").read_text(encoding="utf-8") for kind in ("js", "css"))
+NULL = "results/attribution/null-bars.json"
 LIBRARY_PHOTOS = {"china.jpg": "danielbuechele (flickr.com/photos/danielbuechele/6061409035)",
                   "flower.jpg": "vultilion (flickr.com/photos/vultilion/6056698931)"}
 """The two photographs that scikit-learn ships, and who took them; CC BY 2.0."""
 
 
-def switches(network: nn.Module) -> list[Stream]:
-    """The borrowed streams, by layer and receiver: number k is cut in the states whose bit k is set.
-
-    Raises:
-        ValueError: there are none, or too many for all states to be computed.
-    """
-    found = [stream for stream in streams(network) if stream.borrowed]
-    if len(found) > MOST_SWITCHES:
-        raise ValueError(f"the network borrows {len(found)} streams; the inspector computes all states of at most "
-                         f"{MOST_SWITCHES}. attribution.cut cuts any of them one by one")
-    return found
-
-
-def cut_logits(network: nn.Module, images: Tensor) -> dict[str, Tensor]:
-    """Every task's logits for (B, 3, s, s) images in every state of cut borrowed streams.
-
-    Returns:
-        (2^S, B, C) by task name, for the S streams of ``switches``; state 0 is the uncut network.
-    """
-    known, names = switches(network), [task.name for task in network.tasks]
-    with evaluating(network), torch.inference_mode():
-        instead = record(network, known, torch.zeros_like(images[:1]))
-        maps = [branch["groups"][0](images)[None] for branch in network.branches]  # (U, B, K, h, w), U states so far
-        for i, exchange in enumerate(network.exchanges):
-            here = [stream for stream in known if stream.layer == i + 1]
-            states = np.arange(len(maps[0]) << len(here))
-            bits, before = states // len(maps[0]), states % len(maps[0])
-            following = []
-            for t, (name, branch) in enumerate(zip(names, network.branches, strict=True)):
-                mine = [k for k, stream in enumerate(here) if stream.receiver == name]
-                parts = []
-                for pattern in range(2 ** len(mine)):  # which of the streams that this branch borrows here are cut
-                    cut = {here[k].source: here[k] for place, k in enumerate(mine) if pattern >> place & 1}
-                    arriving = [instead[cut[s]].expand_as(x.flatten(0, 1)) if s in cut else x.flatten(0, 1)
-                                for s, x in zip(names, maps, strict=True)]
-                    x = exchange.receive(t, arriving)
-                    x = branch["groups"][i + 1](x) if i + 1 < len(branch["groups"]) else x
-                    parts.append(x.unflatten(0, maps[t].shape[:2]))
-                pattern = sum((bits >> k & 1) << place for place, k in enumerate(mine))
-                following.append(torch.stack(parts)[pattern, before])
-            maps = following
-        return {name: branch["head"](x.flatten(0, 1)).unflatten(0, x.shape[:2])
-                for name, branch, x in zip(names, network.branches, maps, strict=True)}
+def packed(values: np.ndarray, kind: str) -> str:
+    """Numbers as base64 of a little-endian type, such as '<f4', for ``inspector.js``."""
+    return base64.b64encode(np.ascontiguousarray(values, dtype=kind).tobytes()).decode()
 
 
 class Subject:
-    """A finished run (or its folder) under inspection; a ValueError says that nothing is borrowed in its network."""
+    """A finished run (or its folder) under inspection.
+
+    Attributes:
+        switches: the borrowed streams that can be closed; none where nothing is borrowed, and ``reason`` says why.
+    """
 
     def __init__(self, run: Run | Path | str):
         self.predictor = Predictor(run)
         self.run, self.network = self.predictor.run, self.predictor.network
-        self.switches = switches(self.network)
+        try:
+            self.switches, self.reason = switches(self.network), ""
+        except ValueError as fault:
+            self.switches, self.reason = [], str(fault)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all states of a photo are computed at once."""
+        return len(self.switches) <= MOST_SWITCHES
 
     def page(self, photos: Sequence[dict]) -> dict:
         """What ``inspector.js`` draws: the network's shape, and photos (see ``photo``), answered or not."""
         told = self.run.described
+        masks = {t.name: idle(self.network, t.name) if self.switches else 0 for t in self.run.tasks}
         return {
-            "run": str(self.run.folder), "groups": len(self.network.channels), "photos": list(photos),
+            "run": "", "groups": len(self.network.channels), "photos": list(photos), "reason": self.reason,
             "title": f"{self.run.name}, {told['preset']}, trained on {told['data']}, split {told['split']}",
-            "tasks": [{"name": t.name, "classes": list(t.classes), "colour": task_colour(t.name)}
+            "tasks": [{"name": t.name, "classes": list(t.classes), "colour": task_colour(t.name), "idle": masks[t.name]}
                       for t in self.run.tasks],
             "switches": [stream._asdict() for stream in self.switches],
+            "layers": len(getattr(self.network, "exchanges", ())) if self.switches else 0,
+            "complete": self.complete, "donors": None, "null": null_bars(self.run) if self.switches else None,
         }
 
     def images(self, path: Path | str) -> Tensor:
@@ -112,18 +90,45 @@ class Subject:
         pixels = decode(Path(path), self.run.settings.resize)[None]
         return next(image_batches(self.network, pixels, [0], self.predictor.mean, self.run.settings.crop))
 
-    def answers(self, path: Path | str) -> dict:
-        """Logits in all states (base64 of little-endian float32, state by state) and the trunk ledger, by task."""
-        images = self.images(path)
-        logits = {name: values[:, 0].cpu().numpy().astype("<f4") for name, values in
-                  cut_logits(self.network, images).items()}
-        return {
-            "logits": {name: base64.b64encode(values.tobytes()).decode() for name, values in logits.items()},
-            "ledger": {name: {
-                "players": list(ledger.players), "sources": [s.source if s else name for s in ledger.streams],
-                **{part: getattr(ledger, part)[0].round(6).tolist() for part in ("values", "logits", "baseline")},
-            } for name, ledger in trunk_ledger(self.network, images).items()},
-        }
+    def answers(self, images: Tensor, instead: Tensor | None = None, state: int = 0) -> dict:
+        """Logits by task (float32, base64): of every state that can differ, else of the one state that was asked for.
+
+        Args:
+            images: (1, 3, s, s).
+            instead: what a closed stream carries, see ``states.state_logits``.
+            state: where there are too many states.
+        """
+        if not self.switches:
+            with torch.inference_mode():
+                found = {name: values[None] for name, values in self.network(images).items()}
+        elif self.complete:
+            found = {name: values[distinct(self.network, name)]
+                     for name, values in all_logits(self.network, images, instead).items()}
+        else:
+            found = {name: values[None] for name, values in state_logits(self.network, images, state, instead).items()}
+        return {name: packed(values[:, 0].cpu().numpy(), "<f4") for name, values in found.items()}
+
+    def ledger(self, images: Tensor) -> dict | None:
+        """The trunk ledger by task, against the mean image; None where nothing is borrowed."""
+        if not self.switches:
+            return None
+        return {name: {
+            "players": list(ledger.players), "sources": [s.source if s else name for s in ledger.streams],
+            **{part: getattr(ledger, part)[0].round(6).tolist() for part in ("values", "logits", "baseline")},
+            "error": None if ledger.standard_error is None else float(ledger.standard_error.max()),
+        } for name, ledger in trunk_ledger(self.network, images).items()}
+
+    def map(self, images: Tensor, task: str, target: int, layer: int) -> list[dict]:
+        """Where in one photo a logit comes from: through each stream of a layer, or in the pixels where there is none.
+
+        Returns:
+            for each map its source, signed cells (int8 times 'scale', base64), their sum, the effect that they should
+            add up to, and the five channels with the largest share.
+        """
+        if not self.switches:
+            return [_shown("pixels", integrated_gradients(self.network, images, task, target, steps=PIXEL_STEPS))]
+        found = stream_maps(self.network, images, task, target, layer)
+        return [_shown(s.source, found[s]) for s in sorted(found, key=lambda s: s.borrowed)]
 
     def test_photos(self, count: int, root: Path | None = None) -> list[tuple[Path, dict]]:
         """The first test images of the run's own data, each with its consensus class by task."""
@@ -133,6 +138,40 @@ class Subject:
         labels = {t.name: images.labels(t.name) for t in self.run.tasks}
         return [(images.paths[row], {t.name: t.classes[labels[t.name][row]] for t in self.run.tasks
                                      if labels[t.name][row] >= 0}) for row in rows]
+
+
+def _shown(source: str, found: SignedMap) -> dict:
+    cells = found.cells[0]
+    fold = max(1, -(-max(cells.shape) // MAP_SIDE))
+    padded = np.pad(cells, [(0, -n % fold) for n in cells.shape])
+    folded = padded.reshape(padded.shape[0] // fold, fold, -1, fold).sum(axis=(1, 3))
+    scale = max(float(np.abs(folded).max()), 1e-12) / 127
+    channels = () if found.channels is None else zip(*top_channels(found), strict=True)
+    return {
+        "source": source, "size": folded.shape, "scale": scale, "cells": packed((folded / scale).round(), "i1"),
+        "sum": float(cells.sum()), "effect": float(found.effect[0]),
+        "channels": [[int(k), round(float(v), 5)] for k, v in channels],
+    }
+
+
+def null_bars(run: Run) -> dict:
+    """How far the ledger's bars reach in networks to which the other task's labels said nothing.
+
+    Returns:
+        {'tasks': {name: {'low', 'high': (C, P)}}, 'note'} where ``results/attribution`` has them for this kind of run;
+        else the 'note' alone, which says so.
+    """
+    told = run.described
+    try:
+        found = read_json(project_folder() / NULL)
+    except FileNotFoundError:
+        return {"note": f"No null stands behind the bars: {NULL} is not there."}
+    kind = {key: told[key] for key in ("data", "method", "variant", "preset")}
+    same = [entry for entry in found["networks"] if all(entry[key] == value for key, value in kind.items())]
+    if not same:
+        return {"note": f"No null stands behind the bars: {NULL} has none for {run.name}, {told['preset']}, "
+                        f"{told['data']}."}
+    return {"tasks": same[0]["tasks"], "note": same[0]["note"]}
 
 
 def photo(path: Path | str, truth: dict | None = None, credit: str = "") -> dict:
@@ -146,27 +185,58 @@ def photo(path: Path | str, truth: dict | None = None, credit: str = "") -> dict
     return {"name": Path(path).name, "image": address, "truth": truth or {}, "credit": credit}
 
 
+# --- a page that needs no Python
+
+
 def write_page(run: Path | str, out: Path) -> Path:
     """Write the inspector as one file, of drawn scenes and scikit-learn's photographs: these may be passed on.
 
     Raises:
-        ValueError: the run was trained on other data than scenes.
+        ValueError: the run was trained on other data than scenes, or has too many states, or none.
     """
     subject = Subject(run)
     if subject.run.described["data"] != "scenes":
         raise ValueError(f"{run} was trained on {subject.run.described['data']}, whose photographs may not be put into "
                          f"a page; name a run trained on scenes, or open the notebook 07_inspector")
-    chosen = [(path, truth, "Drawn scene") for path, truth in subject.test_photos(PAGE_SCENES)]
+    if not subject.switches or not subject.complete:
+        raise ValueError(f"{run}: a page holds all states of cut streams, and these are none or too many here "
+                         f"({len(subject.switches)} streams); the notebook 07_inspector computes as it goes")
     import sklearn.datasets
 
     folder = Path(sklearn.datasets.__file__).parent / "images"
+    chosen = [(path, truth, "Drawn scene") for path, truth in subject.test_photos(PAGE_SCENES)]
     chosen += [(folder / name, None, f"Photograph by {who}, CC BY 2.0, as shipped with scikit-learn")
                for name, who in LIBRARY_PHOTOS.items()]
-    page = subject.page([photo(path, truth, credit) | subject.answers(path) for path, truth, credit in chosen])
-    page["run"] = ""  # a folder of whoever made the page says nothing to whoever reads it
+    images = {path.name: subject.images(path) for path, _, _ in chosen}
+    with torch.inference_mode():
+        uncut = {name: {task: softmax(values.cpu().numpy())[0] for task, values in subject.network(one).items()}
+                 for name, one in images.items()}
+    donors = _donors(subject, uncut)
+    page = subject.page([
+        photo(path, truth, credit) | _beforehand(subject, images, path.name, donors, uncut[path.name])
+        for path, truth, credit in chosen
+    ]) | {"donors": donors}
     with atomic(out) as temporary:
         temporary.write_text(html(page), encoding="utf-8", newline="\n")
     return Path(out)
+
+
+def _donors(subject: Subject, uncut: dict) -> list[str]:
+    """Of the task with the most classes, for each class the photo that the network is surest shows it."""
+    task = max(subject.run.tasks, key=lambda t: len(t.classes))
+    surest = {int(np.argmax(shares[task.name])): name for name, shares in
+              sorted(uncut.items(), key=lambda entry: entry[1][task.name].max())}
+    return [surest[c] for c in sorted(surest)]
+
+
+def _beforehand(subject: Subject, images: dict[str, Tensor], name: str, donors: list[str], uncut: dict) -> dict:
+    """All that the page knows of one photo: what the widget would ask its kernel for."""
+    mine, layers = images[name], range(1, len(subject.network.exchanges) + 1)
+    logits = {"": subject.answers(mine)}
+    logits |= {donor: subject.answers(mine, images[donor]) for donor in donors if donor != name}
+    answer = {task: int(shares.argmax()) for task, shares in uncut.items()}
+    return {"logits": logits, "ledger": subject.ledger(mine),
+            "maps": {f"{task}/{c}/{i}": subject.map(mine, task, c, i) for task, c in answer.items() for i in layers}}
 
 
 def html(page: dict) -> str:
@@ -197,6 +267,9 @@ inspect(document.getElementById("inspector"), data, {{address: true}});
 """
 
 
+# --- a widget that asks its kernel
+
+
 class Inspector(anywidget.AnyWidget):
     """The same in a notebook: photos of a run's own data, or one's own, answered by live forward passes.
 
@@ -212,38 +285,58 @@ class Inspector(anywidget.AnyWidget):
     page = traitlets.Dict().tag(sync=True)
 
     def __init__(self, runs: Iterable[Path | str], root: Path | None = None, count: int = 12):
-        names = [str(run) for run in runs]
-        if not names:
+        self.folders = {"/".join(Path(run).parts[-4:]): run for run in runs}  # the browser sees no path of this machine
+        if not self.folders:
             raise ValueError("no runs were given; train one first, with the notebook 03_train")
         self.root, self.count = root, count
+        names = list(self.folders)
         super().__init__(runs=names, run=names[0])
         self._open({"new": names[0]})
         self.observe(self._open, "run")
         self.on_msg(self._asked)
 
     def _open(self, change: dict) -> None:
+        name = change["new"]
         try:
-            self.subject = Subject(change["new"])
+            self.subject = Subject(self.folders[name])
             chosen = self.subject.test_photos(self.count, self.root)
         except (ValueError, FileNotFoundError) as fault:
-            self.page = {"run": change["new"], "problem": str(fault)}
+            folder = Path(self.folders[name])
+            said = str(fault).replace(str(folder), name).replace(str(folder.parent), "FOLDER")
+            self.page = {"run": name, "problem": said}
             return
         self.paths = {path.name: path for path, _ in chosen}
-        self.page = self.subject.page([photo(path, truth) for path, truth in chosen])
+        self.page = self.subject.page([photo(path, truth) for path, truth in chosen]) | {"run": name}
 
-    def _asked(self, _, content: dict, buffers: list) -> None:
-        """Answer for one photo. The page drops what comes too late."""
-        if content["run"] != self.run:
+    def _asked(self, _, question: dict, buffers: list) -> None:
+        """Answer one question: what ('answers' or 'map'), of which photo, with which donor, state, task and layer."""
+        if question["run"] != self.run:
             return
+        about = {key: value for key, value in question.items() if not key.endswith("image")}
         try:
-            self.send(content | {"image": None} | self._answers(content["name"], content.get("image")))
+            self.send(about | self._answer(question))
         except ValueError as fault:
-            self.send(content | {"image": None, "problem": f"{content['name']}: {fault}"})
+            self.send(about | {"problem": f"{question['name']}: {fault}"})
+        except Exception as fault:  # whatever it is, the reader is told that no answer will come
+            logging.getLogger(__name__).exception("the inspector's question %s", about)
+            self.send(about | {"problem": f"{question['name']}: the network failed on it ({type(fault).__name__}); "
+                                          f"try another photo, or start the kernel again"})
 
-    def _answers(self, name: str, image: str | None) -> dict:
-        if not image:
-            return self.subject.answers(self.paths[name])
+    def _answer(self, question: dict) -> dict:
+        mine = self._images(question["name"], question.get("image"))
+        if question["what"] == "map":
+            return {"maps": self.subject.map(mine, question["task"], question["target"], question["layer"])}
+        if not question["donor"]:
+            return {"logits": self.subject.answers(mine, state=question["state"]),
+                    "ledger": None if question["state"] else self.subject.ledger(mine)}
+        donor = self._images(question["donor"], question.get("donor_image"))
+        return {"logits": self.subject.answers(mine, donor, question["state"])}
+
+    def _images(self, name: str, address: str | None) -> Tensor:
+        """A photo of the data by its name, or one's own from its data address."""
+        if not address:
+            return self.subject.images(self.paths[name])
         with tempfile.TemporaryDirectory() as folder:
             own = Path(folder) / "own"
-            own.write_bytes(base64.b64decode(image.partition(",")[2]))
-            return self.subject.answers(own)
+            own.write_bytes(base64.b64decode(address.partition(",")[2]))
+            return self.subject.images(own)

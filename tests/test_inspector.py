@@ -10,67 +10,19 @@ import pytest
 import torch
 from PIL import Image
 
-from aesthemo_lib import inspector
-from aesthemo_lib.attribution import cut
+from aesthemo_lib import inspector, pretrained, states
+from aesthemo_lib.attribution import cut, integrated_gradients
 from aesthemo_lib.evaluation import softmax
-from aesthemo_lib.models.networks import METHODS, VARIANTS, build
+from aesthemo_lib.files import write_json
+from aesthemo_lib.ledger import trunk_ledger
 from aesthemo_lib.prediction import Predictor
-from aesthemo_lib.tasks import PATENT_TASKS, Task
-from aesthemo_lib.training.runs import Config, train
+from aesthemo_lib.training.runs import Config, Run, train
 
 PAGE = Path(__file__).resolve().parents[1] / "figures" / "inspector.html"
-EXCHANGING = [method for method in METHODS if method not in ("independent", "shared_bottom")]
-
-
-def live(network, images, state: int) -> dict:
-    """A plain forward pass with the state's streams replaced by hooks, one by one."""
-    which = [stream for k, stream in enumerate(inspector.switches(network)) if state >> k & 1]
-    with torch.no_grad(), cut(network, which, "mean", torch.zeros_like(images[:1])):
-        return network(images)
-
-
-def lively(network) -> torch.nn.Module:
-    """Untrained, but with weights and statistics that let everything through, so that each cut shows."""
-    torch.manual_seed(0)
-    for name, values in network.state_dict().items():
-        if "exchanges" in name or name.endswith("head.6.weight"):
-            values.copy_(torch.rand(values.shape) if "var" in name else torch.randn(values.shape) * 0.5)
-    return network.eval()
-
-
-@pytest.mark.parametrize("method", EXCHANGING)
-def test_every_state_is_that_of_a_live_pass(method):
-    network = lively(build(method, PATENT_TASKS, "tiny", "none", VARIANTS.get(method, (None,))[0]))
-    images = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-    found = inspector.cut_logits(network, images)
-    assert len(inspector.switches(network)) == 4
-    for state in range(16):
-        for task, logits in live(network, images, state).items():
-            assert found[task].shape == (16, 3, logits.shape[1])
-            torch.testing.assert_close(found[task][state], logits, rtol=1e-4, atol=1e-4 * float(found[task].std()))
-    for values in found.values():
-        # With the last layer cut only the own first one matters (2 states), else both branches' first ones do (2 x 2).
-        assert len({tuple(row.flatten().tolist()) for row in values}) == 6
-
-
-def test_three_tasks_share_the_same_code(monkeypatch):
-    tasks = (*PATENT_TASKS, Task("mood", ("dull", "bright")))
-    network = lively(build("cross_branch", tasks, "tiny", "none", "random"))
-    images = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(2))
-    with pytest.raises(ValueError, match="borrows 12 streams.*at most 10"):
-        inspector.cut_logits(network, images)
-    monkeypatch.setattr(inspector, "MOST_SWITCHES", 12)
-    found = inspector.cut_logits(network, images)
-    for state in np.random.default_rng(0).integers(0, 4096, 12):
-        for task, logits in live(network, images, int(state)).items():
-            torch.testing.assert_close(found[task][state], logits, rtol=1e-4, atol=1e-4 * float(found[task].std()))
-
-
-# --- a run, its page and its widget
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
+def run(tmp_path_factory) -> Run:
     folder = tmp_path_factory.mktemp("inspector é")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AESTHEMO_DATA", str(folder / "data"))
@@ -83,48 +35,72 @@ def contained(page: str) -> dict:
     return json.loads(text)
 
 
-def table(page: dict, photo: dict, task: str) -> np.ndarray:
-    """(states, classes) float32."""
-    classes = len(next(t for t in page["tasks"] if t["name"] == task)["classes"])
-    return np.frombuffer(base64.b64decode(photo["logits"][task]), "<f4").reshape(-1, classes)
+def numbers(packed: str, classes: int) -> np.ndarray:
+    """(rows, classes) float32."""
+    return np.frombuffer(base64.b64decode(packed), "<f4").reshape(-1, classes)
 
 
-def test_fifty_random_states_of_a_page_equal_live_passes(run, tmp_path):
+def stored(page: dict, photo: dict, task: str, state: int, donor: str = "") -> np.ndarray:
+    """(classes,) the logits of a state, found without the script's rule for where it lies: by counting."""
+    told = next(t for t in page["tasks"] if t["name"] == task)
+    last = max(s["layer"] for s in page["switches"])
+    heard = [k for k, s in enumerate(page["switches"]) if s["layer"] < last or s["receiver"] == task]
+    row = sum((state >> k & 1) << place for place, k in enumerate(heard))
+    found = numbers(photo["logits"][donor][task], len(told["classes"]))
+    assert len(found) == 2 ** len(heard)
+    return found[row]
+
+
+def live(subject: inspector.Subject, images: torch.Tensor, state: int, donor: torch.Tensor | None) -> dict:
+    """A plain forward pass with the state's streams replaced by hooks: cut, or by those of a single other photo."""
+    which = [stream for k, stream in enumerate(subject.switches) if state >> k & 1]
+    how, other = ("mean", torch.zeros_like(images)) if donor is None else ("resample", donor)
+    with torch.no_grad(), cut(subject.network, which, how, other):
+        return subject.network(images)
+
+
+def test_what_a_page_holds_of_a_photo_are_the_networks_own_answers(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(inspector, "PAGE_SCENES", 4)
     page = contained(inspector.write_page(run.folder, tmp_path / "page é.html").read_text(encoding="utf-8"))
     subject = inspector.Subject(run.folder)
-    paths = {path.name: path for path, _ in subject.test_photos(inspector.PAGE_SCENES)}
-    scenes = [photo for photo in page["photos"] if photo["name"] in paths]
-    assert len(scenes) == inspector.PAGE_SCENES and len(page["photos"]) == 24
-    assert {photo["name"] for photo in page["photos"]} - set(paths) == set(inspector.LIBRARY_PHOTOS)
-    rng = np.random.default_rng(0)
-    for _ in range(50):
-        photo, state = scenes[rng.integers(len(scenes))], int(rng.integers(2 ** len(page["switches"])))
-        for task, logits in live(subject.network, subject.images(paths[photo["name"]]), state).items():
-            stored = table(page, photo, task)[state]
-            np.testing.assert_allclose(stored, logits[0].numpy(), rtol=1e-4, atol=1e-5)
-
-
-def test_uncut_answers_are_those_of_aesthemo_predict_and_the_ledger_adds_up(run):
-    subject = inspector.Subject(run)
     path, truth = subject.test_photos(1)[0]
-    page = subject.page([inspector.photo(path, truth) | subject.answers(path)])
-    shown, expected = page["photos"][0], Predictor(run).probabilities([path])
+    shown, images = page["photos"][0], subject.images(path)
+    assert (shown["name"], shown["truth"]) == (path.name, truth)
+    first = run.predictions().iloc[0]
+    assert (path.name, truth["aesthetics"]) == (first["image"], first["true_aesthetics"])
+    expected, ledgers = Predictor(run).probabilities([path]), trunk_ledger(subject.network, images)
     for task in page["tasks"]:
         name = task["name"]
-        stored = softmax(table(page, shown, name))[0]  # in float32, where predict may take bfloat16
-        np.testing.assert_allclose(stored, expected[name][0], atol=5e-3)
+        answer = softmax(stored(page, shown, name, 0)[None])[0]  # in float32, where predict may take bfloat16
+        np.testing.assert_allclose(answer, expected[name][0], atol=5e-3)
         ledger = shown["ledger"][name]
         assert ledger["players"] == ["own", "borrowed at 1", "borrowed at 2"]
         assert ledger["sources"] == [name, *[{"aesthetics": "emotion", "emotion": "aesthetics"}[name]] * 2]
-        gap = np.subtract(ledger["logits"], ledger["baseline"])
-        np.testing.assert_allclose(np.sum(ledger["values"], axis=1), gap, atol=1e-5)
-    first = run.predictions().iloc[0]
-    assert (shown["name"], truth["aesthetics"]) == (first["image"], first["true_aesthetics"])
+        np.testing.assert_allclose(ledger["values"], ledgers[name].values[0], atol=1e-6)
+        for layer in (1, 2):
+            own, borrowed = shown["maps"][f"{name}/{answer.argmax()}/{layer}"]
+            assert (own["source"], borrowed["source"]) == (name, ledger["sources"][1])
+            found = states.stream_maps(subject.network, images, name, int(answer.argmax()), layer)
+            for one, kept in ((found[layer, name, m["source"]], m) for m in (own, borrowed)):
+                cells = np.frombuffer(base64.b64decode(kept["cells"]), "i1").reshape(kept["size"]) * kept["scale"]
+                np.testing.assert_allclose(cells, one.cells[0], atol=kept["scale"])
+                assert kept["effect"] == pytest.approx(one.effect[0]) and len(kept["channels"]) == 5
+                assert kept["channels"][0][1] == pytest.approx(one.channels[0][kept["channels"][0][0]], abs=1e-4)
 
 
-def test_no_text_becomes_markup(run):
+def test_large_maps_are_summed_not_thinned():
+    from aesthemo_lib.attribution import SignedMap
+
+    cells = np.arange(70 * 65, dtype=float).reshape(70, 65)
+    shown = inspector._shown("x", SignedMap(cells[None], np.array([1.0])))
+    small = np.frombuffer(base64.b64decode(shown["cells"]), "i1").reshape(shown["size"]) * shown["scale"]
+    assert shown["size"] == (24, 22) and small[0, 0] == pytest.approx(cells[:3, :3].sum(), abs=shown["scale"])
+    assert small.sum() == pytest.approx(cells.sum(), rel=0.01) and shown["sum"] == cells.sum()
+
+
+def test_no_text_becomes_markup():
     evil = "</script><script>alert(1)</script>"
-    page = {"title": evil, "photos": [{"name": evil}]}
+    page = {"title": evil, "photos": [{"name": evil}], "tasks": [{"name": evil, "classes": [evil]}]}
     written = inspector.html(page)
     assert written.count("<script") == 2 and written.count("</script") == 2 and contained(written) == page
     assert "innerHTML" not in inspector.SCRIPT and "insertAdjacentHTML" not in inspector.SCRIPT
@@ -139,42 +115,141 @@ def test_other_photographs_are_not_put_into_a_page(run, tmp_path, monkeypatch):
     assert not (tmp_path / "page.html").exists()
 
 
+def test_the_null_stands_behind_the_bars_of_its_own_kind_of_run_alone(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(inspector, "project_folder", lambda: tmp_path)
+    assert inspector.null_bars(run) == {"note": f"No null stands behind the bars: {inspector.NULL} is not there."}
+    kind = {key: run.described[key] for key in ("data", "method", "variant", "preset")}
+    bars = {"low": [[-1.0]], "high": [[1.0]]}
+    write_json(tmp_path / inspector.NULL, {"networks": [
+        kind | {"preset": "paper", "tasks": {}, "note": "other"}, kind | {"tasks": {"emotion": bars}, "note": "so"}
+    ]})
+    assert inspector.null_bars(run) == {"tasks": {"emotion": bars}, "note": "so"}
+    write_json(tmp_path / inspector.NULL, {"networks": []})
+    assert "has none for cross_branch.diagonal, smoke, scenes" in inspector.null_bars(run)["note"]
+
+
+# --- the widget
+
+
 @pytest.fixture
 def widget(run, monkeypatch):
     sent = []
     monkeypatch.setattr(inspector.Inspector, "send", lambda self, content, buffers=None: sent.append(content))
-    made = inspector.Inspector([run.folder], count=2)
+    made = inspector.Inspector([run.folder], count=3)
     made.sent = sent
     return made
 
 
-def test_the_widget_answers_for_its_own_photos_and_for_uploads(widget, tmp_path):
-    first = widget.page["photos"][0]
-    assert "logits" not in first and len(widget.page["photos"]) == 2
-    widget._asked(widget, {"run": widget.run, "name": first["name"], "image": None}, [])
-    path = widget.paths[first["name"]]
-    assert widget.sent[-1]["logits"] == widget.subject.answers(path)["logits"]
+def ask(widget, name: str, what: str = "answers", image: str | None = None, **more) -> dict:
+    """What comes back for one question."""
+    question = {"run": widget.run, "id": 7, "what": what, "name": name, "image": image, "donor": "", "state": 0} | more
+    widget._asked(widget, question, [])
+    assert widget.sent[-1]["id"] == 7 and "image" not in widget.sent[-1]
+    return widget.sent[-1]
+
+
+def address(path: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+def test_the_widget_answers_for_its_own_photos_uploads_and_transplants(widget, tmp_path):
+    assert [photo.get("logits") for photo in widget.page["photos"]] == [None] * 3
+    subject, (first, second, _) = widget.subject, list(widget.paths)
+    images = {name: subject.images(widget.paths[name]) for name in (first, second)}
+    found = ask(widget, first)
+    assert found["logits"] == subject.answers(images[first]) and found["ledger"] == subject.ledger(images[first])
+    found = ask(widget, first, donor=second)
+    for state in (1, 6, 15):
+        for task, logits in live(subject, images[first], state, images[second]).items():
+            got = stored(widget.page, {"logits": {second: found["logits"]}}, task, state, second)
+            np.testing.assert_allclose(got, logits[0].numpy(), rtol=1e-4, atol=1e-5)
     Image.new("RGB", (60, 30), "red").save(tmp_path / "own.png")
-    address = "data:image/png;base64," + base64.b64encode((tmp_path / "own.png").read_bytes()).decode()
-    widget._asked(widget, {"run": widget.run, "name": "mine é.png", "image": address}, [])
-    assert widget.sent[-1]["name"] == "mine é.png" and widget.sent[-1]["image"] is None
-    assert widget.sent[-1]["ledger"] == widget.subject.answers(tmp_path / "own.png")["ledger"]
+    own = subject.images(tmp_path / "own.png")
+    found = ask(widget, "<b>mine</b> é.png", image=address(tmp_path / "own.png"))
+    assert found["name"] == "<b>mine</b> é.png" and found["logits"] == subject.answers(own)
+    found = ask(widget, first, donor="mine", donor_image=address(tmp_path / "own.png"))
+    assert found["logits"] == subject.answers(images[first], own) and "donor_image" not in found
+    found = ask(widget, first, "map", task="emotion", target=2, layer=1)
+    assert found["maps"] == subject.map(images[first], "emotion", 2, 1)
 
 
-def test_the_widget_says_what_it_cannot_do_and_drops_stale_questions(widget, run, tmp_path):
-    address = "data:image/jpeg;base64," + base64.b64encode(b"no picture").decode()
-    widget._asked(widget, {"run": widget.run, "name": "bad.jpg", "image": address}, [])
-    assert widget.sent[-1]["problem"] == "bad.jpg: not an image that can be read"
+def test_the_widget_says_what_it_cannot_do_and_drops_stale_questions(widget, run, tmp_path, monkeypatch):
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    assert ask(widget, "bad.jpg", image=address(tmp_path / "bad.png"))["problem"] == (
+        "bad.jpg: not an image that can be read")
+    name = next(iter(widget.paths))
     before = len(widget.sent)
-    widget._asked(widget, {"run": "another", "name": "bad.jpg", "image": address}, [])
+    widget._asked(widget, {"run": "another", "name": name, "what": "answers"}, [])
     assert len(widget.sent) == before
-    widget.run = str(tmp_path)
-    assert "holds no finished run" in widget.page["problem"]
+    monkeypatch.setattr(inspector.Subject, "ledger", lambda *_: 1 / 0)
+    said = ask(widget, name)["problem"]
+    assert said.startswith(f"{name}: the network failed on it (ZeroDivisionError)") and "Traceback" not in said
+    gone = tmp_path / "gone"
+    widget.folders["gone"] = gone
+    widget.run = "gone"
+    assert "holds no finished run" in widget.page["problem"] and str(tmp_path) not in widget.page["problem"]
     with pytest.raises(ValueError, match="no runs were given"):
         inspector.Inspector([])
 
 
+def test_no_path_of_this_machine_reaches_the_browser(widget, run):
+    sent = json.dumps([widget.page, widget.runs, widget.run, ask(widget, next(iter(widget.paths)))])
+    assert str(run.folder.parents[4]) not in sent
+    assert widget.runs == ["scenes/cross_branch.diagonal/smoke/split0-seed0"]
+
+
+def test_a_network_that_borrows_nothing_says_why_and_shows_its_pixels(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("AESTHEMO_DATA", str(run.folder.parents[4] / "data"))
+    apart = train(Config(preset="smoke", method="independent", settings={"epochs": 1}), tmp_path)
+    subject = inspector.Subject(apart)
+    page = subject.page([])
+    assert page["switches"] == [] and "no cross-branch layers, so nothing is borrowed" in page["reason"]
+    path, _ = subject.test_photos(1)[0]
+    images = subject.images(path)
+    assert subject.ledger(images) is None
+    for task, logits in subject.network(images).items():
+        got = numbers(subject.answers(images)[task], logits.shape[1])
+        np.testing.assert_allclose(got, logits.detach().numpy(), rtol=1e-5, atol=1e-6)
+    (shown,) = subject.map(images, "emotion", 3, 0)
+    slow = integrated_gradients(subject.network, images, "emotion", 3, steps=64)
+    assert shown["source"] == "pixels" and shown["effect"] == pytest.approx(slow.effect[0], abs=1e-5)
+    assert shown["sum"] == pytest.approx(slow.cells.sum(), abs=0.1 * abs(slow.effect[0]) + 1e-3)
+    with pytest.raises(ValueError, match="none or too many here"):
+        inspector.write_page(apart, tmp_path / "page.html")
+
+
+def test_where_states_are_too_many_they_are_computed_one_by_one(widget, monkeypatch):
+    monkeypatch.setattr(inspector, "MOST_SWITCHES", 3)
+    name = next(iter(widget.paths))
+    images = widget.subject.images(widget.paths[name])
+    assert not widget.subject.page([])["complete"]
+    for state in (0, 5, 15):
+        found = ask(widget, name, state=state)
+        assert (found["ledger"] is None) == (state > 0)
+        for task, logits in live(widget.subject, images, state, None).items():
+            got = numbers(found["logits"][task], logits.shape[1])
+            np.testing.assert_allclose(got, logits.numpy(), rtol=1e-4, atol=1e-5)
+
+
 # --- the committed page
+
+
+def test_fifty_random_states_of_the_committed_page_equal_live_passes():
+    """Of its photographs and scenes, with streams cut or transplanted, by the network that comes with the project."""
+    page, rng = contained(PAGE.read_text(encoding="utf-8")), np.random.default_rng(0)
+    subject = inspector.Subject(pretrained.packaged_run())
+    paths = {path.name: path for path, _ in subject.test_photos(inspector.PAGE_SCENES)}
+    assert set(paths) <= {photo["name"] for photo in page["photos"]}
+    images = {name: subject.images(path) for name, path in paths.items()}
+    donors = [name for name in page["donors"] if name in images]
+    scenes = [photo for photo in page["photos"] if photo["name"] in images]
+    for number in range(50):
+        photo, state = scenes[rng.integers(len(scenes))], int(rng.integers(256))
+        donor = str(rng.choice([name for name in donors if name != photo["name"]])) if number % 2 else ""
+        with torch.inference_mode():
+            found = live(subject, images[photo["name"]], state, images.get(donor))
+        for task, logits in found.items():
+            np.testing.assert_allclose(stored(page, photo, task, state, donor), logits[0].numpy(), atol=2e-3)
 
 
 def test_the_committed_page_is_made_from_the_files_that_stand_here():
@@ -183,12 +258,17 @@ def test_the_committed_page_is_made_from_the_files_that_stand_here():
     assert len(text.encode()) <= 3e6
     page = contained(text)
     assert text == inspector.html(page)
-    assert (len(page["photos"]), len(page["switches"]), page["groups"]) == (24, 8, 5)
+    assert (len(page["photos"]), len(page["switches"]), page["groups"], len(page["donors"])) == (24, 8, 5, 8)
+    assert page["null"] == inspector.null_bars(pretrained.packaged_run())
     for photo in page["photos"]:
+        assert set(photo["logits"]) == {"", *page["donors"]} - {photo["name"]}
         for task in page["tasks"]:
-            values = table(page, photo, task["name"])
-            assert values.shape == (256, len(task["classes"])) and np.isfinite(values).all()
-            np.testing.assert_allclose(values[0], photo["ledger"][task["name"]]["logits"], rtol=1e-3, atol=1e-3)
+            name, ledger = task["name"], photo["ledger"][task["name"]]
+            for donor in photo["logits"]:
+                values = numbers(photo["logits"][donor][name], len(task["classes"]))
+                assert values.shape == (128, len(task["classes"])) and np.isfinite(values).all()
+                np.testing.assert_allclose(values[0], ledger["logits"], rtol=1e-3, atol=1e-3)
+            assert {f"{name}/{int(np.argmax(ledger['logits']))}/{i}" for i in range(1, 5)} <= set(photo["maps"])
     credited = [photo for photo in page["photos"] if photo["name"] in inspector.LIBRARY_PHOTOS]
     assert len(credited) == 2 and all("CC BY 2.0" in photo["credit"] for photo in credited)
 
