@@ -19,6 +19,7 @@ OPEN = {
     "questions": {"07_inspector"},
     "glossary": {"06_attribution", "07_inspector"},
     "first cell": {"06_attribution", "07_inspector"},
+    "answers": {"06_attribution", "07_inspector"},
     "header": {"06_attribution"},
 }
 """Lessons that are still to be brought to a rule's form, by rule. It only gets shorter."""
@@ -134,6 +135,31 @@ def test_what_is_taught_is_asserted_equal_to_the_librarys(name):
 def test_the_sanity_checks_are_in_view(name):
     code = "\n".join(c.source for c in cells(PROJECT / "notebooks" / f"{name}.ipynb", "code"))
     assert all(check in code for check in SANE[name])
+
+
+def questions(path: Path) -> list[str]:
+    """What a lesson asks before it shows, in letters and digits alone."""
+    asked = re.findall(r"\*\*Predict[.:]?\*\*(.*?)(?:\n\n|\Z)", prose(path), re.DOTALL)
+    return [plain(text) for text in asked]
+
+
+def plain(text: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", text.lower())
+
+
+@every
+def test_the_teachers_page_answers_every_question(path):
+    """By words of the question, in italics: the expected answer, the usual misconception and the rescue."""
+    still_open("answers", path)
+    page = (PROJECT / "docs" / "teaching.md").read_text(encoding="utf-8")
+    part = re.search(rf"^### {path.stem}\n(.*?)(?=^#|\Z)", page, re.MULTILINE | re.DOTALL)[1]
+    entries = dict(re.findall(r"^- \*([^*\n]+)\*\n((?:  .*\n?)+)", part, re.MULTILINE))
+    assert all(re.findall(r"\*\*(\w+)\.\*\* \S", told) == ["Expected", "Misconception", "Rescue"]
+               for told in entries.values())
+    asked, quotes = questions(path), [plain(quote) for quote in entries]
+    unanswered = [question for question in asked if sum(quote in question for quote in quotes) != 1]
+    assert not unanswered, "each question has one entry in docs/teaching.md"
+    assert len(quotes) == len(asked), "and each entry a question"
 
 
 def test_equations_that_docstrings_name_exist_and_the_taught_code_names_its_own():
