@@ -90,17 +90,21 @@ def comparison(runs: pd.DataFrame, metric: str, lines: dict[str, dict[str, float
     return _intervals(values, endpoint_name(metric), lines or {})
 
 
-def paired(runs: pd.DataFrame, metric: str, reference: str, overlap: float = 0.0) -> Figure:
+def paired(
+    runs: pd.DataFrame, metric: str, reference: str, overlap: float = 0.0,
+    lines: dict[str, dict[str, float]] | None = None,
+) -> Figure:
     """Each method minus the reference on the same split and seed, by task: dots are pairs, bars are intervals.
 
     Args:
         runs, metric, reference, overlap: see ``evaluation.paired_differences``; the thin bar has the overlap.
+        lines: by task, further differences to the reference by name, beside that of zero.
     """
     table = runs.pivot_table(index=["task", "split", "seed"], columns="method", values=metric, sort=False)
     order = [method for method in runs["method"].unique() if method != reference]
     pairs = table[order].sub(table[reference], axis=0)
     values = {task: {m: rows[m].dropna() for m in rows} for task, rows in pairs.groupby("task", sort=False)}
-    zero = {task: {"no difference": 0.0} for task in values}
+    zero = {task: {"no difference": 0.0} | (lines or {}).get(task, {}) for task in values}
     return _intervals(values, f"{endpoint_name(metric)}, minus {reference}'s", zero, overlap)
 
 

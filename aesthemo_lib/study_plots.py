@@ -40,6 +40,25 @@ def load(name: str) -> pd.DataFrame | None:
     return rows
 
 
+def lines(name: str, rows: pd.DataFrame, metric: str, shown: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Lines beside a study's differences: by task, the mean over splits of a line minus the independent networks.
+
+    Args:
+        name: the study's; its lines are read from ``results/studies/<name>.lines.csv``.
+        rows: as ``load`` returns them.
+        shown: which lines, such as 'one rater'; what is not defined or not there is left out.
+    """
+    try:
+        beside = studies.read(f"{name}.lines")
+    except FileNotFoundError:
+        return {}
+    reference = rows[rows["method"] == "independent"].set_index(["task", "split", "seed"])[metric]
+    table = beside.pivot_table(index=["task", "split", "seed"], columns="contender", values=metric)
+    table = table[[one for one in shown if one in table]].sub(reference, axis=0)
+    means = table.groupby("task").mean()
+    return {task: means.loc[task].dropna().to_dict() for task in means.index}
+
+
 # --- sentences and tables
 
 

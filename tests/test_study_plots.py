@@ -9,6 +9,7 @@ import pytest
 from aesthemo_lib import studies, study_plots
 from aesthemo_lib.calibration import reliability
 from aesthemo_lib.plots import NEUTRAL, TASK_COLOURS
+from aesthemo_lib.run_plots import paired
 from aesthemo_lib.run_plots import reliability as reliability_diagram
 
 TASKS = ("aesthetics", "emotion")
@@ -203,6 +204,24 @@ def test_tuned_rows_come_in_the_protocols_order(monkeypatch):
         ("shared_bottom", "aesthetics", 0.3), ("shared_bottom", "emotion", 0.4),
         ("independent", "aesthetics", 0.3), ("independent", "emotion", 0.2)]
     assert "2 contenders, 1 of 8 splits" in shown[0].data and "make study STUDY=compare" in shown[0].data
+
+
+def test_lines_are_differences_on_the_same_splits(monkeypatch):
+    beside = table({("", "one rater", "aesthetics"): [0.80, 0.85, 0.90], ("", "linear probe", "aesthetics"): [0.6] * 3,
+                    ("", "linear probe", "emotion"): [0.5, 0.6, 0.7], ("", "new panel", "emotion"): [1.0] * 3})
+    beside.loc[len(beside)] = beside.iloc[0].to_dict() | {"task": "emotion", "auc": np.nan}  # no raters are published
+    monkeypatch.setattr(studies, "read", lambda name: {"compare.lines": beside}[name])
+    found = study_plots.lines("compare", table(DEPTHS), "auc", ("one rater", "linear probe", "late fusion"))
+    assert found["aesthetics"] == pytest.approx({"one rater": 0.11, "linear probe": -0.14})
+    assert found["emotion"] == pytest.approx({"linear probe": 0.0})
+    ax = paired(table(DEPTHS), "auc", "independent", lines=found).axes[0]
+    drawn = {line.get_label(): line.get_xdata()[0] for line in ax.lines if not line.get_label().startswith("_")}
+    assert drawn == pytest.approx({"no difference": 0.0, "one rater": 0.11, "linear probe": -0.14})
+
+
+def test_a_study_without_lines_has_none(monkeypatch, tmp_path):
+    monkeypatch.setattr(studies, "project_folder", lambda: tmp_path)
+    assert study_plots.lines("compare", table(DEPTHS), "auc", ("one rater",)) == {}
 
 
 def test_the_reliability_diagram_draws_the_bins():
