@@ -34,9 +34,12 @@ def load(name: str) -> pd.DataFrame | None:
     keys = ("task", "split", "contender", "condition")
     places = [pd.Categorical(rows[key], told[key].unique()).codes for key in keys]
     rows, form = rows.iloc[np.lexsort(places)].reset_index(drop=True), told["form"].iloc[0]
-    wanted, there = studies.study(name, form).splits, rows["split"].nunique()
-    display(Markdown(f"Study `{name}`, {form} form: {rows['method'].nunique()} contenders, {there} of {wanted} splits. "
-                     f"Made by `make study STUDY={name}`, kept in `results/studies/{name}.csv`."))
+    of, done = studies.study(name, form), len(rows.drop_duplicates(["condition", "contender", "split", "seed"]))
+    there, cells = rows["split"].nunique(), len(studies.cells(of))
+    missing = "" if done == cells else f" **It is not complete: {done} of {cells} cells are there" + (
+        ", and one split gives no interval.**" if there < 2 else ".**")
+    display(Markdown(f"Study `{name}`, {form} form: {rows['method'].nunique()} contenders, {there} of {of.splits} "
+                     f"splits. Made by `make study STUDY={name}`, kept in `results/studies/{name}.csv`.{missing}"))
     return rows
 
 

@@ -203,7 +203,9 @@ def test_tuned_rows_come_in_the_protocols_order(monkeypatch):
     assert list(zip(found["method"], found["task"], found["auc"], strict=True)) == [
         ("shared_bottom", "aesthetics", 0.3), ("shared_bottom", "emotion", 0.4),
         ("independent", "aesthetics", 0.3), ("independent", "emotion", 0.2)]
-    assert "2 contenders, 1 of 8 splits" in shown[0].data and "make study STUDY=compare" in shown[0].data
+    (said,) = (one.data for one in shown)
+    assert "2 contenders, 1 of 8 splits" in said and "make study STUDY=compare" in said
+    assert "not complete: 2 of 56 cells are there, and one split gives no interval" in said
 
 
 def test_lines_are_differences_on_the_same_splits(monkeypatch):
