@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from .attribution import baselines_of
+from .device import keep_freed_memory
 from .models.fusion import Stream, evaluating, streams
 
 EXACT = 12
@@ -182,6 +183,7 @@ def _label(stream: Stream, task: str, tasks: int) -> str:
 
 def _ledgers(network: nn.Module, images: Tensor, baseline: Tensor | None, split: Callable) -> dict:
     """Run ``split`` on what flows for the images and for each baseline; average over the baselines."""
+    keep_freed_memory()  # each level's maps take the place of the last one's
     parts: dict = {}
     with evaluating(network), torch.inference_mode():
         given = baselines_of(images, baseline)
