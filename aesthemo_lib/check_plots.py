@@ -44,7 +44,7 @@ def null_shadows(found: dict[str, pd.DataFrame], what: str = "share of the ledge
         for at, (_, row) in enumerate(table.iterrows()):
             ax.barh(at, row["null"], 0.72, color="#C9C9C9", label="null" if not at else None)
             _bars(ax, at, row, task_colour(task), shift=row["null"])
-        ax.set(title=f"{task}'s logits", xlabel=what, ylim=(len(table) - 0.4, -0.6))
+        ax.set(title=f"{task}: its logits", xlabel=what, ylim=(len(table) - 0.4, -0.6))
         ax.set_yticks(range(len(table)), table["player"].replace("borrowed", "all that is borrowed"))
         ax.grid(axis="y", visible=False)
         reach = np.nanmax(np.abs(table[["trained", "null"]])) * 1.25
@@ -177,7 +177,7 @@ def pointing_game(rows: pd.DataFrame) -> Figure:
 def flow_diagram(found: dict[str, pd.DataFrame]) -> Figure:
     """What flows between two tasks: at each layer an arrow as wide as the receiver's share of its ledger.
 
-    The grey arrow behind it is the null's: what a branch whose labels were permuted is borrowed from.
+    The grey arrow in (or behind) it is the null's: so much flows from a branch that has learnt permuted labels.
 
     Args:
         found: by receiving task, ``checks.excess`` of shares.
@@ -194,9 +194,10 @@ def flow_diagram(found: dict[str, pd.DataFrame]) -> Figure:
         rows = found[receiver].set_index("player")
         for i, player in enumerate(layers):
             row, x = rows.loc[player], i + shift
-            for value, colour in ((row["null"], "#C9C9C9"), (row["trained"], task_colour(source))):
+            both = (row["null"], "#C9C9C9"), (row["trained"], task_colour(source))
+            for value, colour in sorted(both, reverse=True):  # the wider one lies below
                 width = max(120 * value, 0.6)
-                ax.add_patch(FancyArrowPatch((x, start), (x + 0.12, end), lw=0, color=colour, alpha=0.75,
+                ax.add_patch(FancyArrowPatch((x, start), (x + 0.12, end), lw=0, color=colour,
                              arrowstyle=f"simple,tail_width={width},head_width={width + 6},head_length=9",
                              shrinkA=0, shrinkB=0))
             text = f"{row['trained']:.0%}\nnull {row['null']:.0%}"
@@ -223,7 +224,9 @@ def flow_matrix(means: pd.DataFrame, title: str, label: str) -> Figure:
     seaborn.heatmap(means, vmin=-most, vmax=most, cmap="RdBu_r", annot=True, fmt="+.2f", ax=ax,
                     cbar_kws={"label": label})
     ax.set_title(title)
+    ax.set(xlabel="", ylabel="")
     ax.tick_params(axis="y", rotation=0)
+    ax.set_xticks(ax.get_xticks(), list(means.columns), rotation=30, ha="right")
     return figure
 
 
@@ -241,7 +244,7 @@ def over_training(rows: pd.DataFrame) -> Figure:
             shade = dict(color=task_colour(task), alpha=0.35 + 0.65 * k / max(len(players) - 1, 1))
             ax.plot(table, lw=0.7, **shade)
             ax.plot(table.mean(axis=1), lw=2.4, marker="os^Dv"[k % 5], label=player, **shade)
-        ax.set(title=f"{task}'s ledger", xlabel="epoch (0: before the first)", ylim=(0, None),
+        ax.set(title=f"{task}: its ledger", xlabel="epoch (0: before the first)", ylim=(0, None),
                ylabel="share of the ledger" if ax is axes[0] else "")
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.legend(fontsize=9)

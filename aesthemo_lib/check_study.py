@@ -316,15 +316,12 @@ def gather(out: Path, to: Path | None = None, seeds: int = 2) -> list[Path]:
     return done
 
 
-def read(name: str) -> pd.DataFrame:
-    """A table of the study as committed: one of ``TABLES``.
-
-    Raises:
-        FileNotFoundError: it has not been made; the message says how to.
-    """
+def read(name: str) -> pd.DataFrame | None:
+    """A table of the study as committed, one of ``TABLES``; without it None, and a line that says how to make it."""
     path = project_folder() / "results" / "attribution" / f"{name}.csv"
     if not path.exists():
-        raise FileNotFoundError(f"{path} is not there; make it with: aesthemo attribution-study --root <OASIS' folder>")
+        print(f"results/attribution has no {path.name}; it is made by: aesthemo attribution-study --root <OASIS' folder>")
+        return None
     return _read(path)
 
 

@@ -92,11 +92,25 @@ def test_a_motifs_mask_is_where_another_motif_changes_the_picture():
     assert mask.shape == (96, 96) and mask.dtype == bool
 
 
-def test_what_is_not_there_is_said(tmp_path):
+def test_what_is_not_there_is_said(tmp_path, capsys):
     with pytest.raises(FileNotFoundError, match="attribution-study"):
         check_study.gather(tmp_path)
-    with pytest.raises(FileNotFoundError, match="attribution-study"):
-        check_study.read("nothing")
+    assert check_study.read("nothing") is None and "attribution-study" in capsys.readouterr().out
+
+
+COMMITTED = sorted((check_study.project_folder() / "results" / "attribution").glob("*.csv"))
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
+def test_committed_tables_hang_together(path):
+    table = check_study.read(path.stem)
+    assert path.stem in check_study.TABLES and len(table) and set(table["setting"]) <= {
+        "scenes-0.0", "scenes-0.5", "scenes-1.0", "oasis"}
+    if path.stem == "null":
+        shares = table.filter(like="share ").sum(axis=1)
+        assert np.allclose(shares, 1, atol=2e-3)
+        for _, rows in table.groupby(["setting", "task"]):
+            checks.excess(rows)  # each trained network has its null
 
 
 def test_figures_show_the_tables_numbers(out):
