@@ -41,6 +41,16 @@ def endpoints(predictions: pd.DataFrame, images: AnnotatedImages) -> dict[str, d
 
     Raises:
         ValueError: an image of the predictions is not in the data set.
+
+    >>> from .evaluation import prediction_table
+    >>> from .tasks import AESTHETICS
+    >>> images = AnnotatedImages("mine", (AESTHETICS,), ("a.jpg", "b.jpg"), {"aesthetics": [[1, 4], [3, 2]]})
+    >>> answers = {"aesthetics": np.array([[0.25, 0.75], [0.75, 0.25]])}
+    >>> table = prediction_table(images.tasks, answers, image=["a.jpg", "b.jpg"], part="test",
+    ...                          true_aesthetics=["high", "low"])
+    >>> found = endpoints(table, images)["aesthetics"]
+    >>> found["auc"], round(found["emd"], 3)
+    (1.0, 0.1)
     """
     rows, part = image_rows(predictions, images), predictions["part"].to_numpy()
     test, train = part == "test", part == "train"
@@ -63,6 +73,11 @@ def image_rows(predictions: pd.DataFrame, images: AnnotatedImages) -> np.ndarray
 
     Raises:
         ValueError: an image is not in the data set, or can't be told from another.
+
+    >>> from .tasks import AESTHETICS
+    >>> images = AnnotatedImages("mine", (AESTHETICS,), ("a.jpg", "b.jpg"), {"aesthetics": [[1, 4], [3, 2]]})
+    >>> image_rows(pd.DataFrame({"image": ["b.jpg", "a.jpg"]}), images).tolist()
+    [1, 0]
     """
     known, wanted = pd.Index([path.name for path in images.paths]), pd.Index(predictions["image"].astype(str))
     if not known.is_unique:
@@ -79,7 +94,13 @@ def image_rows(predictions: pd.DataFrame, images: AnnotatedImages) -> np.ndarray
 
 
 def truth_and_probabilities(predictions: pd.DataFrame, task: Task) -> tuple[np.ndarray, np.ndarray]:
-    """(P,) class numbers, negative where unlabelled, and the (P, C) probabilities of one task."""
+    """(P,) class numbers, negative where unlabelled, and the (P, C) probabilities of one task.
+
+    >>> from .tasks import AESTHETICS
+    >>> one = pd.DataFrame({"true_aesthetics": ["high"], "aesthetics_low": [0.25], "aesthetics_high": [0.75]})
+    >>> [values.tolist() for values in truth_and_probabilities(one, AESTHETICS)]
+    [[1], [[0.25, 0.75]]]
+    """
     truth = pd.Index(task.classes).get_indexer(predictions[f"true_{task.name}"].astype(str))
     columns = [f"{task.name}_{name}" for name in task.classes]
     return truth, predictions[columns].to_numpy(dtype=np.float64)
@@ -98,6 +119,10 @@ def reliability(truth: np.ndarray, probabilities: np.ndarray, bins: int = BINS) 
 
     Returns:
         one row a bin: low, high, images, confidence and accuracy (their means; NaN in an empty bin).
+
+    >>> table = reliability(np.array([1, 1, 0]), np.array([[0.1, 0.9]] * 3), bins=2)
+    >>> table["images"].tolist(), round(float(table["accuracy"][1]), 3)
+    ([0, 3], 0.667)
     """
     truth, probabilities = truth[truth >= 0], probabilities[truth >= 0]
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == truth
@@ -120,6 +145,9 @@ def expected_calibration_error(truth: np.ndarray, probabilities: np.ndarray, bin
 
     Returns:
         a number in [0, 1]; None without labelled images.
+
+    >>> round(expected_calibration_error(np.array([1, 1, 0, 0]), np.array([[0.1, 0.9]] * 4)), 3)
+    0.4
     """
     table = reliability(truth, probabilities, bins).query("images > 0")
     if table.empty:
@@ -139,6 +167,9 @@ def earth_movers_distance(p: np.ndarray, q: np.ndarray) -> np.ndarray:
 
     Returns:
         (N,) in [0, C-1].
+
+    >>> earth_movers_distance(np.array([[1.0, 0, 0]]), np.array([[0, 0, 1.0]])).tolist()
+    [2.0]
     """
     return np.abs(np.cumsum(p - q, axis=1)).sum(axis=1)
 
@@ -148,6 +179,9 @@ def jensen_shannon_distance(p: np.ndarray, q: np.ndarray) -> np.ndarray:
 
     Args:
         p, q: (N, C), rows that sum to 1; the order of the classes doesn't matter.
+
+    >>> jensen_shannon_distance(np.array([[1.0, 0]]), np.array([[0, 1.0]])).tolist()
+    [1.0]
     """
     from scipy.spatial.distance import jensenshannon
 
@@ -173,6 +207,12 @@ def scales(task: Task, images: AnnotatedImages) -> dict[str, tuple[np.ndarray, n
         for each scale by name the value of each class, (C,), and the mean rating of each image, (N,), NaN where there
         is none. Two classes are 0 and 1, so that the expected value is the probability of 'high'. The four quadrants
         lie on two scales, valence and arousal. Empty where no ratings on a scale are published.
+
+    >>> from .tasks import OASIS_TASKS
+    >>> facts = pd.DataFrame({"valence_mean": [6.0], "arousal_mean": [2.0]})
+    >>> one = AnnotatedImages("mine", OASIS_TASKS[1:], ["a.jpg"], {"emotion": [[0, 0, 1, 0]]}, facts=facts)
+    >>> list(scales(OASIS_TASKS[1], one))
+    ['valence', 'arousal']
     """
     facts = images.facts
     if task.classes == AFFECT_QUADRANTS.classes and {"valence_mean", "arousal_mean"} <= set(facts):
@@ -195,7 +235,11 @@ def _correlations(task: Task, p: np.ndarray, images: AnnotatedImages, rows: np.n
 
 
 def spearman(a: np.ndarray, b: np.ndarray) -> float | None:
-    """Spearman's rank correlation over the pairs of finite numbers; None where one side is constant."""
+    """Spearman's rank correlation over the pairs of finite numbers; None where one side is constant.
+
+    >>> round(spearman(np.array([1.0, 2, 3]), np.array([10.0, 100, 1000])), 6)
+    1.0
+    """
     from scipy.stats import spearmanr
 
     both = np.isfinite(a) & np.isfinite(b)
@@ -228,6 +272,9 @@ def relative_gain(joint: dict[str, float], single: dict[str, float], endpoint: s
 
     Raises:
         ValueError: other tasks on one side, or an endpoint such as a gap, of which neither more nor less is better.
+
+    >>> round(relative_gain({"aesthetics": 0.78, "emotion": 0.7}, {"aesthetics": 0.75, "emotion": 0.7}, "auc"), 6)
+    0.02
     """
     if set(joint) != set(single) or not joint:
         raise ValueError(f"relative gain: tasks {sorted(joint)} beside {sorted(single)}; expected the same on both")

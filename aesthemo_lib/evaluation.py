@@ -28,6 +28,10 @@ def task_metrics(truth: np.ndarray, probabilities: np.ndarray, majority: int) ->
         accuracy, balanced_accuracy, macro_f1, auc (of C > 2 classes: one against the rest, mean over the classes
         that occur), log_loss (natural logarithm), confusion (C x C counts, rows are the truth), n,
         majority_accuracy. What is not defined (an AUC with one class only) is None.
+
+    >>> values = task_metrics(np.array([0, 1, 1]), np.array([[0.75, 0.25], [0.25, 0.75], [0.5, 0.5]]), majority=1)
+    >>> round(values["accuracy"], 3), values["auc"], values["confusion"]
+    (0.667, 1.0, [[1, 0], [1, 1]])
     """
     from sklearn import metrics
 
@@ -64,18 +68,31 @@ def _auc(truth: np.ndarray, probabilities: np.ndarray, present: np.ndarray) -> f
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """(N, C) logits to probabilities, in float64."""
+    """(N, C) logits to probabilities, in float64.
+
+    >>> softmax(np.array([[0.0, 0.0], [1000.0, 0.0]])).tolist()
+    [[0.5, 0.5], [1.0, 0.0]]
+    """
     shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     return shifted / shifted.sum(axis=1, keepdims=True)
 
 
 def majority_class(labels: np.ndarray) -> int:
-    """The most frequent class among the labelled, the first of equals."""
+    """The most frequent class among the labelled, the first of equals.
+
+    >>> majority_class(np.array([0, 1, 1, -1, -1, -1]))
+    1
+    """
     return int(np.bincount(labels[labels >= 0]).argmax()) if (labels >= 0).any() else 0
 
 
 def prediction_table(tasks: tuple[Task, ...], probabilities: dict[str, np.ndarray], **columns) -> pd.DataFrame:
-    """Probabilities as a table: the given columns, then for each task '<task>_<class>' and the answer '<task>'."""
+    """Probabilities as a table: the given columns, then for each task '<task>_<class>' and the answer '<task>'.
+
+    >>> from .tasks import AESTHETICS
+    >>> prediction_table((AESTHETICS,), {"aesthetics": np.array([[0.25, 0.75]])}, photo=["a.jpg"]).to_dict("list")
+    {'photo': ['a.jpg'], 'aesthetics': ['high'], 'aesthetics_low': [0.25], 'aesthetics_high': [0.75]}
+    """
     table = pd.DataFrame(columns)
     for task in tasks:
         values = probabilities[task.name]
@@ -101,6 +118,10 @@ def bootstrap_interval(
 
     Returns:
         the lower and upper end: two floats, or two arrays of the statistic's shape.
+
+    >>> values = pd.DataFrame({"right": [1, 1, 1, 1]})
+    >>> bootstrap_interval(values, lambda rows: rows["right"].mean(), np.array(["a", "a", "b", "c"]), resamples=9)
+    (1.0, 1.0)
     """
     rng = np.random.default_rng(seed)
     members = list(pd.Series(np.arange(len(values))).groupby(np.asarray(groups)).indices.values())
@@ -128,6 +149,9 @@ def mean_interval(values: np.ndarray, level: float = 0.95, overlap: float = 0.0)
     Args:
         values: one number a run; those that are not finite are left out.
         overlap: 0, or a test set's size over its training set's, for the wider interval.
+
+    >>> [round(value, 3) for value in mean_interval(np.array([0.7, 0.8]))]  # two runs: t is 12.7
+    [0.75, 0.115, 1.385]
     """
     from scipy import stats
 
@@ -151,6 +175,10 @@ def collect(folder: Path, preset: str | None = None) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: there is no finished run.
+
+    >>> collect(Path("nothing here"))
+    Traceback (most recent call last):
+    FileNotFoundError: no finished run below nothing here; train some first: python run.py reproduce
     """
     rows = []
     for path in sorted(Path(folder).rglob("metrics.json")):
@@ -165,7 +193,13 @@ def collect(folder: Path, preset: str | None = None) -> pd.DataFrame:
 
 
 def rows_of(metrics: dict, folder: Path) -> list[dict]:
-    """One run's rows of the table that ``collect`` makes, from the content of its ``metrics.json``."""
+    """One run's rows of the table that ``collect`` makes, from the content of its ``metrics.json``.
+
+    >>> task = dict.fromkeys([*METRICS, "majority_accuracy"], 0.5) | {"n": 9}
+    >>> run = {"data": "oasis", "method": "nddr", "variant": None, "preset": "teach", "split": 0, "seed": 0}
+    >>> rows_of(run | {"tasks": {"emotion": task}}, Path("runs"))[0]["auc"]
+    0.5
+    """
     name = metrics["method"] + (f".{metrics['variant']}" if metrics["variant"] else "")
     rows = []
     for task, values in metrics["tasks"].items():
@@ -178,7 +212,13 @@ def rows_of(metrics: dict, folder: Path) -> list[dict]:
 
 
 def compare(runs: pd.DataFrame, metric: str, overlap: float = 0.0) -> pd.DataFrame:
-    """Mean and interval of a metric by task and method, over the runs: columns mean, low, high, runs."""
+    """Mean and interval of a metric by task and method, over the runs: columns mean, low, high, runs.
+
+    >>> runs = pd.DataFrame({"task": "emotion", "split": [0, 1, 0, 1], "seed": 0, "auc": [0.75, 0.5, 0.5, 0.5],
+    ...                      "method": ["cross_branch.diagonal"] * 2 + ["independent"] * 2})
+    >>> compare(runs, "auc")["mean"].to_dict()
+    {('emotion', 'cross_branch.diagonal'): 0.625, ('emotion', 'independent'): 0.5}
+    """
     rows = [
         (task, method, *mean_interval(values, overlap=overlap), values.count())
         for task, part in runs.groupby("task", sort=False)
@@ -200,6 +240,11 @@ def paired_differences(runs: pd.DataFrame, metric: str, reference: str, overlap:
 
     Raises:
         ValueError: no run of the reference.
+
+    >>> runs = pd.DataFrame({"task": "emotion", "split": [0, 1, 0, 1], "seed": 0, "auc": [0.75, 0.5, 0.5, 0.5],
+    ...                      "method": ["cross_branch.diagonal"] * 2 + ["independent"] * 2})
+    >>> paired_differences(runs, "auc", "independent")[["method", "mean", "pairs"]].values.tolist()
+    [['cross_branch.diagonal', 0.125, 2]]
     """
     if reference not in set(runs["method"]):
         raise ValueError(f"reference {reference!r}: no such run; there are {', '.join(runs['method'].unique())}")
@@ -216,7 +261,14 @@ def paired_differences(runs: pd.DataFrame, metric: str, reference: str, overlap:
 
 
 def read_runs(path: Path) -> pd.DataFrame:
-    """A table of runs as ``collect`` makes it, from the CSV that ``aesthemo table --csv`` wrote."""
+    """A table of runs as ``collect`` makes it, from the CSV that ``aesthemo table --csv`` wrote.
+
+    >>> runs = pd.DataFrame({"task": "emotion", "split": [0, 1, 0, 1], "seed": 0, "auc": [0.75, 0.5, 0.5, 0.5],
+    ...                      "method": ["cross_branch.diagonal"] * 2 + ["independent"] * 2})
+    >>> runs.to_csv("runs.csv", index=False)
+    >>> read_runs(Path("runs.csv")).equals(runs)
+    True
+    """
     return pd.read_csv(path, encoding="utf-8")
 
 
@@ -225,6 +277,12 @@ def markdown_table(runs: pd.DataFrame, reference: str = "independent") -> str:
 
     The intervals take the splits' overlap into account (see ``mean_interval``), and end where the metric does. The
     last column is the difference in AUC to the reference on the same splits.
+
+    >>> runs = pd.DataFrame({"task": "emotion", "split": [0, 1, 0, 1], "seed": 0, "auc": [0.75, 0.5, 0.5, 0.5],
+    ...                      "method": ["cross_branch.diagonal"] * 2 + ["independent"] * 2})
+    >>> runs[["balanced_accuracy", "accuracy", "log_loss", "majority_accuracy"]] = 0.5
+    >>> print(markdown_table(runs).splitlines()[-1])
+    | emotion | always the most frequent class | .500 | | .500 | | | |
     """
     shown = {"auc": "AUC", "balanced_accuracy": "balanced accuracy", "accuracy": "accuracy", "log_loss": "log-loss"}
     overlap = 1 / (TEST_FOLDS - 1) if runs["split"].nunique() > 1 else 0.0  # several seeds of one split: no overlap

@@ -24,6 +24,9 @@ def check_votes(votes: np.ndarray, classes: int, where: str = "votes") -> np.nda
         votes: (N, C), non-negative and finite; fractions are welcome.
         classes: C.
         where: what to call the table in the message.
+
+    >>> check_votes([[1, 2], [0, 0.5]], classes=2).tolist()
+    [[1.0, 2.0], [0.0, 0.5]]
     """
     votes = np.asarray(votes, dtype=np.float64)
     if votes.ndim != 2 or votes.shape[1] != classes:
@@ -57,7 +60,11 @@ def consensus(votes: np.ndarray) -> np.ndarray:
 
 
 def tied(votes: np.ndarray) -> np.ndarray:
-    """Whether more than one class shares the highest vote, (N,) bool; False where nobody voted."""
+    """Whether more than one class shares the highest vote, (N,) bool; False where nobody voted.
+
+    >>> tied(np.array([[1, 2], [3, 3], [0, 0]])).tolist()
+    [False, True, False]
+    """
     return (_is_top(votes).sum(axis=1) > 1) & (votes.sum(axis=1) > 0)
 
 
@@ -68,13 +75,21 @@ def _is_top(votes: np.ndarray) -> np.ndarray:
 
 
 def distribution(votes: np.ndarray) -> np.ndarray:
-    """Each image's votes divided by their sum, (N, C); a row of NaN where nobody voted."""
+    """Each image's votes divided by their sum, (N, C); a row of NaN where nobody voted.
+
+    >>> distribution(np.array([[1, 3]])).tolist()
+    [[0.25, 0.75]]
+    """
     total = votes.sum(axis=1, keepdims=True)
     return np.divide(votes, total, out=np.full(votes.shape, np.nan), where=total > 0)
 
 
 def consensus_share(votes: np.ndarray) -> np.ndarray:
-    """The share of the votes that the winning class holds, (N,), in [1/C, 1]; NaN where nobody voted."""
+    """The share of the votes that the winning class holds, (N,), in [1/C, 1]; NaN where nobody voted.
+
+    >>> consensus_share(np.array([[1, 3], [2, 2]])).tolist()
+    [0.75, 0.5]
+    """
     return distribution(votes).max(axis=1)
 
 
@@ -84,6 +99,10 @@ def check_ratings(ratings: pd.DataFrame, images: int, where: str = "ratings") ->
     Args:
         ratings: one row a judgement.
         images: N; every image number must lie in [0, N).
+
+    >>> ratings = pd.DataFrame({"image": [0, 1], "annotator": ["a", "a"], "value": [5, 2]})
+    >>> len(check_ratings(ratings, images=2))
+    2
     """
     missing = set(RATING_COLUMNS) - set(ratings.columns)
     if missing:
@@ -121,7 +140,11 @@ def scale_votes(values: np.ndarray, middle: float) -> np.ndarray:
 
 
 def class_votes(values: np.ndarray, classes: int) -> np.ndarray:
-    """One vote per rating that names a class: (R,) class numbers to (R, C) one-hot rows."""
+    """One vote per rating that names a class: (R,) class numbers to (R, C) one-hot rows.
+
+    >>> class_votes(np.array([2, 0]), classes=3).tolist()
+    [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
+    """
     return np.eye(classes)[np.asarray(values, dtype=np.int64)]
 
 
@@ -135,6 +158,9 @@ def add_votes(image: np.ndarray, rating_votes: np.ndarray, images: int) -> np.nd
 
     Returns:
         (N, C).
+
+    >>> add_votes(np.array([0, 0, 1]), class_votes(np.array([1, 1, 0]), 2), images=2).tolist()
+    [[0.0, 2.0], [1.0, 0.0]]
     """
     votes = np.zeros((images, rating_votes.shape[1]))
     np.add.at(votes, np.asarray(image, dtype=np.int64), rating_votes)
@@ -152,6 +178,10 @@ def krippendorff_alpha(ratings: pd.DataFrame, level: str) -> float:
 
     Returns:
         alpha; NaN where it is not defined: no image has two ratings, or all those that can be paired are the same.
+
+    >>> ratings = pd.DataFrame({"image": [0, 0, 1, 1], "annotator": ["a", "b"] * 2, "value": [1, 1, 2, 2]})
+    >>> krippendorff_alpha(ratings, "nominal")
+    1.0
     """
     import krippendorff
 
@@ -173,6 +203,9 @@ def others_votes(image: np.ndarray, rating_votes: np.ndarray, images: int) -> np
 
     Args:
         image, rating_votes, images: see ``add_votes``.
+
+    >>> others_votes(np.array([0, 0]), np.eye(2), images=1).tolist()
+    [[0.0, 1.0], [1.0, 0.0]]
     """
     others = np.maximum(add_votes(image, rating_votes, images)[np.asarray(image, dtype=np.int64)] - rating_votes, 0)
     others[others < 1e-9] = 0
@@ -191,6 +224,9 @@ def one_rater_accuracy(image: np.ndarray, rating_votes: np.ndarray, images: int)
         image: (R,) row numbers.
         rating_votes: (R, C).
         images: N.
+
+    >>> one_rater_accuracy(np.array([0, 0, 0]), class_votes(np.array([1, 1, 1]), 2), images=1)
+    1.0
     """
     image = np.asarray(image, dtype=np.int64)
     label = consensus(others_votes(image, rating_votes, images))
@@ -220,6 +256,9 @@ def panel_ceiling(
 
     Returns:
         the share; NaN if no image has two ballots.
+
+    >>> panel_ceiling(np.array([[0, 9], [7, 0]]))
+    1.0
     """
     votes = votes[votes.sum(axis=1) > 1]
     if not len(votes):
@@ -241,6 +280,10 @@ def count_ballots(image: np.ndarray, rating_votes: np.ndarray, images: int) -> t
 
     Returns:
         (N, K) how many ballots of each kind an image got, and (K, C) the kinds.
+
+    >>> counts, kinds = count_ballots(np.array([0, 0]), class_votes(np.array([1, 1]), 2), images=1)
+    >>> counts.tolist(), kinds.tolist()
+    ([[2.0]], [[0.0, 1.0]])
     """
     kinds, kind = np.unique(rating_votes, axis=0, return_inverse=True)
     return add_votes(image, class_votes(kind.ravel(), len(kinds)), images), kinds

@@ -20,7 +20,11 @@ VALIDATION_FOLDS = 5
 
 
 class Split(NamedTuple):
-    """Row numbers of the three parts, each sorted; no group is in two of them."""
+    """Row numbers of the three parts, each sorted; no group is in two of them.
+
+    >>> Split(np.array([0, 1]), np.array([2]), np.array([3])).test.tolist()
+    [3]
+    """
 
     train: np.ndarray
     validation: np.ndarray
@@ -45,6 +49,11 @@ class AnnotatedImages:
 
     Raises:
         ValueError: the parts do not fit together; the message names what and where.
+
+    >>> from ..tasks import AESTHETICS
+    >>> two = AnnotatedImages("mine", (AESTHETICS,), ("a.jpg", "b.jpg"), {"aesthetics": [[1, 4], [0, 0]]})
+    >>> len(two), two.labels("aesthetics").tolist()
+    (2, [1, -1])
     """
 
     name: str

@@ -20,6 +20,10 @@ class Port(nn.Module):
 
     All receivers read the same tensor. Were a port to hand it on as it is (as ``nn.Identity`` does), a gradient
     taken at one receiver's port would also hold what flows through the others; a copy keeps the streams apart.
+
+    >>> x, place = torch.ones(1, 2, 4, 4), Port()
+    >>> torch.equal(place(x), x), place(x) is x
+    (True, False)
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -36,6 +40,12 @@ class ExchangeLayer(nn.Module):
     Attributes:
         ports: ``ports[t][s]`` is the stream from branch s to receiver t, own where t = s, borrowed elsewhere. Ports
             hold no parameters, and run only while a hook is on one of them: training does not pay for them.
+
+    >>> class Swap(ExchangeLayer):
+    ...     def receive(self, receiver, maps):
+    ...         return maps[1 - receiver]
+    >>> [float(x.mean()) for x in Swap(2)([torch.zeros(1, 2, 4, 4), torch.ones(1, 2, 4, 4)])]
+    [1.0, 0.0]
     """
 
     def __init__(self, branches: int):
@@ -84,6 +94,11 @@ class CrossBranchLayer(ExchangeLayer):
             are the same and nothing is exchanged.
         without: links (receiver, source) that are left out: their W_ts is 0 and stays so. What a receiver would have
             started with from them is added to its own share, so that the maps keep their scale.
+
+    >>> layer = CrossBranchLayer(branches=2, channels=3, init="diagonal", alpha=0.75, beta=0.25)
+    >>> own, other = layer([torch.ones(1, 3, 4, 4), torch.zeros(1, 3, 4, 4)])
+    >>> own.mean().item(), other.mean().item()
+    (0.75, 0.25)
     """
 
     def __init__(
@@ -145,6 +160,9 @@ class NDDRLayer(CrossBranchLayer):
 
     Args:
         branches, channels, alpha, beta: see ``CrossBranchLayer``.
+
+    >>> NDDRLayer(2, 3)([torch.ones(2, 3, 4, 4)] * 2)[0].shape
+    torch.Size([2, 3, 4, 4])
     """
 
     def __init__(self, branches: int, channels: int, alpha: float = 0.9, beta: float = 0.1):
@@ -166,6 +184,10 @@ class CrossStitchUnit(ExchangeLayer):
     Args:
         branches, channels: T and K.
         alpha, beta: the own share at the start, and that of all the other branches together.
+
+    >>> unit = CrossStitchUnit(2, 3, alpha=0.75, beta=0.25)
+    >>> unit([torch.ones(1, 3, 4, 4), torch.zeros(1, 3, 4, 4)])[1].mean().item()
+    0.25
     """
 
     def __init__(self, branches: int, channels: int, alpha: float = 0.9, beta: float = 0.1):
@@ -178,7 +200,11 @@ class CrossStitchUnit(ExchangeLayer):
 
 
 class Stream(NamedTuple):
-    """The map of branch ``source`` on its way to branch ``receiver`` at cross-branch layer ``layer`` (from 1)."""
+    """The map of branch ``source`` on its way to branch ``receiver`` at cross-branch layer ``layer`` (from 1).
+
+    >>> str(Stream(2, receiver="aesthetics", source="emotion"))
+    'emotion to aesthetics at 2'
+    """
 
     layer: int
     receiver: str
@@ -198,6 +224,12 @@ def streams(network: nn.Module) -> list[Stream]:
 
     Raises:
         ValueError: nothing flows between its branches.
+
+    >>> from ..tasks import PATENT_TASKS
+    >>> from .networks import build
+    >>> found = streams(build("cross_branch", PATENT_TASKS, "tiny", "none"))
+    >>> len(found), [str(stream) for stream in found if stream.borrowed][0]
+    (8, 'emotion to aesthetics at 1')
     """
     exchanges = getattr(network, "exchanges", ())
     if not len(exchanges) or not hasattr(exchanges[0], "ports"):
@@ -217,6 +249,12 @@ def port(network: nn.Module, stream: Stream) -> Port:
 
     Raises:
         ValueError: the network has no such stream.
+
+    >>> from ..tasks import PATENT_TASKS
+    >>> from .networks import build
+    >>> network = build("cross_branch", PATENT_TASKS, "tiny", "none")
+    >>> port(network, Stream(1, "emotion", "aesthetics"))
+    Port()
     """
     known = streams(network)
     if stream not in known:
@@ -229,7 +267,15 @@ def port(network: nn.Module, stream: Stream) -> Port:
 
 @contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
-    """The network in evaluation mode, then as it was."""
+    """The network in evaluation mode, then as it was.
+
+    >>> layer = nn.Dropout()
+    >>> with evaluating(layer):
+    ...     layer.training
+    False
+    >>> layer.training
+    True
+    """
     was_training = network.training
     network.eval()
     try:
@@ -239,7 +285,14 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 
 def record(network: nn.Module, wanted: Sequence[Stream], images: Tensor) -> dict[Stream, Tensor]:
-    """The maps (B, K, h, w) that flow through streams."""
+    """The maps (B, K, h, w) that flow through streams.
+
+    >>> from ..tasks import PATENT_TASKS
+    >>> from .networks import build
+    >>> network, stream = build("cross_branch", PATENT_TASKS, "tiny", "none"), Stream(1, "emotion", "aesthetics")
+    >>> record(network, [stream], torch.zeros(2, 3, 32, 32))[stream].shape
+    torch.Size([2, 8, 16, 16])
+    """
     found = {}
 
     def keeper(stream):
@@ -256,7 +309,13 @@ def record(network: nn.Module, wanted: Sequence[Stream], images: Tensor) -> dict
 
 @contextmanager
 def replaced(place: Port, new: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """A port that hands on something else; ``new`` makes it from what flows there."""
+    """A port that hands on something else; ``new`` makes it from what flows there.
+
+    >>> place = Port()
+    >>> with replaced(place, torch.zeros_like):
+    ...     place(torch.ones(2)).tolist()
+    [0.0, 0.0]
+    """
     handle = place.register_forward_hook(lambda module, args, output: new(output).to(output))
     try:
         yield

@@ -26,7 +26,12 @@ from .losses import joint_loss, task_losses
 
 @dataclass(frozen=True)
 class Settings:
-    """How a network is trained. [0056-0061] fix the crops, the flips and SGD; the other numbers are ours."""
+    """How a network is trained. [0056-0061] fix the crops, the flips and SGD; the other numbers are ours.
+
+    >>> settings = Settings("tiny", "none", resize=36, crop=32, batch=16, epochs=2, patience=2, learning_rate=0.02)
+    >>> settings.momentum
+    0.9
+    """
 
     backbone: str
     weights: str
@@ -51,7 +56,11 @@ class Settings:
 
 
 class Diverged(RuntimeError):
-    """The loss is no longer a finite number."""
+    """The loss is no longer a finite number.
+
+    >>> issubclass(Diverged, RuntimeError)
+    True
+    """
 
 
 @dataclass
@@ -65,6 +74,10 @@ class Data:
         train, validation: row numbers.
         targets: by task name (N, C) float32 rows that sum to 1, which are learned in place of the labels where these
             are not negative; in training and for the validation loss, which decides what is kept.
+
+    >>> pixels, mean = np.zeros((3, 8, 8, 3), np.uint8), np.zeros((8, 8, 3), np.float32)
+    >>> len(Data(pixels, mean, {"aesthetics": np.array([0, 1, 1])}, np.array([0, 1]), np.array([2])).train)
+    2
     """
 
     pixels: np.ndarray
@@ -81,7 +94,12 @@ class Data:
 
 
 def learning_rate(step: int, steps: int, settings: Settings) -> float:
-    """Rises linearly over the warm-up, then falls to zero along a cosine. A function of the step, so it can't drift."""
+    """Rises linearly over the warm-up, then falls to zero along a cosine. A function of the step, so it can't drift.
+
+    >>> settings = Settings("tiny", "none", 36, 32, batch=16, epochs=2, patience=2, learning_rate=0.5, warm_up=0.5)
+    >>> [round(learning_rate(step, 4, settings), 3) for step in range(4)]
+    [0.25, 0.5, 0.5, 0.25]
+    """
     rise = max(1, round(settings.warm_up * steps))
     if step < rise:
         return settings.learning_rate * (step + 1) / rise
@@ -90,7 +108,12 @@ def learning_rate(step: int, steps: int, settings: Settings) -> float:
 
 @contextlib.contextmanager
 def fast(device: torch.device):
-    """Matrix products in the precision that the device is good at; everything else in float32."""
+    """Matrix products in the precision that the device is good at; everything else in float32.
+
+    >>> with fast(torch.device("cpu")):
+    ...     (torch.ones(2, 2) @ torch.ones(2, 2)).float().sum().item()
+    8.0
+    """
     precision = fast_precision(device)
     with torch.autocast(device.type, precision, enabled=precision != torch.float32):
         yield
@@ -110,6 +133,13 @@ def predict_logits(
 
     Returns:
         (M, C) float32 by task name.
+
+    >>> from ..models.networks import build
+    >>> from ..tasks import PATENT_TASKS
+    >>> network, pixels = build("shared_bottom", PATENT_TASKS, "tiny", "none"), np.zeros((3, 36, 36, 3), np.uint8)
+    >>> logits = predict_logits(network, pixels, np.arange(3), pixels[0].astype(np.float32), 32, torch.device("cpu"), 2)
+    >>> logits["emotion"].shape
+    (3, 8)
     """
     mean, std = torch.as_tensor(mean, device=device), torch.tensor(network.std, device=device)
     was_training = network.training
@@ -143,6 +173,16 @@ def fit(
 
     Raises:
         Diverged: the loss is not finite.
+
+    >>> from ..models.networks import build
+    >>> from ..tasks import AESTHETICS
+    >>> network = build("shared_bottom", (AESTHETICS,), "tiny", "none")
+    >>> pixels = np.random.default_rng(0).integers(0, 256, (6, 36, 36, 3), dtype=np.uint8)
+    >>> data = Data(pixels, np.full((36, 36, 3), 128, np.float32), {"aesthetics": np.arange(6) % 2}, np.arange(4),
+    ...             np.arange(4, 6))
+    >>> settings = Settings("tiny", "none", 36, 32, batch=4, epochs=1, patience=1, learning_rate=0.01)
+    >>> [row["epoch"] for row in fit(network, data, settings, 0, torch.device("cpu"), Path("resume"), "an example")]
+    [1]
     """
     network.to(device, memory_format=torch.channels_last)
     batches = TrainingBatches(
@@ -263,7 +303,11 @@ def _validate(network, data: Data, labels, settings: Settings, device) -> dict[s
 
 
 def contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors as safetensors takes them: on the CPU, in plain layout."""
+    """Tensors as safetensors takes them: on the CPU, in plain layout.
+
+    >>> contiguous({"x": torch.zeros(2, 3).T})["x"].is_contiguous()
+    True
+    """
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
 
 
@@ -310,7 +354,12 @@ def _read_state(state: Path, loop: _Loop) -> tuple[list[dict], dict[str, Tensor]
 
 
 def write_history(path: Path, rows: list[dict]) -> None:
-    """A history as CSV, the columns in the order of their first appearance."""
+    """A history as CSV, the columns in the order of their first appearance.
+
+    >>> write_history(Path("history.csv"), [{"epoch": 1, "loss": 0.5}])
+    >>> Path("history.csv").read_text(encoding="utf-8").split()
+    ['epoch,loss', '1,0.5']
+    """
     columns = list(dict.fromkeys(key for row in rows for key in row))
     with path.open("w", encoding="utf-8", newline="") as out:
         writer = csv.DictWriter(out, columns)

@@ -26,6 +26,10 @@ def task_losses(logits: dict[str, Tensor], labels: dict[str, Tensor]) -> dict[st
 
     Returns:
         a scalar by task name; 0, with a gradient of 0, where no image of the batch is labelled.
+
+    >>> losses = task_losses({"emotion": torch.zeros(2, 8)}, {"emotion": torch.tensor([3, -1])})
+    >>> round(losses["emotion"].exp().item(), 3)  # eight equal logits: log 8, the second image is unlabelled
+    8.0
     """
     losses = {}
     for name, values in logits.items():
@@ -40,5 +44,9 @@ def joint_loss(losses: dict[str, Tensor], tasks: tuple[Task, ...]) -> Tensor:
     """L = sum of loss weight times task loss; with weights 1 and 1/4 the patent's La + Le / 4 [0061].
 
     Equation 3.3 of lesson 03.
+
+    >>> from ..tasks import PATENT_TASKS
+    >>> joint_loss({"aesthetics": torch.tensor(1.0), "emotion": torch.tensor(2.0)}, PATENT_TASKS).item()
+    1.5
     """
     return torch.stack([task.loss_weight * losses[task.name] for task in tasks]).sum()
