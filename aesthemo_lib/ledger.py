@@ -48,6 +48,11 @@ class Ledger:
         values: (N, C, P) float64, in logits.
         logits, baseline: (N, C), of the images and of the baseline, from plain forward passes.
         standard_error: (N, C, P) where permutations were drawn; None: the values are exact.
+
+    >>> ledger = Ledger("aesthetics", ("own", "borrowed at 1"), (None, Stream(1, "aesthetics", "emotion")),
+    ...                 np.array([[[3.0, 1.0]]]), logits=np.array([[5.0]]), baseline=np.array([[1.0]]))
+    >>> ledger.residual().tolist(), ledger.borrowed().tolist()
+    ([0.0], [[1.0]])
     """
 
     task: str
@@ -71,7 +76,11 @@ class Ledger:
 
 
 def coalitions(players: int) -> np.ndarray:
-    """(2^P, P) bool, every coalition; the first player changes slowest."""
+    """(2^P, P) bool, every coalition; the first player changes slowest.
+
+    >>> coalitions(2).astype(int).tolist()
+    [[0, 0], [0, 1], [1, 0], [1, 1]]
+    """
     return (np.arange(2**players)[:, None] >> np.arange(players)[::-1] & 1).astype(bool)
 
 
@@ -89,6 +98,10 @@ def shapley(
 
     Returns:
         (P, ...) values and their standard errors, None where exact.
+
+    >>> game = lambda masks: masks @ np.array([1.0, 2.0]) + 4.0 * masks.all(axis=1)  # together they make 4 more
+    >>> shapley(game, players=2)[0].tolist()
+    [3.0, 4.0]
     """
     def values(masks: np.ndarray) -> np.ndarray:
         return np.concatenate([value(masks[start:start + chunk]) for start in range(0, len(masks), chunk)])
@@ -132,6 +145,13 @@ def trunk_ledger(
 
     Raises:
         ValueError: the network has no streams.
+
+    >>> from .models.networks import build
+    >>> from .tasks import PATENT_TASKS
+    >>> network = build("cross_branch", PATENT_TASKS, "tiny", "none")
+    >>> ledger = trunk_ledger(network, torch.rand(1, 3, 32, 32))["emotion"]
+    >>> ledger.players, bool(ledger.residual()[0] < 1e-4)
+    (('own', 'borrowed at 1', 'borrowed at 2'), True)
     """
     known, names = streams(network), [task.name for task in network.tasks]
 
@@ -156,6 +176,12 @@ def layer_ledger(
     Returns:
         a ledger by (layer, task name). Its first T players are the task's own stream and what it borrows there;
         the others act 'via' other branches, and are exactly 0 at the last layer.
+
+    >>> from .models.networks import build
+    >>> from .tasks import PATENT_TASKS
+    >>> network = build("cross_branch", PATENT_TASKS, "tiny", "none")
+    >>> layer_ledger(network, torch.rand(1, 3, 32, 32))[1, "emotion"].values.shape  # images, classes, streams
+    (1, 8, 4)
     """
     known, names = streams(network), [task.name for task in network.tasks]
     ends = np.cumsum([len(task.classes) for task in network.tasks])
@@ -274,6 +300,12 @@ def over_set(ledger: Callable, network: nn.Module, batches: Iterable[Tensor], **
 
     Returns:
         as the ledger does, of all N images.
+
+    >>> from .models.networks import build
+    >>> from .tasks import PATENT_TASKS
+    >>> network = build("cross_branch", PATENT_TASKS, "tiny", "none")
+    >>> over_set(trunk_ledger, network, torch.rand(2, 1, 3, 32, 32))["emotion"].values.shape
+    (2, 8, 3)
     """
     parts = [ledger(network, images, **options) for images in batches]
     if not parts:
@@ -300,6 +332,11 @@ def mean_flows(ledger: Ledger, labels: np.ndarray, classes: int) -> tuple[np.nda
 
     Returns:
         (L, C, P) means in logits, and their standard errors over photos; NaN where there are no (or too few) photos.
+
+    >>> ledger = Ledger("aesthetics", ("own", "borrowed at 1"), (None, Stream(1, "aesthetics", "emotion")),
+    ...                 np.array([[[3.0, 1.0]]]), logits=np.array([[5.0]]), baseline=np.array([[1.0]]))
+    >>> mean_flows(ledger, labels=np.array([0]), classes=2)[0][0].tolist()
+    [[3.0, 1.0]]
     """
     shape = (classes, *ledger.values.shape[1:])
     means, errors = np.full(shape, np.nan), np.full(shape, np.nan)
