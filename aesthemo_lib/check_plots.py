@@ -177,7 +177,7 @@ def pointing_game(rows: pd.DataFrame) -> Figure:
 def flow_diagram(found: dict[str, pd.DataFrame]) -> Figure:
     """What flows between two tasks: at each layer an arrow as wide as the receiver's share of its ledger.
 
-    The grey arrow in (or behind) it is the null's: so much flows from a branch that has learnt permuted labels.
+    The outline is the null's: so much flows from a branch that has learnt permuted labels.
 
     Args:
         found: by receiving task, ``checks.excess`` of shares.
@@ -194,10 +194,9 @@ def flow_diagram(found: dict[str, pd.DataFrame]) -> Figure:
         rows = found[receiver].set_index("player")
         for i, player in enumerate(layers):
             row, x = rows.loc[player], i + shift
-            both = (row["null"], "#C9C9C9"), (row["trained"], task_colour(source))
-            for value, colour in sorted(both, reverse=True):  # the wider one lies below
+            for value, face, edge in ((row["trained"], task_colour(source), "none"), (row["null"], "none", "#404040")):
                 width = max(120 * value, 0.6)
-                ax.add_patch(FancyArrowPatch((x, start), (x + 0.12, end), lw=0, color=colour,
+                ax.add_patch(FancyArrowPatch((x, start), (x + 0.12, end), lw=1.2, facecolor=face, edgecolor=edge,
                              arrowstyle=f"simple,tail_width={width},head_width={width + 6},head_length=9",
                              shrinkA=0, shrinkB=0))
             text = f"{row['trained']:.0%}\nnull {row['null']:.0%}"

@@ -320,7 +320,7 @@ def read(name: str) -> pd.DataFrame | None:
     """A table of the study as committed, one of ``TABLES``; without it None, and a line that says how to make it."""
     path = project_folder() / "results" / "attribution" / f"{name}.csv"
     if not path.exists():
-        print(f"results/attribution has no {path.name}; it is made by: aesthemo attribution-study --root <OASIS' folder>")
+        print(f"results/attribution has no {path.name}; make it: aesthemo attribution-study --root <OASIS' folder>")
         return None
     return _read(path)
 
