@@ -49,9 +49,11 @@ def checked_parameters(notebook: Path, given: dict[str, str | int | float | bool
         given: values by name, as text from a command line or already typed.
 
     Raises:
-        ValueError: a name that the notebook lacks, or a value that is not of its type.
+        ValueError: a name that the notebook lacks, or a value that is not of its type, out of range or contradictory.
     """
     import papermill
+
+    from .parameters import check
 
     known = papermill.inspect_notebook(str(notebook))
     checked = {}
@@ -59,7 +61,12 @@ def checked_parameters(notebook: Path, given: dict[str, str | int | float | bool
         if name not in known:
             raise ValueError(f"{notebook.stem} has no parameter {name!r}; its parameters are {', '.join(known)}")
         checked[name] = _typed(name, value, known[name]["inferred_type_name"])
+    check(_defaults(known) | checked, {name: entry["help"] for name, entry in known.items()})
     return checked
+
+
+def _defaults(known: dict) -> dict:
+    return {name: ast.literal_eval(entry["default"]) for name, entry in known.items()}
 
 
 def _typed(name: str, value, kind: str):
@@ -141,16 +148,14 @@ def run_notebook(name: str, parameters: dict, out: Path) -> Path:
     """
     import papermill
 
-    from .training.config import Config
+    from .parameters import training
 
     notebook = notebook_path(name)
     given = checked_parameters(notebook, {"out": str(out)} | parameters)
     if notebook.stem != "03_train":
         return execute(name, given, out / f"{notebook.stem}.ipynb")
-    known = papermill.inspect_notebook(str(notebook))
-    values = {key: ast.literal_eval(entry["default"]) for key, entry in known.items()} | given
-    where = {key: values[key] for key in ("data", "method", "preset", "split", "seed")}
-    return execute_training(given, Config(variant=values["variant"] or None, **where).folder(Path(values["out"])))
+    values = _defaults(papermill.inspect_notebook(str(notebook))) | given
+    return execute_training(given, training(values).folder(Path(values["out"])))
 
 
 class _headless:

@@ -48,7 +48,7 @@ def project(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("name", "given", "typed"), [
     ("split", "2", 2), ("split", 2, 2), ("learning_rate", "1e-4", 1e-4), ("learning_rate", 1, 1),
-    ("redo", "True", True), ("redo", False, False), ("method", "independent", "independent"), ("root", "7", "7"),
+    ("redo", "True", True), ("redo", False, False), ("method", "independent", "independent"), ("out", "7", "7"),
 ])
 def test_parameters_get_the_declared_type(name, given, typed):
     found = jobs.checked_parameters(jobs.notebook_path("03_train"), {name: given})

@@ -162,7 +162,7 @@ def fates(job: Callable, arguments: Callable[[Path], tuple], place: Path, kills:
 def small_project(folder: Path, splits: int = 1) -> Path:
     """A checkout in a folder with a name as people give them, in which the main job and a study take seconds.
 
-    The code is the project's own; the job has one method and one notebook that reads its runs, the study two cells.
+    The code is the project's own; the job has one method and one notebook that reads its runs, the study one cell.
     """
     home = folder / "Zoë's course (2)"
     shutil.copytree(PROJECT / "aesthemo_lib", home / "aesthemo_lib", ignore=shutil.ignore_patterns("__pycache__"))
@@ -186,7 +186,7 @@ def small_project(folder: Path, splits: int = 1) -> Path:
                        home / "notebooks" / f"{name}.ipynb")
     study = {"data": "scenes", "preset": "smoke", "splits": {"first": splits, "long": 1},
              "settings": {"first": {"epochs": EPOCHS, "patience": EPOCHS}, "long": {}},
-             "contenders": {name: {"method": name} for name in ("shared_bottom", "independent")}}
+             "contenders": {name: {"method": name} for name in ("shared_bottom",)}}
     (home / "results").mkdir()
     (home / "results" / "protocol.json").write_text(json.dumps({"studies": {"tiny": study}}), encoding="utf-8")
     return home

@@ -1,0 +1,167 @@
+"""SIGKILL, two processes at once, and Ctrl-C: the next start goes on, and ends with the same bits."""
+
+import json
+import os
+import random
+import shlex
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import killing
+import pytest
+from PIL import Image
+
+from aesthemo_lib import files
+from aesthemo_lib.training import runs
+from aesthemo_lib.training.runs import Config, train
+
+PROJECT = Path(__file__).resolve().parents[2]
+posix = pytest.mark.skipif(os.name == "nt", reason="the jobs are started as POSIX does")
+
+
+@pytest.fixture(scope="session")
+def many_pictures(tmp_path_factory) -> Path:
+    """Enough for several chunks of the cache."""
+    folder, rows = tmp_path_factory.mktemp("many é"), ["path,aesthetics"]
+    for i in range(1100):
+        Image.new("RGB", (90, 90), (i % 256, i // 256, 7)).save(folder / f"{i}.png")
+        rows.append(f"{i}.png,{('low', 'high')[i % 2]}")
+    (folder / "labels.csv").write_text("\n".join(rows), encoding="utf-8")
+    return folder
+
+
+def test_a_cache_that_is_killed_while_it_is_built(many_pictures, tmp_path):
+    job = killing.build_cache
+    killing.finish(job, str(many_pictures), str(tmp_path / "whole"))
+    _, out = killing.fates(job, lambda out: (str(many_pictures), str(out)), tmp_path / "killed", 5, random.Random(0))
+    assert killing.contents(out) == killing.contents(tmp_path / "whole") != {}
+
+
+@pytest.mark.parametrize(("moment", "kills"), [("", 3), (killing.CHECKPOINT, 2)], ids=["training", "checkpointing"])
+def test_a_training_that_is_killed(colours_root, tmp_path, moment, kills):
+    job = killing.run_training
+    killing.finish(job, str(colours_root), str(tmp_path / "whole"), 20)
+    _, out = killing.fates(job, lambda out: (str(colours_root), str(out), 20), tmp_path / "killed", kills,
+                           random.Random(1), moment)
+    assert killing.contents(out) == killing.contents(tmp_path / "whole") != {}
+    left = {path.name for path in (out / "csv" / "cross_branch.diagonal" / "smoke").iterdir()}
+    assert left == {"split0-seed0", "split0-seed0.lock"}  # no state, and nothing of the processes that were killed
+
+
+def test_two_processes_on_one_run_folder(colours_root, tmp_path, monkeypatch):
+    """The second is refused with what to do; when the first is gone it goes on where that one was."""
+    config = Config(data="csv", preset="smoke", settings={"epochs": 30, "patience": 30})
+    folder = config.folder(tmp_path / "runs")
+    first = killing.start(killing.run_training, str(colours_root), str(tmp_path / "runs"), 30)
+    while not list(folder.parent.glob("*.resume/*/joint/epoch-*")):
+        time.sleep(0.002)
+    monkeypatch.setattr(runs, "PATIENCE", 0.05)
+    with pytest.raises(RuntimeError, match=r"another process is training in .*split0-seed0 \(it holds .*lock; the "
+                                           r"kernel of an open notebook counts too\); wait until it has finished, or"):
+        train(config, tmp_path / "runs", colours_root)
+    first.kill()
+    first.join()
+    rows = []
+    train(config, tmp_path / "runs", colours_root, after_epoch=rows.append)
+    assert 0 < len(rows) < 30
+
+
+def test_two_processes_on_one_cache(colours_root, tmp_path, monkeypatch, caplog):
+    """The second says that it waits, waits, and finds the pixels."""
+    monkeypatch.setattr(files, "NOTICE", 0.05)
+    killing.build_cache(str(colours_root), str(tmp_path))
+    lock, = (tmp_path / "pixels").glob("*.lock")
+    holder = killing.start(killing.hold, str(lock), str(tmp_path / "ready"), 1.0)
+    while not (tmp_path / "ready").exists():
+        time.sleep(0.005)
+    began = time.monotonic()
+    killing.build_cache(str(colours_root), str(tmp_path))
+    assert time.monotonic() - began > 0.5 and "waiting: another process is decoding csv into" in caplog.text
+    holder.join()
+
+
+IN_A_NOTEBOOK = """
+import time
+from aesthemo_lib.training.runs import Config, train
+config = Config(data="csv", preset="smoke", settings={"epochs": 30, "patience": 30})
+rows = []
+def report(row):
+    rows.append(row)
+    print("epoch", row["epoch"], flush=True)
+    time.sleep(0.05)
+run = train(config, OUT, ROOT, after_epoch=report)
+"""
+
+
+def test_ctrl_c_in_a_notebook(colours_root, tmp_path, monkeypatch):
+    """The kernel lives, holds no lock and no half state; the same cell, run again, goes on and ends with the same bits.
+
+    So a notebook and a plain process of one seed leave the same metrics.json, too.
+    """
+    from jupyter_client.manager import start_new_kernel
+
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    code = IN_A_NOTEBOOK.replace("OUT", repr(str(tmp_path / "runs"))).replace("ROOT", repr(str(colours_root)))
+    manager, client = start_new_kernel(kernel_name="python3", startup_timeout=120)
+    try:
+        asked = client.execute(code)
+        while True:
+            content = client.get_iopub_msg(timeout=120)["content"]
+            if content.get("text", "").startswith("epoch"):
+                break
+        manager.interrupt_kernel()
+        reply = next(m for m in iter(lambda: client.get_shell_msg(timeout=60), None)
+                     if m["parent_header"]["msg_id"] == asked)["content"]
+        assert reply["status"] == "error" and reply["ename"] == "KeyboardInterrupt"
+        reply = client.execute_interactive(code, timeout=120, output_hook=lambda message: None)["content"]
+        assert reply["status"] == "ok"
+        looks = {"first": "rows[0]['epoch']", "left": "len(list(run.folder.parent.glob('*.resume')))"}
+        told = client.execute_interactive("", user_expressions=looks, timeout=30)["content"]["user_expressions"]
+        assert int(told["first"]["data"]["text/plain"]) > 1 and told["left"]["data"]["text/plain"] == "0"
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    killing.finish(killing.run_training, str(colours_root), str(tmp_path / "plain"), 30)
+    assert killing.contents(tmp_path / "runs") == killing.contents(tmp_path / "plain") != {}
+
+
+@posix
+def test_the_main_job_that_is_killed_and_its_orphaned_kernel(tmp_path, monkeypatch):
+    """run.py is killed while its kernel trains. The next start waits for the orphan's end, goes on, and ends whole."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    home = killing.small_project(tmp_path)
+    command = [sys.executable, "run.py", "reproduce", "NOENV=1", "PRESET=smoke"]
+    place = home / "runs" / "scenes" / "shared_bottom" / "smoke"
+    hits = killing.kill_commands(command, home, home / "runs", 1, 0.5, random.Random(3),
+                                 lambda: any(place.glob("*.lock")), alone_first=True)
+    assert hits == 1
+    run = place / "split0-seed0"
+    assert (run / "03_train.ipynb").exists() and (home / "runs" / "scenes" / "04_compare.ipynb").exists()
+    straight = train(Config(method="shared_bottom", preset="smoke"), tmp_path / "straight", home / "data" / "scenes")
+    for name in ("metrics.json", "model.safetensors", "history.csv", "predictions.csv"):
+        assert (run / name).read_bytes() == (straight.folder / name).read_bytes(), name
+
+
+@posix
+@pytest.mark.skipif(find_spec("snakemake") is None, reason="needs Snakemake: pip install 'aesthemo-lib[study]'")
+def test_a_study_that_is_killed(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    home = killing.small_project(tmp_path)
+    place = shlex.quote(str(home / "studies"))
+    command = [sys.executable, "run.py", "study", "NOENV=1", "STUDY=tiny", f"ARGS=--out {place}"]
+    hits = killing.kill_commands(command, home, home / "studies", 1, 1.0, random.Random(4),
+                                 lambda: any((home / "studies").rglob("epoch-*")))
+    assert hits == 1
+    rows = sorted((home / "studies" / "tiny" / "rows").glob("*.csv"))
+    assert len(rows) == 1
+    for path in (home / "studies").rglob("metrics.json"):
+        told = json.loads((path.parent / "config.json").read_text(encoding="utf-8"))["config"]
+        config = Config(method=told["method"], preset="smoke", settings={"epochs": killing.EPOCHS,
+                                                                         "patience": killing.EPOCHS})
+        data = next(path for path in (home / "studies" / "data").iterdir() if path.is_dir())
+        straight = train(config, tmp_path / "straight", data)
+        for name in ("metrics.json", "model.safetensors"):
+            assert (path.parent / name).read_bytes() == (straight.folder / name).read_bytes(), name
