@@ -25,9 +25,8 @@ def network_of(method: str = "cross_branch", **options) -> nn.Module:
     variant = {"variant": "random"} if method == "cross_branch" else {}
     network = build(method, PATENT_TASKS, "tiny", "none", seed=3, **variant, **options)
     with torch.no_grad():
-        for branch in network.branches:
-            head = branch["head"] if isinstance(branch, nn.ModuleDict) else branch[-1]
-            head[-1].weight.mul_(100)
+        for branch in network.built:
+            branch.head[-1].weight.mul_(100)
     return network.eval()
 
 

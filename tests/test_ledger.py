@@ -19,7 +19,7 @@ from aesthemo_lib.faithfulness import patch_shapley
 from aesthemo_lib.ledger import layer_ledger, mean_flows, over_set, shapley, trunk_ledger
 from aesthemo_lib.models.backbones import Backbone
 from aesthemo_lib.models.fusion import Stream, port, record, replaced, streams
-from aesthemo_lib.models.networks import METHODS, CrossBranch, build
+from aesthemo_lib.models.networks import METHODS, CrossBranch, Exchanging, build
 from aesthemo_lib.tasks import PATENT_TASKS, Task
 
 TASKS = (
@@ -323,7 +323,7 @@ def test_bars_lie_end_to_end_and_an_empty_map_can_be_drawn(images):
     plots.flow_bars(found, {name: np.zeros(2, int) for name in found})
 
 
-STREAMED = [name for name in METHODS if name not in ("independent", "shared_bottom")]
+STREAMED = [name for name, network in METHODS.items() if issubclass(network, Exchanging)]
 
 
 @pytest.mark.parametrize("method", STREAMED)

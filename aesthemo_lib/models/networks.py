@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..tasks import Task
+from .appearance import ColourTexture
 from .backbones import Backbone, backbone
 from .fusion import CrossBranchLayer, CrossStitchUnit, NDDRLayer
 from .sequence import TaskSequence
@@ -27,6 +28,11 @@ class Branches(nn.Module):
     Args:
         tasks: T tasks.
         built: T branches, in the tasks' order.
+
+    >>> from ..tasks import PATENT_TASKS
+    >>> two = [backbone("tiny", len(task.classes), "none") for task in PATENT_TASKS]
+    >>> {name: tuple(logits.shape) for name, logits in Branches(PATENT_TASKS, two)(torch.zeros(1, 3, 32, 32)).items()}
+    {'aesthetics': (1, 2), 'emotion': (1, 8)}
     """
 
     def __init__(self, tasks: tuple[Task, ...], built: Sequence[Backbone]):
@@ -64,7 +70,13 @@ class Branches(nn.Module):
 
 
 class Independent(Branches):
-    """One network a task, trained apart from one another: the honest reference."""
+    """One network a task, trained apart from one another: the honest reference.
+
+    >>> from ..tasks import PATENT_TASKS
+    >>> network = build("independent", PATENT_TASKS, "tiny", "none")
+    >>> network.alone(1).tasks[0].loss_weight
+    1.0
+    """
 
     def alone(self, i: int) -> Branches:
         """Task i's network by itself, with loss weight 1. It shares its parameters with this one."""
@@ -78,6 +90,10 @@ class Exchanging(Branches):
         tasks, built: two in the patent; any number here.
         layer: makes the i-th (from 1) for K channels.
         after_last: a further one between the last group and the fully connected layers; [0048] leaves it open.
+
+    >>> from ..tasks import PATENT_TASKS
+    >>> len(build("cross_stitch", PATENT_TASKS, "tiny", "none").exchanges)  # three groups
+    2
     """
 
     def __init__(
@@ -105,6 +121,11 @@ class CrossBranch(Exchanging):
 
     Raises:
         ValueError: a link that the network does not have.
+
+    >>> from ..tasks import PATENT_TASKS
+    >>> network = build("cross_branch", PATENT_TASKS, "tiny", "none", "diagonal")
+    >>> network.exchanges[0].convs[0].weight.shape  # K kernels over the stacked 2K channels
+    torch.Size([8, 16, 1, 1])
     """
 
     def __init__(
@@ -128,7 +149,12 @@ class CrossBranch(Exchanging):
 
 
 class CrossStitch(Exchanging):
-    """Cross-stitch networks (Misra et al. 2016) at the patent's places; see ``CrossStitchUnit``."""
+    """Cross-stitch networks (Misra et al. 2016) at the patent's places; see ``CrossStitchUnit``.
+
+    >>> from ..tasks import PATENT_TASKS
+    >>> build("cross_stitch", PATENT_TASKS, "tiny", "none").exchanges[0].shares.shape
+    torch.Size([2, 2, 8])
+    """
 
     def __init__(
         self, tasks: tuple[Task, ...], built: Sequence[Backbone],
@@ -138,7 +164,12 @@ class CrossStitch(Exchanging):
 
 
 class NDDR(Exchanging):
-    """NDDR-CNN (Gao et al. 2019) at the patent's places; see ``NDDRLayer``."""
+    """NDDR-CNN (Gao et al. 2019) at the patent's places; see ``NDDRLayer``.
+
+    >>> from ..tasks import PATENT_TASKS
+    >>> build("nddr", PATENT_TASKS, "tiny", "none").exchanges[0].convs[0].bias is None
+    True
+    """
 
     def __init__(
         self, tasks: tuple[Task, ...], built: Sequence[Backbone],
@@ -152,6 +183,11 @@ class SharedBottom(nn.Module):
 
     Args:
         depth: 1..n; by default all n groups, so that only the heads are per task.
+
+    >>> from ..tasks import PATENT_TASKS
+    >>> network = build("shared_bottom", PATENT_TASKS, "tiny", "none", depth=1)
+    >>> len(network.trunk), network(torch.zeros(2, 3, 32, 32))["emotion"].shape
+    (1, torch.Size([2, 8]))
     """
 
     def __init__(self, tasks: tuple[Task, ...], built: Sequence[Backbone], depth: int | None = None):
@@ -178,7 +214,7 @@ class SharedBottom(nn.Module):
 
 METHODS: dict[str, type[nn.Module]] = {
     "cross_branch": CrossBranch, "independent": Independent, "shared_bottom": SharedBottom,
-    "cross_stitch": CrossStitch, "nddr": NDDR, "bilstm": TaskSequence,
+    "cross_stitch": CrossStitch, "nddr": NDDR, "bilstm": TaskSequence, "colour_texture": ColourTexture,
 }
 VARIANTS = {"cross_branch": ("diagonal", "random", "default")}
 """A method's variants; for ``cross_branch`` they are the initialisation of its cross-branch layers."""
@@ -199,6 +235,11 @@ def build(
 
     Raises:
         ValueError: an unknown method, variant or option; the message lists the known ones.
+
+    >>> from ..tasks import PATENT_TASKS
+    >>> network = build("cross_branch", PATENT_TASKS, "tiny", "none", "diagonal", seed=1)
+    >>> network(torch.zeros(2, 3, 32, 32))["aesthetics"].shape
+    torch.Size([2, 2])
     """
     options = checked_options(method, variant, options)
     with torch.random.fork_rng(devices=[]):
@@ -208,7 +249,11 @@ def build(
 
 
 def checked_options(method: str, variant: str | None, options: dict) -> dict:
-    """A method's options with the variant among them; a ValueError names what the method doesn't know."""
+    """A method's options with the variant among them; a ValueError names what the method doesn't know.
+
+    >>> checked_options("cross_branch", "random", {"after_last": True})
+    {'after_last': True, 'init': 'random'}
+    """
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}; choose one of {', '.join(METHODS)}")
     variants = VARIANTS.get(method, ())
@@ -223,12 +268,20 @@ def checked_options(method: str, variant: str | None, options: dict) -> dict:
 
 
 def count_parameters(network: nn.Module) -> int:
-    """All trainable numbers of a network."""
+    """All trainable numbers of a network.
+
+    >>> count_parameters(nn.Linear(3, 2))
+    8
+    """
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
 
 
 def count_multiplies(network: nn.Module, side: int) -> int:
-    """Multiply-adds of one (1, 3, side, side) image in convolutions and fully connected layers."""
+    """Multiply-adds of one (1, 3, side, side) image in convolutions and fully connected layers.
+
+    >>> count_multiplies(nn.Conv2d(3, 8, 1), side=4)
+    384
+    """
     from torch.utils.flop_counter import FlopCounterMode
 
     was_training = network.training
@@ -241,7 +294,12 @@ def count_multiplies(network: nn.Module, side: int) -> int:
 
 
 def map_shapes(network: nn.Module, side: int) -> list[tuple[int, int, int]]:
-    """The (K, H, W) of each conv group's maps for (3, side, side) images, found without computing anything."""
+    """The (K, H, W) of each conv group's maps for (3, side, side) images, found without computing anything.
+
+    >>> from ..tasks import PATENT_TASKS
+    >>> map_shapes(build("shared_bottom", PATENT_TASKS, "tiny", "none"), side=32)
+    [(8, 16, 16), (16, 8, 8), (32, 4, 4)]
+    """
     shapes: list[tuple[int, int, int]] = []
     hooks = [group.register_forward_hook(lambda _, __, out: shapes.append(tuple(out.shape[1:])))
              for group in network.built[0].groups]

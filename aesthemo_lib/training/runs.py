@@ -38,7 +38,7 @@ from ..data.table import AnnotatedImages, Split
 from ..device import pick_device, set_threads
 from ..evaluation import majority_class, prediction_table, softmax, task_metrics
 from ..files import PATIENCE, alone, atomic_folder, digest, read_json, read_tensors, write_json
-from ..models.networks import Independent, build
+from ..models.networks import build
 from ..tasks import Task, with_loss_weights
 from . import labels as label
 from .config import SCENES, Config
@@ -183,13 +183,13 @@ def _told(config: Config, prepared: Prepared) -> tuple[dict[str, np.ndarray], np
 
 
 def _fit(network, config: Config, prepared: Prepared, device, resume: Path, after_epoch) -> list[dict]:
-    """Train all of a method's networks; ``independent`` has one a task, each with its own best epoch."""
+    """Train all of a method's networks; one that has ``alone`` has one a task, each with its own best epoch."""
     images, settings = prepared.images, config.training_settings()
     labels, train_rows = _told(config, prepared)
     soft = label.targets(images) if config.labels.get("soft") else {}
     data = Data(prepared.pixels, prepared.mean, labels, train_rows, prepared.split.validation, soft)
     parts = {"joint": network}
-    if isinstance(network, Independent):
+    if hasattr(network, "alone"):
         parts = {task.name: network.alone(i) for i, task in enumerate(images.tasks)}
     history = []
     for name, part in parts.items():
