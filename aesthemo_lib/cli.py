@@ -83,6 +83,12 @@ def _parser() -> argparse.ArgumentParser:
     attribution.add_argument("--seeds", type=int, default=2, help="splits and seeds of each cell")
     attribution.add_argument("--gather", action="store_true", help="write what is finished, and run nothing")
     attribution.set_defaults(command=_attribution_study)
+    retrieval = commands.add_parser("retrieval", help="search by emotion, measured on the runs of two studies")
+    retrieval.add_argument("studies", type=Path, help="the folder of studies 'compare' and 'colour', as runs/studies")
+    retrieval.add_argument("--form", default="first", help="of the studies: first or long")
+    retrieval.add_argument("--root", type=Path, help="the data set's folder")
+    retrieval.add_argument("--to", type=Path, help="the table, by default results/retrieval.csv")
+    retrieval.set_defaults(command=_retrieval)
     pool = commands.add_parser("pool", help="a class's runs, each student's from its own machine, as one comparison")
     pool.add_argument("folder", type=Path, help="what was handed in: run folders, or metrics.json and config.json")
     pool.add_argument("--out", type=Path, help="where pooled.csv and pooled.png go; FOLDER if not given")
@@ -202,6 +208,12 @@ def _study(given) -> None:
     elif not given.gather:
         run_workflow(of, given.out, given.root, given.rest)
     print(studies.keep(of, given.out, given.root, given.to))
+
+
+def _retrieval(given) -> None:
+    from .retrieval_study import compare, keep
+
+    print(keep(compare(given.studies, given.root, given.form), given.to))
 
 
 def _pool(given) -> None:

@@ -161,7 +161,7 @@ def _candidate_rows(of: Study, cell: Cell, name: str, settings: dict, out: Path,
     place = data_place(config, out, root)
     images = open_data(config, place)
     try:
-        run = train(config, _run_folder(of, cell, name, out), place, redo=True)
+        run = train(config, run_folder(of, cell, name, out), place, redo=True)
     except Diverged:  # a candidate that diverges has lost; the study goes on without it
         yield from ({"candidate": name, "task": task.name, "diverged": True} for task in images.tasks)
         return
@@ -256,12 +256,13 @@ def lines(of: Study, out: Path, root: Path | None = None) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _run_folder(of: Study, cell: Cell, candidate: str, out: Path) -> Path:
+def run_folder(of: Study, cell: Cell, candidate: str, out: Path) -> Path:
+    """The folder below which ``train`` puts a candidate's run."""
     return Path(out) / of.name / cell.slug / (candidate or "only")
 
 
 def _predictions(of: Study, cell: Cell, candidate: str, out: Path) -> pd.DataFrame:
-    folder = of.config(cell, dict(of.candidates())[candidate]).folder(_run_folder(of, cell, candidate, out))
+    folder = of.config(cell, dict(of.candidates())[candidate]).folder(run_folder(of, cell, candidate, out))
     return pd.read_csv(folder / "predictions.csv", encoding="utf-8", keep_default_na=False)
 
 
