@@ -51,12 +51,14 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser("book", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--preset", default="smoke", help="of the lessons' runs: smoke (seconds) or teach (minutes)")
     parser.add_argument("--out", type=Path, default=PROJECT / "out" / "book", help="%(default)s")
+    parser.add_argument("--only", default="", help="execute this lesson alone; the others come as they are")
     given = parser.parse_args(arguments)
     if not find_spec("sphinx"):
         print("book: Sphinx is not installed here; run: python -m pip install -e .[book]", file=sys.stderr)
         return 2
     began = time.monotonic()
-    faults = build(given.out, executed(given.out / given.preset, given.preset), given.preset)
+    ready = {path.name: path for path in executed(given.out / given.preset, given.preset, given.only)}
+    faults = build(given.out, [ready.get(path.name, path) for path in lessons()], given.preset)
     site = given.out / "html"
     print("\n".join([*faults, f"{len(list(site.rglob('*.html')))} pages, {len(faults)} faults, "
                               f"{time.monotonic() - began:.0f} s: {site / 'index.html'}"]))
