@@ -276,7 +276,9 @@ def _row(count: int, width: float, height: float, **how) -> tuple[Figure, np.nda
     return figure, figure.subplots(1, count, squeeze=False, **how)[0]
 
 
-def ledger_bars(ledgers: Sequence[Ledger], classes: dict[str, Sequence[str]], image: int = 0) -> Figure:
+def ledger_bars(
+    ledgers: Sequence[Ledger], classes: dict[str, Sequence[str]], image: int = 0, photo: np.ndarray | None = None
+) -> Figure:
     """One image's ledgers: a bar a class, what speaks for it to the right, what against it to the left.
 
     A piece has the colour of the task whose maps it is, the darker the later the layer; hatched is what acts through
@@ -286,9 +288,14 @@ def ledger_bars(ledgers: Sequence[Ledger], classes: dict[str, Sequence[str]], im
         ledgers: of one or several tasks, side by side.
         classes: the classes by task name.
         image: which of the ledgers' images.
+        photo: (S, S, 3) pixels to be shown beside them.
     """
-    widest = max(len(classes[ledger.task]) for ledger in ledgers)
-    figure, axes = _row(len(ledgers), 5.2, 2.2 + 0.36 * widest)
+    widest, shown = max(len(classes[ledger.task]) for ledger in ledgers), photo is not None
+    figure, axes = _row(len(ledgers) + shown, 5.2 - 0.6 * shown, 2.2 + 0.36 * widest)
+    if shown:
+        axes[0].imshow(_pixels(photo))
+        axes[0].set_axis_off()
+        axes = axes[1:]
     for ax, ledger in zip(axes, ledgers, strict=True):
         values, at = ledger.values[image], np.arange(len(classes[ledger.task]))
         for p, label in enumerate(ledger.players):
