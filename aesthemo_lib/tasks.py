@@ -33,6 +33,10 @@ class Task:
             raise ValueError(f"task name {self.name!r}: expected an identifier such as 'emotion'")
         if len(self.classes) < 2 or len(set(self.classes)) < len(self.classes):
             raise ValueError(f"task {self.name!r}: expected two or more distinct classes, got {list(self.classes)}")
+        try:
+            "".join(self.classes).encode()
+        except UnicodeEncodeError:  # a folder's name need not be text; no table could hold it
+            raise ValueError(f"task {self.name!r}: expected text as classes, got {list(self.classes)}") from None
         if not 0 <= self.loss_weight < float("inf"):
             raise ValueError(f"task {self.name!r}: loss_weight must be finite and at least 0, got {self.loss_weight}")
 

@@ -16,6 +16,8 @@ BEAUTY = "aenneb/OASIS-beauty/3751d2a38eae925b0ba1726a199f342425870d81"
 BEAUTY_FILES = ("OASISdata.mat", "means_per_image.csv")
 
 _CHECKSUMS = Path(__file__).with_name("oasis_sha256.txt")
+TIMEOUT = 30
+"""Seconds that a server may be silent."""
 _RETRIES = 2
 _CONNECTIONS = 4
 
@@ -67,8 +69,10 @@ def _is_sensitive(name: str) -> bool:
 
 
 def _fetch(files, name: str) -> None:
+    import pooch
+
     try:
-        path = Path(files.fetch(name))
+        path = Path(files.fetch(name, downloader=pooch.HTTPDownloader(timeout=TIMEOUT)))
         with suppress(PermissionError):  # a kept file may be someone else's
             path.chmod(0o644)  # a temporary file is its owner's alone, but a course's folder is read by others
     except (ValueError, OSError) as error:  # a wrong checksum; requests' errors are OSErrors

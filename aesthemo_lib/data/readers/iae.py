@@ -72,6 +72,10 @@ def _h5(path: Path, *keys: str) -> Iterator[list]:
         missing = [key for key in keys if key not in file]
         if missing:
             raise ValueError(f"{path}: no {missing[0]!r} in it; expected {', '.join(keys)}, found {', '.join(file)}")
+        for key in keys:  # a link, or pixels kept elsewhere, would let this file show any other one of the machine
+            own = isinstance(file.get(key, getlink=True), h5py.HardLink) and isinstance(file[key], h5py.Dataset)
+            if not own or file[key].external or file[key].is_virtual or not file[key].shape:
+                raise ValueError(f"{path}: {key!r} is not an array of its own; expected the file as published")
         yield [file[key] for key in keys]
 
 

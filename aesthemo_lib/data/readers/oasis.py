@@ -154,9 +154,13 @@ def _ratings(path: Path, items: pd.Series) -> pd.DataFrame:
     from scipy.io import loadmat
 
     fields = ("subjID", "item", "beauty")
-    published = loadmat(path, variable_names=fields)
-    if not all(field in published for field in fields):
-        raise ValueError(f"{path}: expected the variables {', '.join(fields)}, as published")
+    try:
+        published = loadmat(path, variable_names=fields)
+    except Exception as fault:  # whatever a broken or hostile file makes the parser say
+        reason = " ".join(str(fault).split())
+        raise ValueError(f"{path}: not a whole MATLAB file ({reason}); fetch it again") from fault
+    if not all(field in published and published[field].dtype.kind in "iuf" for field in fields):
+        raise ValueError(f"{path}: expected the variables {', '.join(fields)}, numbers, as published")
     annotator, item, value = (published[field].ravel() for field in fields)
     row = pd.Series(np.arange(len(items)), index=items.to_numpy()).reindex(item).to_numpy()
     keep = ~np.isnan(row)
