@@ -49,7 +49,7 @@ class Cell(NamedTuple):
     seed: int
 
 
-def cells(seeds: int = 2) -> list[Cell]:
+def cells(seeds: int = 3) -> list[Cell]:
     """What is done, the first seed of everything first; ``oasis`` is left out by ``run`` where it isn't there."""
     found = []
     for seed in range(seeds):
@@ -235,7 +235,8 @@ def pointing(place: Workplace, setting: str, seed: int) -> Iterator[tuple[str, p
         maps = nn.functional.interpolate(torch.cat(found), side, mode="bilinear")[:, 0].cpu().numpy()
         for name, mask in masks.items():
             table = faithfulness.pointing(maps, mask).assign(setting=setting, seed=seed, task=task, mask=name)
-            yield "pointing", table.assign(image=of.rows[table["image"]])
+            whose = {name: of.columns(setting, seed)[name][table["image"]] for name in ("image", "group")}
+            yield "pointing", table.assign(**whose)
 
 
 def training(place: Workplace, setting: str, seed: int) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -267,7 +268,7 @@ KINDS = {kind.__name__: kind for kind in (null, links, faithful, pointing, train
 # --- running, gathering, reading
 
 
-def run(out: Path, root: Path | None = None, seeds: int = 2) -> None:
+def run(out: Path, root: Path | None = None, seeds: int = 3) -> None:
     """All cells that are not done, one after another.
 
     Args:
@@ -297,7 +298,7 @@ def _write(table: pd.DataFrame, path: Path) -> None:
     table.to_csv(path, index=False, encoding="utf-8", float_format="%.4g", lineterminator="\n")
 
 
-def gather(out: Path, to: Path | None = None, seeds: int = 2) -> list[Path]:
+def gather(out: Path, to: Path | None = None, seeds: int = 3) -> list[Path]:
     """Write the finished cells' tables to ``results/attribution/``, one a name; returns the files.
 
     Raises:

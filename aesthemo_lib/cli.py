@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     attribution.add_argument("--root", type=Path, help="OASIS' folder; without it that part is left out")
     attribution.add_argument("--out", type=Path, default=Path("runs/attribution"))
     attribution.add_argument("--to", type=Path, help="the folder of the tables, by default results/attribution")
-    attribution.add_argument("--seeds", type=int, default=2, help="splits and seeds of each cell")
+    attribution.add_argument("--seeds", type=int, default=3, help="splits and seeds of each cell")
     attribution.add_argument("--gather", action="store_true", help="write what is finished, and run nothing")
     attribution.set_defaults(command=_attribution_study)
     retrieval = commands.add_parser("retrieval", help="search by emotion, measured on the runs of two studies")
@@ -107,6 +107,12 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("--photos", type=int, default=24, help="how many test photos are offered")
     inspect.add_argument("--no-browser", action="store_true", help="print the address instead of opening it")
     inspect.set_defaults(command=_inspect)
+    null = commands.add_parser("null-bars", help="how far the inspector's ledgers reach with nothing to borrow")
+    null.add_argument("run", type=Path, nargs="?", help="a run folder; left out: the one that comes along")
+    null.add_argument("--root", type=Path, help="the data's folder")
+    null.add_argument("--seeds", type=int, default=3, help="networks for each task")
+    null.add_argument("--out", type=Path, default=Path("runs/null"), help="where the trained networks go")
+    null.set_defaults(command=_null_bars)
     pack = commands.add_parser("pack", help="write a run anew in half precision, with a card, to be passed on")
     pack.add_argument("run", type=Path, help="a run folder, trained on scenes")
     pack.add_argument("--out", type=Path, default=Path("results/pretrained"))
@@ -257,6 +263,14 @@ def _inspect(given) -> int:
     from .serve import serve
 
     return serve(given.run, given.root, given.photos, ("--no-browser",) if given.no_browser else ())
+
+
+def _null_bars(given) -> None:
+    from .null_bars import write_null
+    from .pretrained import packaged_run
+    from .training.runs import Run
+
+    print(write_null(Run(given.run) if given.run else packaged_run(), given.out, given.seeds, given.root))
 
 
 def _pack(given) -> None:

@@ -74,6 +74,7 @@ def test_maps_are_tested_for_each_task(out):
     last = faithful.query("check == 'destroyed'")["step"].max()
     assert last == 6  # heads, three groups and two layers
     assert set(tables["pointing"]["mask"]) >= {"lamp", "motif"}
+    assert all({"setting", "seed", "task", "image", "group"} <= {*tables[name]} for name in ("faithful", "pointing"))
     assert tables["training"].groupby(["task", "epoch"])["share"].sum().round(3).eq(1).all()
     assert set(tables["training"]["epoch"]) == {0, 1}
 
