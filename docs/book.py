@@ -43,6 +43,11 @@ MATHJAX_FILES = ("LICENSE", "es5/tex-svg-full.js")
 SOLUTION = re.compile(r"### BEGIN (?:SOLUTION|HIDDEN TESTS)\n(.*?)### END", re.DOTALL)
 WIDGET = "application/vnd.jupyter.widget-view+json"
 INSTEAD = '<p>A widget; it needs a kernel. The same on a page: <a href="../inspector.html">inspector</a>.</p>'
+PAGES = {
+    "README.md": "start.md", "results/README.md": "results/index.md", "results/pretrained/README.md": "results/card.md",
+    "results/attribution)": "results/index.md)", "notebooks/exercises)": "lessons/index.md#exercises)",
+}
+"""Where a link in a file of the checkout leads on the site."""
 RUN_COLUMNS = {"task", "method", "split", "seed", "auc", "balanced_accuracy", "accuracy", "log_loss"}
 
 
@@ -142,7 +147,8 @@ def page_text(text: str) -> str:
     """A Markdown file of the checkout as a page: its links to files that are pages here lead to these."""
     text = re.sub(r"^# Two judgements of one photograph$", "# Start here", text, count=1, flags=re.MULTILINE)
     text = re.sub(r"\[([^\]]+)\]\((?:figures/)?(\w+\.html)\)", r'<a href="\2">\1</a>', text)
-    text = text.replace("](README.md", "](start.md").replace("](results/README.md", "](results/index.md")
+    for file, page in PAGES.items():
+        text = text.replace(f"]({file}", f"]({page}")
     text = re.sub(r"\]\(docs/", "](", text)
     return re.sub(r"\]\(notebooks/(?:\w+/)?(\w+)\.ipynb", r"](lessons/\1.ipynb", text)
 
@@ -225,7 +231,9 @@ def stage_results(folder: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
         parts.append(f"## {name}\n\nThe file: [`{name}`]({name})\n\n{table_text(path)}")
+    parts.append("```{toctree}\n:hidden:\n\ncard\n```")
     (folder / "index.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+    shutil.copy(PROJECT / "results" / "pretrained" / "README.md", folder / "card.md")
 
 
 def table_text(path: Path, most: int = 40) -> str:

@@ -33,8 +33,21 @@ def test_every_command_is_one_that_exists():
 
 
 def test_every_notebook_of_the_map_is_there_and_none_is_missing():
-    told = re.findall(r"^\| `(\d\d_\w+)` \|", README, flags=re.M)
-    assert told == sorted(path.stem for path in (PROJECT / "notebooks").glob("*.ipynb"))
+    told = re.findall(r"^\| `((?:more/)?\d\d_\w+)` \|.*\| (\d+)[^|]* \|$", README, flags=re.M)
+    folder = PROJECT / "notebooks"
+    there = [*sorted(folder.glob("[0-9]*.ipynb")), *sorted((folder / "more").glob("[0-9]*.ipynb"))]
+    assert [name for name, _ in told] == [path.relative_to(folder).with_suffix("").as_posix() for path in there]
+    for path, (_, minutes) in zip(there, told, strict=True):
+        time = re.search(r"\*\*Time:\*\*(.*?)[;.]", path.read_text(encoding="utf-8"))[1]
+        said = sum(map(int, re.findall(r"\d+", time)))
+        assert not said or abs(said - int(minutes)) <= 5, f"{path.stem} says {time}"
+
+
+def test_sections_come_in_the_order_that_a_reader_needs_them():
+    assert re.findall(r"^## (.*)$", README, flags=re.M) == [
+        "Two commands", "What you get", "Results", "Notebooks", "Your own photographs", "Your GPU or cluster",
+        "How to cite", "How to contribute",
+    ]
 
 
 def test_links_and_pictures_lead_somewhere():

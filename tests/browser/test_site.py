@@ -38,7 +38,7 @@ def test_formulas_are_drawn_with_their_numbers(site, open_page):
     page = open_page(offline=True)
     page.goto((site / "lessons" / f"{EXECUTED}.html").as_uri())
     page.wait_for_selector("mjx-container")
-    page.wait_for_function("MathJax.startup.document.state() >= 200")
+    page.evaluate("MathJax.startup.promise")
     wrong = page.evaluate("[...document.querySelectorAll('[data-mjx-error]')].map(e => e.dataset.mjxError)")
     assert wrong == [] and page.locator("mjx-container[display='true']").count() >= 3
     source = (site.parent / "source" / "lessons" / f"{EXECUTED}.ipynb").read_text(encoding="utf-8")
