@@ -52,6 +52,9 @@ def checked_name(name: str) -> str:
 
     Raises:
         ValueError: it is empty, longer than 40 characters, or has other characters than ``NAME`` allows.
+
+    >>> checked_name(" Zoë 2 ")
+    'Zoë 2'
     """
     name = name.strip()
     if not NAME.fullmatch(name):
@@ -243,7 +246,8 @@ def _same(told: dict[str, dict], place: str) -> None:
     """A ValueError if this run is of another configuration than one before it."""
     for other, fixed in told.items():
         mine, both = told[place], "images" in fixed and "images" in told[place]
-        for key in sorted(fixed.keys() | mine.keys() if both else fixed.keys() & mine.keys()):
+        keys = fixed.keys() | mine.keys() if both else fixed.keys() & mine.keys()
+        for key in sorted(keys, key=lambda name: (name not in ("data", "preset", "tasks"), name)):
             if fixed.get(key) != mine.get(key):
                 here, there = (str(one.get(key))[:40] for one in (mine, fixed))
                 raise ValueError(f"mixed configurations: {key} is {there!r} in {other!r}, {here!r} in {place!r}; "
