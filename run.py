@@ -38,6 +38,10 @@ COMMON = ("NOENV", "TORCH_INDEX")
 OLDEST, NEWEST = (3, 11), (3, 14)
 
 
+ENCODING_IS_NAMED = {"PYTHONWARNDEFAULTENCODING": "1", "PYTHONWARNINGS": "ignore::EncodingWarning"}
+"""Has Python warn of files opened in whatever encoding the system prefers; pyproject.toml makes ours an error."""
+
+
 class Target(NamedTuple):
     """What a target runs: arguments of the environment's Python, and the option that each NAME becomes."""
 
@@ -65,6 +69,7 @@ TARGETS = {
         "open the inspector alone in the browser (ARGS: a run folder)", ("-m", "aesthemo_lib.cli", "inspect"),
         {"ROOT": "--root"},
     ),
+    "soak": Target("kill, fill and wear it for long, into results/soak.json", ("tests/faults/soak.py",)),
     "course": Target("make the exercises' student copies and solutions", ("course/build.py",)),
     "book": Target("build the site in out/book/html, which needs no network to be read", ("docs/book.py",)),
     "lock": Target("make requirements.lock anew from pyproject.toml (ARGS=--upgrade for newer releases)", ()),
@@ -95,6 +100,7 @@ def main(arguments: list, environment: dict) -> int:
         return write_lock(python, settings, values)
     if name == "test":
         settings.setdefault("OMP_NUM_THREADS", "1")  # each worker has one core; more threads would fight over it
+        settings |= ENCODING_IS_NAMED
     return hand_over([str(python), *command_of(name, values)], settings)
 
 

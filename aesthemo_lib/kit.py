@@ -177,7 +177,7 @@ def _sha256(path: Path) -> str:
 def _commit() -> str | None:
     """The checkout's commit when the row is written; None outside of a git checkout."""
     try:
-        done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=project_folder(), capture_output=True, text=True)
+        done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=project_folder(), capture_output=True, encoding="utf-8")
     except OSError:
         return None
     return done.stdout.strip() if done.returncode == 0 else None

@@ -85,7 +85,7 @@ def test_faults_are_one_line_and_status_1(arguments, says, capsys):
 def test_help_does_not_import_torch():
     code = ("import sys; from aesthemo_lib.cli import main\ntry: main(['--help'])\n"
             "finally: assert not {'torch', 'matplotlib', 'pandas'} & set(sys.modules)")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8")
     assert done.returncode == 0 and "reproduce" in done.stdout, done.stderr
 
 

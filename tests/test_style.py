@@ -11,7 +11,8 @@ FLOORS = ["tasks", "files", "device", "data", "models", "evaluation", "calibrati
 
 
 def test_ruff_finds_nothing():
-    done = subprocess.run([sys.executable, "-m", "ruff", "check", "."], cwd=PROJECT, capture_output=True, text=True)
+    command = [sys.executable, "-m", "ruff", "check", "."]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stdout
 
 

@@ -30,7 +30,7 @@ from aesthemo_lib.training.runs import Config, train
 
 PROJECT = Path(__file__).resolve().parents[2]
 COMMON = ("preset", "data", "root", "seed", "out")
-EPOCHS = 30
+STUDY_SETTINGS = {"epochs": 30, "patience": 30}
 TRAIN = """
 from pathlib import Path
 from aesthemo_lib.training.runs import Config, train
@@ -185,7 +185,7 @@ def small_project(folder: Path, splits: int = 1) -> Path:
         nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}),
                        home / "notebooks" / f"{name}.ipynb")
     study = {"data": "scenes", "preset": "smoke", "splits": {"first": splits, "long": 1},
-             "settings": {"first": {"epochs": EPOCHS, "patience": EPOCHS}, "long": {}},
+             "settings": {"first": STUDY_SETTINGS, "long": {}},
              "contenders": {name: {"method": name} for name in ("shared_bottom",)}}
     (home / "results").mkdir()
     (home / "results" / "protocol.json").write_text(json.dumps({"studies": {"tiny": study}}), encoding="utf-8")

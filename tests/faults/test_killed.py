@@ -159,8 +159,7 @@ def test_a_study_that_is_killed(tmp_path, monkeypatch):
     assert len(rows) == 1
     for path in (home / "studies").rglob("metrics.json"):
         told = json.loads((path.parent / "config.json").read_text(encoding="utf-8"))["config"]
-        config = Config(method=told["method"], preset="smoke", settings={"epochs": killing.EPOCHS,
-                                                                         "patience": killing.EPOCHS})
+        config = Config(method=told["method"], preset="smoke", settings=killing.STUDY_SETTINGS)
         data = next(path for path in (home / "studies" / "data").iterdir() if path.is_dir())
         straight = train(config, tmp_path / "straight", data)
         for name in ("metrics.json", "model.safetensors"):

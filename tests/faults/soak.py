@@ -1,0 +1,151 @@
+"""The long forms of the tests of faults, once, with their result in results/soak.json: make soak.
+
+Kills by the dozen, a disk that fills up in steps of 8 kB, hundreds of epochs and questions. It takes the better part of
+an hour on a busy machine, and writes what it has found after each part, so that a soak that is cut off says so.
+"""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import killing
+import numpy as np
+import psutil
+import torch
+from PIL import Image
+
+from aesthemo_lib.device import allowed_cores
+from aesthemo_lib.files import read_json, write_json
+from aesthemo_lib.training.runs import Config, train
+
+RESULT = killing.PROJECT / "results" / "soak.json"
+KILLS = {"cache": 50, "training": 50, "checkpointing": 50, "reproduce": 10, "study": 10}
+EPOCHS, QUESTIONS, STEP = 300, 500, 8
+
+
+def pictures(folder: Path, count: int, side: int) -> Path:
+    """A small data set in the layout 'csv'."""
+    folder.mkdir()
+    dice, rows = np.random.default_rng(0), ["path,aesthetics,emotion"]
+    for i in range(count):
+        noise = dice.normal(70 + 90 * (i % 2), 25, (side, side, 3)).clip(0, 255).astype(np.uint8)
+        Image.fromarray(noise).save(folder / f"{i}.png")
+        rows.append(f"{i}.png,{('low', 'high')[i % 2]},{('awe', 'fear', 'anger')[i % 3]}")
+    (folder / "labels.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return folder
+
+
+def killed_jobs(place: Path, kind: str) -> dict:
+    """Kill a job as often as asked, and compare what it leaves with an undisturbed one's."""
+    if kind == "cache":
+        data, job, more, suffix = pictures(place / "data", 2000, 80), killing.build_cache, (), (".npy", ".json")
+    else:
+        data, job, more, suffix = pictures(place / "data", 60, 40), killing.run_training, (30,), ()
+    killing.finish(job, str(data), str(place / "whole"), *more)
+    starts, out = killing.fates(job, lambda out: (str(data), str(out), *more), place / "killed", KILLS[kind],
+                                random.Random(kind), killing.CHECKPOINT if kind == "checkpointing" else "")
+    same = killing.contents(out, *suffix) == killing.contents(place / "whole", *suffix) != {}
+    return {"kills": KILLS[kind], "starts": starts, "bit_equal": same}
+
+
+def killed_command(place: Path, kind: str) -> dict:
+    """The same with run.py and all that it starts, once with an orphaned kernel or workflow, once without."""
+    home = killing.small_project(place, splits=3)
+    target = {"reproduce": ["reproduce", "PRESET=smoke"], "study": ["study", "STUDY=tiny", "ARGS=--out studies"]}[kind]
+    out = home / {"reproduce": "runs", "study": "studies"}[kind]
+    command = [sys.executable, "run.py", target[0], "NOENV=1", *target[1:]]
+    hits = killing.kill_commands(command, home, out, KILLS[kind], 6.0, random.Random(kind), out.exists)
+    same, found = True, [path.parent for path in out.rglob("metrics.json")]
+    for folder in found:
+        told = read_json(folder / "config.json")["config"]
+        config = Config(method=told["method"], preset="smoke", split=told["split"], seed=told["seed"],
+                        settings=killing.STUDY_SETTINGS if kind == "study" else {})
+        data = home / "data" / "scenes" if kind == "reproduce" else next((out / "data").glob("scenes-*"))
+        straight = train(config, place / "straight", data)
+        same &= all((folder / name).read_bytes() == (straight.folder / name).read_bytes()
+                    for name in ("metrics.json", "model.safetensors", "predictions.csv"))
+    return {"kills": hits, "runs": len(found), "bit_equal": same and len(found) == 3}
+
+
+def full_disk(place: Path) -> dict:
+    """A training on a disk that grows by some kilobytes at a time, so that each write is the one that fails."""
+    from test_disk_full import CONFIG, Disk, fill_training
+
+    data, small = pictures(place / "data", 60, 40), place / "small disk"
+    straight = train(CONFIG, place / "straight", data)
+    small.mkdir()
+    try:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(small)], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        return {"skipped": "nothing can be mounted here"}
+    try:
+        failures = fill_training(Disk(small), data, STEP)
+        (metrics,) = small.rglob("metrics.json")
+        return {"full": failures, "bit_equal": killing.contents(metrics.parent) == killing.contents(straight.folder)}
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+def long_runs(place: Path) -> dict:
+    """Memory and handles at the end over those when warm."""
+    from test_long_runs import MOST, ask_often, train_long
+
+    data = pictures(place / "data", 60, 40)
+    epochs = train_long(data, place / "long", EPOCHS)
+    run = train(Config(data="csv", preset="smoke", settings={"epochs": 1}), place / "runs", data)
+    asked = ask_often(run, data, QUESTIONS)
+    told = {"epochs": EPOCHS, "memory": epochs[0], "handles": epochs[1], "questions": QUESTIONS,
+            "memory_asked": asked[0], "handles_asked": asked[1]}
+    return {name: round(value, 4) for name, value in told.items()} | {"flat": max(*epochs, *asked) <= MOST}
+
+
+PARTS: dict[str, Callable[[Path], dict]] = {
+    "long_runs": long_runs, "full_disk": full_disk,
+    **{kind: (lambda place, kind=kind: killed_jobs(place, kind)) for kind in ("cache", "training", "checkpointing")},
+    **{kind: (lambda place, kind=kind: killed_command(place, kind)) for kind in ("reproduce", "study")},
+}
+
+
+def outcome(part: Callable[[Path], dict]) -> dict:
+    """What a part found, with its seconds; a fault is its outcome and does not keep the others from running."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="soak é ") as folder:
+        os.environ["AESTHEMO_CACHE"] = str(Path(folder) / "cache")
+        try:
+            found = part(Path(folder))
+        except Exception as fault:
+            found = {"fault": f"{type(fault).__name__}: {fault}"[:500]}
+    good = all(found.get(name, True) for name in ("bit_equal", "flat")) and "fault" not in found
+    return {"outcome": "skipped" if "skipped" in found else "good" if good else "bad", **found,
+            "seconds": round(time.monotonic() - began)}
+
+
+def main() -> int:
+    """Run all parts; the exit code says whether all was good."""
+    os.environ |= {"OMP_NUM_THREADS": "1", "AESTHEMO_HEADLESS": "1"}
+    now = datetime.datetime.now(datetime.UTC)
+    told = {
+        "command": "make soak", "date": now.date().isoformat(),
+        "machine": {"system": platform.platform(terse=True), "processor": platform.machine(), "cores": allowed_cores(),
+                    "gigabytes": round(psutil.virtual_memory().total / 2**30), "python": platform.python_version(),
+                    "torch": torch.__version__},
+        "parts": dict.fromkeys(PARTS, {"outcome": "not run"}),
+    }
+    for name, part in PARTS.items():
+        told["parts"] = told["parts"] | {name: outcome(part)}
+        print(name, told["parts"][name], flush=True)
+        write_json(RESULT, told)
+    return int(any(part["outcome"] == "bad" for part in told["parts"].values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
