@@ -90,6 +90,26 @@ def agreements(rows: pd.DataFrame) -> Figure:
     return figure
 
 
+def photo_agreements(rows: pd.DataFrame) -> Figure:
+    """Rank correlations over photos, one a link: by layer, in the receiver's colour.
+
+    Args:
+        rows: ``checks.photo_agreements``, a panel for each of ``what``.
+    """
+    figure, axes = _panels(rows["what"].nunique(), 3.7, 3.2, sharey=True)
+    for ax, (what, part) in zip(axes, rows.groupby("what", sort=False), strict=True):
+        for k, (receiver, links) in enumerate(part.groupby("receiver", sort=False)):
+            at = links["layer"] + 0.2 * (k - 0.5)
+            ax.vlines(at, links["low"], links["high"], color=task_colour(receiver), lw=3)
+            ax.plot(at, links["correlation"], "o", color=task_colour(receiver), ms=7, label=f"{receiver} borrows")
+        ax.axhline(0, color=NEUTRAL, lw=1)
+        ax.set(title=what.replace(" and ", "\nand "), xlabel="layer", ylim=(-1.05, 1.05))
+        ax.set_ylabel("rank correlation over photos" if ax is axes[0] else "")
+        ax.xaxis.get_major_locator().set_params(integer=True)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
+    return figure
+
+
 def link_scatter(means: pd.DataFrame, first: str, seconds: Sequence[str]) -> Figure:
     """Links by one measure against others; a number is the layer, a colour the receiver.
 
@@ -127,7 +147,7 @@ def deletion_curves(rows: pd.DataFrame) -> Figure:
             ax.fill_between(curve["step"], curve["image_low"], curve["image_high"], color=task_colour(task), alpha=0.12)
         ax.axhline(0, color=NEUTRAL, lw=1)
         ax.set(title=task, xlabel="share of the borrowed channels deleted", ylabel="change of the answer's logit")
-        ax.legend(fontsize=9, frameon=True, edgecolor="none")
+        ax.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=3, columnspacing=0.9)
     return figure
 
 
@@ -167,7 +187,7 @@ def pointing_game(rows: pd.DataFrame) -> Figure:
         ax.axhline(0, color=NEUTRAL, lw=1)
         ax.set(title=f"what {task} borrows", xlabel="relatedness of the tasks", xlim=(-0.2, 1.2),
                ylabel="hits beyond chance" if ax is axes[0] else "")
-        ax.legend(fontsize=9, ncols=3)
+        ax.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=3)
     return figure
 
 
@@ -184,8 +204,8 @@ def flow_diagram(found: dict[str, pd.DataFrame]) -> Figure:
     """
     use_style()
     (upper, lower), layers = found, [p for p in next(iter(found.values()))["player"] if p.startswith("borrowed at")]
-    figure = Figure((2.0 * len(layers) + 2.2, 3.8), layout="none")
-    ax = figure.add_axes((0, 0, 1, 1), xlim=(-0.75, len(layers) + 0.35), ylim=(-0.5, 1.5))
+    figure = Figure((2.0 * len(layers) + 2.2, 3.3), layout="none")
+    ax = figure.add_axes((0, 0, 1, 1), xlim=(-0.75, len(layers) + 0.35), ylim=(-0.35, 1.35))
     ax.set_axis_off()
     for height, task in ((1, upper), (0, lower)):
         ax.plot([-0.1, len(layers)], [height, height], color=task_colour(task), lw=5, solid_capstyle="round")
@@ -246,5 +266,5 @@ def over_training(rows: pd.DataFrame) -> Figure:
         ax.set(title=f"{task}: its ledger", xlabel="epoch (0: before the first)", ylim=(0, None),
                ylabel="share of the ledger" if ax is axes[0] else "")
         ax.xaxis.get_major_locator().set_params(integer=True)
-        ax.legend(fontsize=9)
+        ax.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2)
     return figure

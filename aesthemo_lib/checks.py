@@ -6,6 +6,7 @@ Whether the maps can be is in ``faithfulness.py``; ``check_study.py`` trains the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -208,6 +209,30 @@ def link_agreements(links: pd.DataFrame, pairs: Sequence[tuple[str, str]], resam
     names = groups.index.get_level_values("seed").astype(str) + " " + groups.astype(str)
     found = [(f"{a} and {b}", *rank_agreement(wide[a], wide[b], names.to_numpy(), resamples)) for a, b in pairs]
     return pd.DataFrame(found, columns=["what", "correlation", "low", "high"])
+
+
+def photo_agreements(
+    links: pd.DataFrame, pairs: Sequence[tuple[str, str]], resamples: int = 300
+) -> pd.DataFrame:
+    """Rank correlation of two measures over the images, link by link: in which photos does a link matter?
+
+    Args:
+        links, pairs: see ``link_agreements``.
+
+    Returns:
+        columns what, layer, receiver, correlation, low, high (whole groups of images drawn again).
+    """
+    found = []
+    for (first, second), ((layer, receiver), rows) in product(pairs, links.groupby(["layer", "receiver"])):
+        values = rows[[first, second]].dropna()
+        groups = (rows["seed"].astype(str) + " " + rows["group"].astype(str)).loc[values.index].to_numpy()
+
+        def spearman(part: pd.DataFrame) -> float:
+            return float(part.corr("spearman").iloc[0, 1])
+
+        ends = bootstrap_interval(values, spearman, groups, resamples)
+        found.append((f"{first} and {second}", layer, receiver, spearman(values), *ends))
+    return pd.DataFrame(found, columns=["what", "layer", "receiver", "correlation", "low", "high"])
 
 
 def leanings(flow: pd.DataFrame, task: str, by: str, columns: str, logit: str | None = None) -> pd.DataFrame:

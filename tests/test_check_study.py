@@ -142,5 +142,8 @@ def test_figures_show_the_tables_numbers(out):
     assert first == pytest.approx(borrowed["share"].iloc[0])
     means = tables["links"].groupby(["layer", "receiver"], as_index=False)[["trunk size", "zero size"]].mean()
     assert check_plots.link_scatter(means, "trunk size", ["zero size"]).axes[0].lines
+    alike = checks.photo_agreements(tables["links"], [("layer support", "mean loss")], resamples=5)
+    assert [line.get_ydata()[0] for line in check_plots.photo_agreements(alike).axes[0].lines[:2]] == pytest.approx(
+        [alike.query("receiver == @task")["correlation"].iloc[0] for task in alike["receiver"].unique()])
     check_plots.agreements(pd.DataFrame({"what": ["a"], "correlation": [0.5], "low": [0.1], "high": [0.8]}))
     check_plots.flow_matrix(means.set_index("layer")[["zero size"]], "a", "b")

@@ -125,6 +125,11 @@ def test_links_are_paired_by_seed_and_image():
                                    [("size", "loss"), ("size", "other")], resamples=20)
     assert found["correlation"].tolist() == pytest.approx([-1, 1])
     assert found["what"].tolist() == ["size and loss", "size and other"] and (found["low"] <= found["high"]).all()
+    table = pd.concat(rows)
+    found = checks.photo_agreements(table, [("size", "other")], resamples=20).set_index(["layer", "receiver"])
+    part = table[(table["layer"] == 2) & (table["receiver"] == "b")]
+    assert found.loc[(2, "b"), "correlation"] == pytest.approx(spearmanr(part["size"], part["other"])[0])
+    assert len(found) == 4 and (found["low"] <= found["high"]).all()
 
 
 def test_who_leans_on_what_by_hand():
