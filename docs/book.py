@@ -32,6 +32,7 @@ if __name__ == "__main__":  # the checkout's library, installed or not, here and
     sys.path.insert(0, str(PROJECT))
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
 
+from aesthemo_lib import figures, studies  # noqa: E402
 from aesthemo_lib.evaluation import markdown_table, read_runs  # noqa: E402
 from aesthemo_lib.files import atomic, cache_folder  # noqa: E402
 from aesthemo_lib.jobs import execute  # noqa: E402
@@ -48,6 +49,7 @@ PAGES = {
     "results/attribution)": "results/index.md)", "notebooks/exercises)": "lessons/index.md#exercises)",
 }
 """Where a link in a file of the checkout leads on the site."""
+STUDY_COLUMNS = {"study", "contender", "candidate", "validation_log_loss"}
 RUN_COLUMNS = {"task", "method", "split", "seed", "auc", "balanced_accuracy", "accuracy", "log_loss"}
 
 
@@ -138,6 +140,7 @@ def stage(source: Path, notebooks: list[Path], preset: str) -> None:
     for name, title in (("README.md", "start.md"), ("CONTRIBUTING.md", "CONTRIBUTING.md")):
         if (PROJECT / name).exists():
             (source / title).write_text(page_text((PROJECT / name).read_text(encoding="utf-8")), encoding="utf-8")
+    stage_figures(source / "figures.md")
     stage_lessons(source / "lessons", notebooks, preset)
     stage_results(source / "results")
     stage_reference(source / "reference")
@@ -220,6 +223,15 @@ def list_entry(path: Path, notebook: nbformat.NotebookNode) -> str:
     return f"- [{title}]({path.name})" + (f": {' '.join(claim[1].split())}" if claim else "")
 
 
+def stage_figures(page: Path) -> None:
+    """A page with every picture, its text and the hash of what it was drawn from."""
+    parts = ["# Figures", "Each is drawn by `aesthemo figures` from a model, the scenes or a committed table, and carries "
+             "the hash of that; a test finds the one that is stale."]
+    for name, text in figures.TEXTS.items():
+        parts += [f"## {name}", f"![{text}](figures/{name})", text]
+    page.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
+
+
 def stage_results(folder: Path) -> None:
     """Every committed table: as README shows it if it is a table of runs, else as it is, with the file itself."""
     folder.mkdir()
@@ -237,8 +249,11 @@ def stage_results(folder: Path) -> None:
 
 
 def table_text(path: Path, most: int = 40) -> str:
-    """A CSV as a Markdown table."""
+    """A CSV as a Markdown table: of runs, and of a study's tuned ones under each condition, means with intervals."""
     table = read_runs(path)
+    if set(table) >= STUDY_COLUMNS:
+        parts = studies.selected(studies.read(path.stem)).groupby("condition", sort=False)
+        return "\n\n".join(f"{name}\n\n{markdown_table(part)}".strip() for name, part in parts)
     if set(table) >= RUN_COLUMNS:
         return markdown_table(table)
     table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8")

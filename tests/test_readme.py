@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from aesthemo_lib.evaluation import markdown_table, read_runs
+from aesthemo_lib import figures
+from aesthemo_lib.evaluation import markdown_table
 
 PROJECT = Path(__file__).resolve().parents[1]
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
@@ -15,7 +16,7 @@ README = (PROJECT / "README.md").read_text(encoding="utf-8")
 
 def test_the_results_table_is_drawn_from_its_file():
     (name, shown), = re.findall(r"<!-- table: (\S+) -->\n(.*?)\n<!-- end of table -->", README, flags=re.S)
-    assert shown.strip() == markdown_table(read_runs(PROJECT / name))
+    assert name == figures.COMPARED and shown.strip() == markdown_table(figures.compared_runs())
 
 
 def test_every_command_is_one_that_exists():
@@ -55,22 +56,23 @@ def test_links_and_pictures_lead_somewhere():
         assert target.startswith("https://") or (PROJECT / target).exists(), target
 
 
-def test_pictures_have_an_alternative_text():
-    texts = re.findall(r"!\[(.*?)\]\(", README, flags=re.S)
-    assert len(texts) >= 3 and all(len(text) > 20 for text in texts)
+def test_pictures_have_their_alternative_text():
+    shown = re.findall(r"!\[(.*?)\]\(figures/(.*?)\)", README, flags=re.S)
+    assert len(shown) >= 4 and README.count("![") == len(shown)
+    for text, name in shown:
+        assert " ".join(text.split()) == figures.TEXTS[name], name
 
 
 @pytest.fixture(scope="module")
 def picture_sources(tmp_path_factory):
-    from aesthemo_lib.figures import sources
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AESTHEMO_DATA", str(tmp_path_factory.mktemp("data")))
-        yield sources()
+        yield figures.sources()
 
 
 def test_no_picture_is_stale(picture_sources):
-    assert set(picture_sources) == {path.name for path in (PROJECT / "figures").glob("*.png")}
+    assert set(picture_sources) == set(figures.TEXTS) == {path.name for path in (PROJECT / "figures").glob("*.png")}
     for name, (source, _) in picture_sources.items():
         with Image.open(PROJECT / "figures" / name) as picture:
             assert picture.info["Source"] == source, f"{name} is stale: run 'aesthemo figures'"
+            assert picture.info["Description"] == figures.TEXTS[name] and picture.info["Comment"] == "aesthemo figures"
