@@ -225,8 +225,8 @@ def list_entry(path: Path, notebook: nbformat.NotebookNode) -> str:
 
 def stage_figures(page: Path) -> None:
     """A page with every picture, its text and the hash of what it was drawn from."""
-    parts = ["# Figures", "Each is drawn by `aesthemo figures` from a model, the scenes or a committed table, and carries "
-             "the hash of that; a test finds the one that is stale."]
+    parts = ["# Figures", "Each is drawn by `aesthemo figures` from a model, the scenes or a committed table, and "
+             "carries the hash of that; a test finds the one that is stale."]
     for name, text in figures.TEXTS.items():
         parts += [f"## {name}", f"![{text}](figures/{name})", text]
     page.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
