@@ -206,7 +206,7 @@ def test_the_comparison_has_a_row_a_contender_and_part(trained, capsys):
     root = studies.data_place(retrieval_study._config(run), trained, None)
     table = retrieval_study.compare(trained, root)
     assert len(table) == 4 * 2 and set(table["contender"]) == {*retrieval_study.CONTENDERS, "descriptors"}
-    shares = table[["precision", "map", "ndcg", "class_map", "chance_map"]].stack()
+    shares = table[["precision", "map", "answers_ndcg", "class_map", "chance_map"]].stack()
     assert shares.between(0, 1).all()
     whole = table.dropna(subset="map")
     assert ((whole["map_low"] <= whole["map"]) & (whole["map"] <= whole["map_high"])).all()
@@ -217,7 +217,14 @@ def test_the_comparison_has_a_row_a_contender_and_part(trained, capsys):
     by_hand = search_measures(vectors, prepared.images.labels("emotion")[rows], prepared.images.groups[rows])
     mine = table.query("contender == 'independent' and part == 'test'").iloc[0]
     assert mine["map"] == pytest.approx(by_hand["map"].mean(), abs=1e-6)
-    made, said = retrieval_study.gallery(run, root), run.predictions("test")
+    said = run.predictions("test")
+    p = said[[f"emotion_{name}" for name in run.tasks[1].classes]].to_numpy()
+    order = np.argsort(-(np.sqrt(p) @ np.sqrt(p[0])), kind="stable")
+    truth = (said["true_emotion"] == said["true_emotion"][0]).to_numpy()[order[order > 0]]
+    first = search_measures(np.sqrt(p), said["true_emotion"].astype("category").cat.codes.to_numpy(), said["group"])
+    assert first["map"][0] == pytest.approx(average_precision_score(truth, -np.arange(len(truth))))
+    assert mine["answers_map"] == pytest.approx(first["map"].mean(), abs=1e-6)
+    made = retrieval_study.gallery(run, root)
     assert list(made.names) == said["image"].tolist() and np.allclose(made.vectors, vectors, atol=1e-5)
     assert np.array_equal(made.probabilities["aesthetics"][:, 1], said["aesthetics_high"])
 
