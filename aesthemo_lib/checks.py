@@ -81,7 +81,7 @@ def excess(table: pd.DataFrame, what: str = "share", level: float = 0.95) -> pd.
         rows["borrowed"] = rows[[name for name in rows if name.startswith("borrowed at")]].sum(axis=1, skipna=False)
     difference = (values["trained"] - values["permuted"]).dropna()
     groups = both["trained"].loc[difference.index, "group"]
-    ends = bootstrap_interval(difference, lambda rows: rows.to_numpy().mean(axis=0), groups.to_numpy(), level=level)
+    ends = _image_interval(difference, groups.to_numpy(), level)
     of_seeds = difference.groupby("seed").mean()
     rows = []
     for p, player in enumerate(difference):
@@ -90,6 +90,14 @@ def excess(table: pd.DataFrame, what: str = "share", level: float = 0.95) -> pd.
         rows.append({"player": player, "trained": means[0], "null": means[1], "excess": mean, "low": low, "high": high,
                      "image_low": ends[0][p], "image_high": ends[1][p]})
     return pd.DataFrame(rows)
+
+
+def _image_interval(values: pd.DataFrame, groups: np.ndarray, level: float, resamples: int = 1000) -> np.ndarray:
+    """(2, columns), ``evaluation.bootstrap_interval`` of the columns' means, from the groups' sums and so at once."""
+    sums, counts = values.groupby(groups).sum().to_numpy(), values.groupby(groups).size().to_numpy()
+    drawn = np.random.default_rng(0).integers(0, len(counts), (resamples, len(counts)))
+    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)[:, None]
+    return np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
 
 
 def summary(table: pd.DataFrame, value: str, by: Sequence[str], level: float = 0.95) -> pd.DataFrame:
@@ -109,7 +117,7 @@ def summary(table: pd.DataFrame, value: str, by: Sequence[str], level: float = 0
         of_seeds = part.groupby("seed")[value].mean()
         mean, low, high = mean_interval(of_seeds.to_numpy(), level)
         groups = part["seed"].astype(str) + " " + part["group"].astype(str)
-        ends = bootstrap_interval(part[[value]], lambda rows: rows.to_numpy().mean(), groups.to_numpy(), level=level)
+        ends = _image_interval(part[[value]], groups.to_numpy(), level)[:, 0]
         rows.append({**dict(zip(by, key, strict=True)), "mean": mean, "low": low, "high": high, "image_low": ends[0],
                      "image_high": ends[1], "images": part[["seed", "image"]].drop_duplicates().shape[0],
                      "seeds": len(of_seeds)})
@@ -222,7 +230,7 @@ def photo_agreements(
     Returns:
         columns what, layer, receiver, correlation, low, high (whole groups of images drawn again).
     """
-    found = []
+    found, links = [], links.reset_index(drop=True)
     for (first, second), ((layer, receiver), rows) in product(pairs, links.groupby(["layer", "receiver"])):
         values = rows[[first, second]].dropna()
         groups = (rows["seed"].astype(str) + " " + rows["group"].astype(str)).loc[values.index].to_numpy()

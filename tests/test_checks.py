@@ -9,6 +9,7 @@ from scipy.stats import spearmanr, t
 from sklearn.metrics import log_loss
 
 from aesthemo_lib import checks
+from aesthemo_lib.evaluation import bootstrap_interval
 from aesthemo_lib.ledger import Ledger
 from aesthemo_lib.models.fusion import Stream, streams
 from aesthemo_lib.models.networks import build
@@ -143,6 +144,13 @@ def test_who_leans_on_what_by_hand():
     by_layer = checks.leanings(flow, "t", "e", "player", "high").set_index("player")
     assert by_layer["mean"].tolist() == pytest.approx([0.75, 1.75])
     assert by_layer["low"].iloc[0] < 0.75 < by_layer["high"].iloc[0]
+
+
+def test_the_quick_interval_is_the_bootstraps():
+    rng = np.random.default_rng(4)
+    values, groups = pd.DataFrame(rng.normal(size=(30, 2))), rng.integers(0, 9, 30).astype(str)
+    slow = bootstrap_interval(values, lambda rows: rows.to_numpy().mean(axis=0), groups)
+    assert np.allclose(checks._image_interval(values, groups, 0.95), slow)
 
 
 def test_a_mean_with_its_two_intervals():
