@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 from .files import atomic, digest, project_folder, read_json
 
@@ -79,7 +80,7 @@ def _typed(name: str, value, kind: str):
             value = convert(text) if convert else value
         except ValueError:
             pass
-    fits = {"str": str, "bool": bool, "int": int, "float": (int, float)}.get(kind, object)
+    fits: Any = {"str": str, "bool": bool, "int": int, "float": (int, float)}.get(kind, object)
     if not isinstance(value, fits) or (isinstance(value, bool) and kind != "bool") or value != value:
         raise ValueError(f"parameter {name}: expected {kind}, got {value!r}")
     return value
@@ -190,7 +191,7 @@ def reproduce(data: str, root: Path | None, preset: str, out: Path) -> None:
 
     Finished runs are skipped by their configuration's hash, interrupted ones go on, changed ones are done again.
     """
-    from .training.runs import Config, Run, describe, open_data
+    from .training.runs import Config, Run, describe, open_data, stored_hash
 
     images = open_data(Config(data=data, preset=preset), root)
     configs = planned(data, preset, images.fixed is not None)
@@ -201,7 +202,7 @@ def reproduce(data: str, root: Path | None, preset: str, out: Path) -> None:
         folder, wanted = config.folder(out), digest(describe(config, images))
         hashes.append(wanted)
         executed = folder / "03_train.ipynb"
-        finished = (folder / "metrics.json").exists() and Run(folder).hash == wanted and executed.exists()
+        finished = stored_hash(folder) == wanted and executed.exists()
         if not finished:
             parameters = _shared_parameters(config.data, root, preset, config.seed, out) | {
                 "method": config.method, "variant": config.variant or "", "split": config.split, "redo": True,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from .data.images import ON_BAD_IMAGE
 from .data.readers import READERS
 from .models.backbones import BUILDERS
 from .models.networks import METHODS, VARIANTS
@@ -19,6 +20,7 @@ COUNTS = {"seed": 0, "split": 0, "epochs": 0, "depth": 0, "photo": 0, "learning_
           "layer": 1, "photos": 1, "width": 1, "count": 1, "emotion_weight": None, "middle": None}
 """The least value of each number; None: any that is finite."""
 CHOICES = {"preset": tuple(PRESETS), "data": tuple(READERS), "backbone": ("", *BUILDERS),
+           "on_bad_image": ON_BAD_IMAGE,
            "variant": ("", *(variant for variants in VARIANTS.values() for variant in variants))}
 FREE = {"redo"}
 """Whose type says all."""

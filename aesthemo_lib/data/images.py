@@ -25,6 +25,7 @@ RECIPE = "rgb, exif upright, alpha over white, bilinear square, 1"
 """Part of the cache's key: another way of making the pixels is another cache."""
 MOST_PIXELS = 89_478_485
 """A larger picture is taken for a decompression bomb; Pillow's own bound (1/4 GiB of RGB), of which it only warns."""
+ON_BAD_IMAGE = ("error", "skip")
 CHUNK = 256
 """Images between two notes of what is done; a build that was cut off goes on from the last note."""
 
@@ -46,7 +47,7 @@ class BadImages(ValueError):
         more = f"\n  and {len(reasons) - 10} more" if len(reasons) > 10 else ""
         super().__init__(
             f"{len(reasons)} image file(s) can't be read:{lines}{more}\n"
-            f"Mend them or leave them out (in Python on_bad_image='skip' does)"
+            f"Mend them or leave them out (03_train's parameter on_bad_image=skip does)"
         )
 
 
@@ -133,7 +134,7 @@ def load_pixels(
     >>> pixels.shape, pixels.dtype
     ((1, 8, 8, 3), dtype('uint8'))
     """
-    if on_bad_image not in ("error", "skip"):
+    if on_bad_image not in ON_BAD_IMAGE:
         raise ValueError(f"on_bad_image: expected 'error' or 'skip', got {on_bad_image!r}")
     folder = (folder or cache_folder()) / "pixels"
     key = _key(images.paths, side)
@@ -216,7 +217,7 @@ def _build(paths: Sequence[Path], target: Path, shape: tuple[int, ...], name: st
             if start not in finished:
                 pixels, finished[start] = _decode_chunk(paths, rows, shape[1], pool)
                 out.seek(len(header) + start * math.prod(shape[1:]))
-                out.write(pixels)
+                out.write(pixels.data)
                 out.flush()
                 os.fsync(out.fileno())  # the pixels are on disk before the journal says so
                 with journal.open("a", encoding="utf-8") as notes:
@@ -262,7 +263,7 @@ def pixels_sha256(pixels: np.ndarray) -> str:
     """
     sha = hashlib.sha256()
     for start in range(0, len(pixels), CHUNK):
-        sha.update(np.ascontiguousarray(pixels[start:start + CHUNK]))
+        sha.update(np.ascontiguousarray(pixels[start:start + CHUNK]).data)
     return sha.hexdigest()
 
 

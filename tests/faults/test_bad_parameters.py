@@ -52,7 +52,8 @@ OUT_OF_RANGE = {
     "epochs": ["-1"], "learning_rate": ["-0.1", "inf"], "exchange_factor": ["-1"], "depth": ["-1"],
     "weights": ["no such file.pth"], "backbone": ["resnet"], "emotion_weight": ["inf"], "middle": ["inf"],
     "metric": ["kappa", ""], "photo": ["-1"], "photos": ["0"], "layer": ["0"], "width": ["0"], "count": ["0"],
-    "run": ["/not there"], "out": [__file__, f"{__file__}/below"], "class_folder": [__file__],
+    "run": ["/not there"], "on_bad_image": ["ignore", ""], "out": [__file__, f"{__file__}/below"],
+    "class_folder": [__file__],
 }
 """For each name values outside its range. A name that a notebook brings anew belongs in here, or in ``FREE``."""
 
@@ -123,6 +124,19 @@ def test_a_run_of_another_version_is_refused_with_the_reason(run, change, colour
 def test_a_run_from_before_a_setting_was_added_is_read_with_its_default(run):
     changed(run, lambda content: content["config"]["settings"].pop("momentum"))
     assert Run(run.folder).settings.momentum == 0.9
+
+
+def test_the_main_job_does_such_a_run_again(run, colours_root, tmp_path, monkeypatch):
+    changed(run, lambda content: content["config"]["settings"].pop("crop"))
+    (run.folder / "03_train.ipynb").write_text("{}", encoding="utf-8")
+    config, again = Config(data="csv", method="cross_branch", variant="diagonal", preset="smoke"), []
+    monkeypatch.setattr(jobs, "OTHER_METHODS", (("cross_branch", "diagonal"),))
+    monkeypatch.setattr(jobs, "SPLITS", 1)
+    monkeypatch.setattr(jobs, "READING_NOTEBOOKS", ())
+    monkeypatch.setattr(jobs, "execute_training", lambda *_: again.append(
+        train(config, tmp_path / "runs", colours_root, redo=True)))
+    jobs.reproduce("csv", colours_root, "smoke", tmp_path / "runs")
+    assert len(again) == 1 and Run(run.folder).hash == again[0].hash
 
 
 @pytest.mark.parametrize("harm", ["cut", "text", "other network", "gone"])
