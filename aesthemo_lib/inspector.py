@@ -25,8 +25,9 @@ from torch import Tensor
 from .attribution import SignedMap, image_batches, integrated_gradients, top_channels
 from .data.images import decode
 from .evaluation import softmax
-from .files import atomic, project_folder, read_json
+from .files import atomic
 from .ledger import trunk_ledger
+from .null_bars import null_bars
 from .plots import task_colour
 from .prediction import Predictor
 from .states import MOST_SWITCHES, all_logits, distinct, idle, state_logits, stream_maps, switches
@@ -40,7 +41,6 @@ PIXEL_STEPS = 12
 PAGE_SCENES = 22
 HERE = Path(__file__).parent
 SCRIPT, STYLE = ((HERE / f"inspector.{kind}").read_text(encoding="utf-8") for kind in ("js", "css"))
-NULL = "results/attribution/null-bars.json"
 LIBRARY_PHOTOS = {"china.jpg": "danielbuechele (flickr.com/photos/danielbuechele/6061409035)",
                   "flower.jpg": "vultilion (flickr.com/photos/vultilion/6056698931)"}
 """The two photographs that scikit-learn ships, and who took them; CC BY 2.0."""
@@ -154,26 +154,6 @@ def _shown(source: str, found: SignedMap) -> dict:
     }
 
 
-def null_bars(run: Run) -> dict:
-    """How far the ledger's bars reach in networks to which the other task's labels said nothing.
-
-    Returns:
-        {'tasks': {name: {'low', 'high': (C, P)}}, 'note'} where ``results/attribution`` has them for this kind of run;
-        else the 'note' alone, which says so.
-    """
-    told = run.described
-    try:
-        found = read_json(project_folder() / NULL)
-    except FileNotFoundError:
-        return {"note": f"No null stands behind the bars: {NULL} is not there."}
-    kind = {key: told[key] for key in ("data", "method", "variant", "preset")}
-    same = [entry for entry in found["networks"] if all(entry[key] == value for key, value in kind.items())]
-    if not same:
-        return {"note": f"No null stands behind the bars: {NULL} has none for {run.name}, {told['preset']}, "
-                        f"{told['data']}."}
-    return {"tasks": same[0]["tasks"], "note": same[0]["note"]}
-
-
 def photo(path: Path | str, truth: dict | None = None, credit: str = "") -> dict:
     """A photo for the page: its name, and itself in small as a data address."""
     with Image.open(path) as image:
@@ -204,7 +184,7 @@ def write_page(run: Path | str, out: Path) -> Path:
     import sklearn.datasets
 
     folder = Path(sklearn.datasets.__file__).parent / "images"
-    chosen = [(path, truth, "Drawn scene") for path, truth in subject.test_photos(PAGE_SCENES)]
+    chosen: list[tuple] = [(path, truth, "Drawn scene") for path, truth in subject.test_photos(PAGE_SCENES)]
     chosen += [(folder / name, None, f"Photograph by {who}, CC BY 2.0, as shipped with scikit-learn")
                for name, who in LIBRARY_PHOTOS.items()]
     images = {path.name: subject.images(path) for path, _, _ in chosen}
@@ -285,7 +265,7 @@ class Inspector(anywidget.AnyWidget):
     page = traitlets.Dict().tag(sync=True)
 
     def __init__(self, runs: Iterable[Path | str], root: Path | None = None, count: int = 12):
-        self.folders = {"/".join(Path(run).parts[-4:]): run for run in runs}  # the browser sees no path of this machine
+        self.folders = {_label(Path(run)): Path(run) for run in runs}  # the browser sees no path of this machine
         if not self.folders:
             raise ValueError("no runs were given; train one first, with the notebook 03_train")
         self.root, self.count = root, count
@@ -301,7 +281,7 @@ class Inspector(anywidget.AnyWidget):
             self.subject = Subject(self.folders[name])
             chosen = self.subject.test_photos(self.count, self.root)
         except (ValueError, FileNotFoundError) as fault:
-            folder = Path(self.folders[name])
+            folder = self.folders[name]
             said = str(fault).replace(str(folder), name).replace(str(folder.parent), "FOLDER")
             self.page = {"run": name, "problem": said}
             return
@@ -340,3 +320,12 @@ class Inspector(anywidget.AnyWidget):
             own = Path(folder) / "own"
             own.write_bytes(base64.b64decode(address.partition(",")[2]))
             return self.subject.images(own)
+
+
+def _label(folder: Path) -> str:
+    """A run's place below the folder of runs, wherever it lies now."""
+    try:
+        run = Run(folder)
+    except (FileNotFoundError, ValueError):
+        return folder.name
+    return "{data}/{name}/{preset}/split{split}-seed{seed}".format(name=run.name, **run.described)

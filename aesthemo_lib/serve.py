@@ -14,7 +14,7 @@ from .inspector import Subject
 from .pretrained import packaged_run
 from .training.runs import Run
 
-PARTS = ("@jupyter-widgets/jupyterlab-manager", "anywidget")
+PARTS = ("@voila-dashboards/widgets-manager8", "anywidget")
 """The only lab extensions that its page loads: nbgrader's and the notebook's own throw errors there."""
 IDLE = 120
 """Seconds after which the kernel of a closed tab is ended."""
@@ -58,7 +58,8 @@ def serve(run: Path | str | None = None, root: Path | None = None, count: int = 
             try:
                 return voila.wait()
             except KeyboardInterrupt:
-                return voila.wait()  # it got it too, and ends its kernels
+                voila.terminate()  # in a terminal it got the interrupt too; either way it ends its kernels
+                return voila.wait()
 
 
 def command(notebook: Path, options: tuple = ()) -> list[str]:

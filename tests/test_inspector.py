@@ -13,8 +13,8 @@ from PIL import Image
 from aesthemo_lib import inspector, pretrained, states
 from aesthemo_lib.attribution import cut, integrated_gradients
 from aesthemo_lib.evaluation import softmax
-from aesthemo_lib.files import write_json
 from aesthemo_lib.ledger import trunk_ledger
+from aesthemo_lib.null_bars import null_bars
 from aesthemo_lib.prediction import Predictor
 from aesthemo_lib.training.runs import Config, Run, train
 
@@ -113,19 +113,6 @@ def test_other_photographs_are_not_put_into_a_page(run, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="trained on oasis, whose photographs may not"):
         inspector.write_page(run.folder, tmp_path / "page.html")
     assert not (tmp_path / "page.html").exists()
-
-
-def test_the_null_stands_behind_the_bars_of_its_own_kind_of_run_alone(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(inspector, "project_folder", lambda: tmp_path)
-    assert inspector.null_bars(run) == {"note": f"No null stands behind the bars: {inspector.NULL} is not there."}
-    kind = {key: run.described[key] for key in ("data", "method", "variant", "preset")}
-    bars = {"low": [[-1.0]], "high": [[1.0]]}
-    write_json(tmp_path / inspector.NULL, {"networks": [
-        kind | {"preset": "paper", "tasks": {}, "note": "other"}, kind | {"tasks": {"emotion": bars}, "note": "so"}
-    ]})
-    assert inspector.null_bars(run) == {"tasks": {"emotion": bars}, "note": "so"}
-    write_json(tmp_path / inspector.NULL, {"networks": []})
-    assert "has none for cross_branch.diagonal, smoke, scenes" in inspector.null_bars(run)["note"]
 
 
 # --- the widget
@@ -259,7 +246,7 @@ def test_the_committed_page_is_made_from_the_files_that_stand_here():
     page = contained(text)
     assert text == inspector.html(page)
     assert (len(page["photos"]), len(page["switches"]), page["groups"], len(page["donors"])) == (24, 8, 5, 8)
-    assert page["null"] == inspector.null_bars(pretrained.packaged_run())
+    assert page["null"] == null_bars(pretrained.packaged_run())
     for photo in page["photos"]:
         assert set(photo["logits"]) == {"", *page["donors"]} - {photo["name"]}
         for task in page["tasks"]:

@@ -15,11 +15,13 @@ DATA = json.loads(re.findall(r'id="data">(.*?)</script>', FILE.read_text(encodin
 STREAMS = [f"{s['layer']}-{s['source']}-to-{s['receiver']}" for s in DATA["switches"]]
 
 
-def probabilities(photo: str, task: str) -> np.ndarray:
-    """(256, C), read from the file without its script."""
+def probabilities(photo: str, task: str, donor: str = "") -> np.ndarray:
+    """(256, C), read from the file without its script: a stream into the other branch's last group can't matter."""
     shown = next(one for one in DATA["photos"] if one["name"] == photo)
     classes = next(t for t in DATA["tasks"] if t["name"] == task)["classes"]
-    logits = np.frombuffer(base64.b64decode(shown["logits"][task]), "<f4").reshape(-1, len(classes)).astype(float)
+    kept = np.frombuffer(base64.b64decode(shown["logits"][donor][task]), "<f4").reshape(-1, len(classes)).astype(float)
+    heard = [k for k, s in enumerate(DATA["switches"]) if s["layer"] < 4 or s["receiver"] == task]
+    logits = kept[[sum((n >> k & 1) << place for place, k in enumerate(heard)) for n in range(256)]]
     powers = np.exp(logits - logits.max(1, keepdims=True))
     return powers / powers.sum(1, keepdims=True)
 
@@ -28,11 +30,11 @@ def classes(task: str) -> list[str]:
     return [name.replace("_", " ") for name in next(t for t in DATA["tasks"] if t["name"] == task)["classes"]]
 
 
-def expect_state(page, photo: str, state: int) -> None:
+def expect_state(page, photo: str, state: int, donor: str = "", slot: int = 0) -> None:
     """What is shown are the numbers of this state: every class of both tasks, the answers and the switches."""
     for task in ("aesthetics", "emotion"):
-        now = probabilities(photo, task)[state]
-        card = page.locator(f'[data-task="{task}"]')
+        now = probabilities(photo, task, donor)[state]
+        card = page.locator(f'[data-slot="{slot}"] [data-task="{task}"]')
         shown = dict(zip(card.locator(".row .name").all_inner_texts(), card.locator(".row .value").all_inner_texts(),
                          strict=True))
         for name, p in zip(classes(task), now, strict=True):
@@ -45,11 +47,18 @@ def expect_state(page, photo: str, state: int) -> None:
         assert is_open == ("false" if state >> k & 1 else "true")
 
 
-def smallest(photo: str, task: str) -> list[int]:
-    answers = probabilities(photo, task).argmax(1)
+def smallest(photo: str, task: str, donor: str = "") -> list[int]:
+    answers = probabilities(photo, task, donor).argmax(1)
     turned = [n for n in range(256) if answers[n] != answers[0]]
     fewest = min((n.bit_count() for n in turned), default=0)
     return [n for n in turned if n.bit_count() == fewest]
+
+
+PHOTOS = ".strip:not(.givers) button"
+
+
+def choose(page, photo: str) -> None:
+    page.locator(f'{PHOTOS}[title="{photo}"]').click()
 
 
 @pytest.fixture
@@ -66,15 +75,15 @@ def test_a_click_cuts_a_stream_and_both_answers_change(page):
     expect_state(page, first, 1)
     page.locator(f'[data-stream="{STREAMS[5]}"] circle').click()
     expect_state(page, first, 1 + 32)
-    page.get_by_role("button", name="Cut all").click()
+    page.get_by_role("button", name="Close all").click()
     expect_state(page, first, 255)
-    page.get_by_role("button", name="Restore all").click()
+    page.get_by_role("button", name="Open all").click()
     expect_state(page, first, 0)
 
 
 def test_the_keyboard_does_all_of_it(page):
     names = [photo["name"] for photo in DATA["photos"]]
-    page.locator(".strip button").first.focus()
+    page.locator(PHOTOS).first.focus()
     for _ in range(2):
         page.keyboard.press("ArrowRight")
     knob = page.locator(f'[data-stream="{STREAMS[2]}"]')
@@ -91,7 +100,7 @@ def test_find_the_flip_is_the_smallest_set(page):
     """For every photo and task, against a plain search; where there is none, it says so."""
     counts = []
     for photo in DATA["photos"]:
-        page.locator(f'.strip button[title="{photo["name"]}"]').click()
+        choose(page, photo["name"])
         for task in ("aesthetics", "emotion"):
             page.locator(f".flip-{task}").click()
             sets, said = smallest(photo["name"], task), page.locator(".say").inner_text()
@@ -104,7 +113,7 @@ def test_find_the_flip_is_the_smallest_set(page):
     assert max(counts) > 1, "some verdict can be turned in several ways"
     photo, task = next((p["name"], t) for p in DATA["photos"] for t in ("aesthetics", "emotion")
                        if len(smallest(p["name"], t)) > 1)
-    page.locator(f'.strip button[title="{photo}"]').click()
+    choose(page, photo)
     for expected in (smallest(photo, task) * 2)[: len(smallest(photo, task)) + 1]:
         page.locator(f".flip-{task}").click()
         expect_state(page, photo, expected)
@@ -112,15 +121,15 @@ def test_find_the_flip_is_the_smallest_set(page):
 
 def test_the_address_holds_the_state(page, open_page):
     photo = DATA["photos"][-1]["name"]
-    page.locator(".strip button").last.click()
+    page.locator(PHOTOS).last.click()
     page.locator(f'[data-stream="{STREAMS[3]}"] circle').click()
-    page.locator('[data-ledger="emotion"] select').select_option(label="fear")
+    page.locator('[data-ledger="emotion"][data-slot="0"] select').select_option(label="fear")
     address = page.evaluate("location.href")
     assert address.endswith(f"#photo={quote(photo)}&cut={STREAMS[3]}&emotion=fear")
     other = open_page(offline=True)
     other.goto(address)
     expect_state(other, photo, 8)
-    assert other.locator('[data-ledger="emotion"] select').evaluate("e => e.selectedOptions[0].label") == "fear"
+    assert other.locator('[data-ledger="emotion"][data-slot="0"] select option:checked').inner_text() == "fear"
     other.goto(FILE.as_uri() + "#photo=scene_none.jpg&cut=9-nothing,<b>x</b>")
     assert "There is no photo scene_none.jpg here" in other.locator(".say").inner_text()
     expect_state(other, DATA["photos"][0]["name"], 0)
@@ -130,7 +139,7 @@ def test_the_address_holds_the_state(page, open_page):
 
 def test_the_ledger_adds_up_and_says_so(page):
     for task in ("aesthetics", "emotion"):
-        panel = page.locator(f'[data-ledger="{task}"]')
+        panel = page.locator(f'[data-ledger="{task}"][data-slot="0"]')
         ledger = DATA["photos"][0]["ledger"][task]
         for c in range(len(ledger["values"])):
             panel.locator("select").select_option(index=c)
@@ -142,6 +151,114 @@ def test_the_ledger_adds_up_and_says_so(page):
             assert f"the difference is {'−' if gap < 0 else '+'}{abs(gap):.2f}" in said
 
 
+def test_a_transplant_gives_the_photo_another_ones_streams(page, open_page):
+    """Every donor, some states each; the flip is searched among transplants too; the address keeps it."""
+    photo, rng = DATA["photos"][3]["name"], np.random.default_rng(1)
+    choose(page, photo)
+    page.locator(f'[data-stream="{STREAMS[1]}"] circle').click()
+    for donor in DATA["donors"]:
+        page.locator(f'.givers button[title="{donor}"]').click()
+        state = int(rng.integers(1, 256))
+        cuts = ",".join(stream for k, stream in enumerate(STREAMS) if state >> k & 1)
+        if donor == photo:
+            assert page.locator(".turned").count() == 0, "its own maps change nothing"
+        else:
+            expect_state(page, photo, 2, donor)
+            page.evaluate("text => { location.hash = text }", f"photo={quote(photo)}&cut={cuts}&from={quote(donor)}")
+            page.wait_for_function("name => document.querySelector(`.givers [title='${name}'][aria-pressed=true]`)",
+                                   arg=donor)
+            expect_state(page, photo, state, donor)
+            page.evaluate("text => { location.hash = text }", f"photo={quote(photo)}&cut={STREAMS[1]}")
+            page.locator(".givers .mean[aria-pressed=true]").wait_for()
+    donor = next(name for name in DATA["donors"] if name != photo and smallest(photo, "emotion", name))
+    page.locator(f'.givers button[title="{donor}"]').click()
+    page.locator(".flip-emotion").click()
+    expect_state(page, photo, smallest(photo, "emotion", donor)[0], donor)
+    assert re.match(r"(One transplant turns|\d transplants turn) emotion", page.locator(".say").inner_text())
+    other = open_page(offline=True)
+    other.goto(page.evaluate("location.href"))
+    expect_state(other, photo, smallest(photo, "emotion", donor)[0], donor)
+    other.get_by_role("button", name="the mean image").click()
+    expect_state(other, photo, smallest(photo, "emotion", donor)[0])
+
+
+def test_two_photos_stand_side_by_side_under_the_same_cuts(page, open_page):
+    names = [photo["name"] for photo in DATA["photos"]]
+    page.get_by_role("button", name="Two photos").click()
+    choose(page, names[5])
+    page.locator(f'[data-stream="{STREAMS[4]}"] circle').click()
+    expect_state(page, names[0], 16, slot=0)
+    expect_state(page, names[5], 16, slot=1)
+    page.locator('[data-slot="0"] .choose').click()
+    choose(page, names[7])
+    expect_state(page, names[7], 16, slot=0)
+    sums = page.locator(".ledgers .card:visible .check").all_inner_texts()
+    assert len(sums) == 4 and all(said.startswith("✓") for said in sums)
+    other = open_page(offline=True)
+    other.goto(page.evaluate("location.href"))
+    expect_state(other, names[7], 16, slot=0)
+    expect_state(other, names[5], 16, slot=1)
+    page.get_by_role("button", name="Two photos").click()
+    assert page.locator('[data-slot="1"]:visible').count() == 0
+
+
+def test_who_guesses_first_sees_no_answer_and_is_judged_by_people(page):
+    page.get_by_role("button", name="Guess first").click()
+    reveal, score = page.locator(".reveal"), page.locator(".score")
+    right = {"you": 0, "network": 0}
+    for number, photo in enumerate(DATA["photos"][:2]):
+        seen = page.locator("main").inner_text()
+        assert "%" not in seen and "consensus" not in seen.split("What would")[1] and reveal.is_disabled()
+        for task in ("aesthetics", "emotion"):
+            page.locator(f'.view [data-task="{task}"] button.name').filter(visible=True).nth(1).click()
+            truth = photo["truth"][task].replace("_", " ")
+            right["you"] += classes(task)[1] == truth
+            right["network"] += classes(task)[probabilities(photo["name"], task)[0].argmax()] == truth
+        reveal.click()
+        expect_state(page, photo["name"], 0)
+        told = page.locator(".view .told").filter(visible=True).all_inner_texts()
+        assert all(said.startswith("You: ") and "People: " in said for said in told) and len(told) == 2
+        n = 2 * number + 2
+        assert f"you {right['you']} of {n}, the network {right['network']} of {n}" in score.inner_text()
+        page.get_by_role("button", name="Next photo").click()
+
+
+def test_the_maps_are_those_of_the_file(page):
+    photo = DATA["photos"][0]
+    for task in ("aesthetics", "emotion"):
+        c = int(probabilities(photo["name"], task)[0].argmax())
+        page.get_by_label("Task of the maps").select_option(label=task)
+        for layer in (1, 4):
+            page.get_by_label("Layer of the maps").select_option(label=f"layer {layer}")
+            told = page.locator(".maps figure").all_inner_texts()
+            for said, one in zip(told, photo["maps"][f"{task}/{c}/{layer}"], strict=True):
+                assert f"{abs(one['sum']):.3f}" in said and f"by {abs(one['effect']):.3f}" in said
+            page.wait_for_function("[...document.querySelectorAll('.maps canvas')].every(c => c.height != 150)")
+            red, blue = page.locator(".maps canvas").first.evaluate("""canvas => {
+                const d = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+                let [red, blue] = [0, 0];
+                for (let i = 0; i < d.length; i += 4) { red += d[i] > d[i + 2] + 40; blue += d[i + 2] > d[i] + 40; }
+                return [red, blue]; }""")
+            assert red + blue > 50, "something is drawn over the grey photo"
+    page.locator(".where select:visible").nth(1).select_option(index=(c + 1) % 8)
+    assert "lesson 07 computes those of any class" in page.locator(".where").inner_text()
+
+
+def test_names_are_text_never_markup(open_page, tmp_path):
+    evil = "<img src=x onerror=window.hacked=1>"
+    data = json.loads(json.dumps(DATA).replace('"awe"', json.dumps(evil)).replace(DATA["photos"][0]["name"], evil))
+    data["title"] = data["null"]["note"] = evil
+    from aesthemo_lib.inspector import html
+
+    (tmp_path / "evil.html").write_text(html(data), encoding="utf-8")
+    page = open_page(offline=True)
+    page.goto((tmp_path / "evil.html").as_uri())
+    page.get_by_role("button", name="Two photos").click()
+    page.locator(".flip-emotion").click()
+    assert page.locator("main").inner_text().count(evil) > 3
+    assert page.evaluate("window.hacked") is None and page.locator('img[src="x"]').count() == 0
+
+
 @pytest.mark.parametrize(("name", "width", "height", "scheme"), [
     ("desktop", 1280, 900, "light"), ("dark", 1280, 900, "dark"), ("phone", 375, 780, "light"),
     ("projector", 1920, 1080, "light"),
@@ -150,6 +267,7 @@ def test_it_fits_every_screen(open_page, pictures, name, width, height, scheme):
     page = open_page(width, height, color_scheme=scheme, offline=True)
     page.goto(FILE.as_uri())
     page.locator(".flip-aesthetics").click()
+    page.wait_for_function("[...document.querySelectorAll('.maps canvas')].every(c => c.height != 150)")
     assert page.evaluate("document.documentElement.scrollWidth") <= width, "nothing sticks out"
     for box in page.locator(".knob circle").evaluate_all(
         "all => all.map(one => [one.getBoundingClientRect().width, one.getBoundingClientRect().right])"
