@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\naesthemo: interrupted; start again to go on", file=sys.stderr)
         return 130
-    except (ValueError, FileNotFoundError, RuntimeError, PermissionError) as fault:
+    except (ValueError, OSError, RuntimeError, ImportError) as fault:
         print(f"aesthemo: {fault}", file=sys.stderr)
         return 1
 

@@ -179,3 +179,18 @@ def test_one_configuration_has_one_file_that_says_so(run):
 
     told = json.loads((run.folder / "config.json").read_text(encoding="utf-8"))
     assert digest(told["config"]) == told["hash"] == run.hash
+
+
+@pytest.mark.parametrize("fault", [
+    ImportError("final_aes_emo.h5 needs the package h5py to be read; install it with: pip install h5py"),
+    NotADirectoryError(20, "Not a directory", "file/below"), OSError(5, "Input/output error", "photo.jpg"),
+    PermissionError(13, "Permission denied", "runs"), RuntimeError("another process is training in runs"),
+], ids=lambda fault: type(fault).__name__)
+def test_what_the_machine_refuses_is_one_line_too(fault, monkeypatch, capsys):
+    def fails(*_):
+        raise fault
+
+    monkeypatch.setattr(jobs, "run_notebook", fails)
+    assert cli.main(["run", "03_train"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("aesthemo: ") and said.count("\n") == 1 and str(fault.args[-1]) in said
