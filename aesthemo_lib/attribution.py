@@ -41,7 +41,8 @@ def one_task(network: nn.Module, task: str) -> Callable[[Tensor], Tensor]:
 
 
 def image_batches(
-    network: nn.Module, pixels: np.ndarray, rows: np.ndarray, mean: np.ndarray, side: int, batch: int = 4
+    network: nn.Module, pixels: np.ndarray, rows: Sequence[int] | np.ndarray, mean: np.ndarray, side: int,
+    batch: int = 4,
 ) -> Iterator[Tensor]:
     """Photos of the cache as prediction sees them [0063]: (batch, 3, side, side), on the network's device.
 

@@ -252,4 +252,6 @@ def patch_shapley(
     with evaluating(network), torch.inference_mode():
         found = shapley(value, players, draws, seed, max(64 // len(images), 1))
     side = round(sqrt(players))
-    return tuple(None if part is None else part.T.reshape(len(images), side, side) for part in found)
+    values, errors = found
+    shape = len(images), side, side
+    return values.T.reshape(shape), None if errors is None else errors.T.reshape(shape)

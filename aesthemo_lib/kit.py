@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pandas as pd
 import torch
@@ -166,7 +167,8 @@ def row(run: Run, preset: str = "paper") -> dict:
 
 def _described(config: Config, images: str = "") -> dict:
     """A run's description without its data set, of which it needs the fingerprint alone."""
-    return describe(config, SimpleNamespace(tasks=PATENT_TASKS, fingerprint=lambda: images))
+    stand_in: Any = SimpleNamespace(tasks=PATENT_TASKS, fingerprint=lambda: images)
+    return describe(config, stand_in)
 
 
 def _sha256(path: Path) -> str:

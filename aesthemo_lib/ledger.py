@@ -211,12 +211,13 @@ def _ledgers(network: nn.Module, images: Tensor, baseline: Tensor | None, split:
     """Run ``split`` on what flows for the images and for each baseline; average over the baselines."""
     keep_freed_memory()  # each level's maps take the place of the last one's
     parts: dict = {}
+    zero = np.zeros(())
     with evaluating(network), torch.inference_mode():
         given = baselines_of(images, baseline)
         for base in given:
             natural, logits, at_base = _natural(network, images, base)
             for key, task, labels, who, (values, error) in split(natural):
-                found = parts.setdefault(key, Ledger(task, tuple(labels), tuple(who), 0, logits[task], 0))
+                found = parts.setdefault(key, Ledger(task, tuple(labels), tuple(who), zero, logits[task], zero))
                 found.values = found.values + np.moveaxis(values, 0, 2) / len(given)
                 found.baseline = found.baseline + at_base[task] / len(given)
                 if error is not None:  # every baseline has the same permutations, so their errors are not apart: add up

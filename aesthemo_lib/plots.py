@@ -7,7 +7,7 @@ writes one to a file.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -128,7 +128,7 @@ def contact_sheet(photos: Sequence[Path | str], predictions: pd.DataFrame) -> Fi
     return _judged(panels, tasks, columns=max(5, round(len(panels) ** 0.5)))
 
 
-def _judged(panels: list[tuple], tasks: dict[str, Sequence[str]], columns: int) -> Figure:
+def _judged(panels: list[tuple], tasks: Mapping[str, Sequence[str]], columns: int) -> Figure:
     """A grid of (path, an answer a task, the classes' values in 0..1 a task); ``tasks`` has their classes."""
     use_style()
     photo, gap, text = 1.9, 0.35, 1.05  # inches
@@ -147,7 +147,7 @@ def _judged(panels: list[tuple], tasks: dict[str, Sequence[str]], columns: int) 
     return figure
 
 
-def _bars(ax: Axes, tasks: dict[str, Sequence[str]], answers: list[str], values: list[Sequence[float]]) -> None:
+def _bars(ax: Axes, tasks: Mapping[str, Sequence[str]], answers: list[str], values: list[Sequence[float]]) -> None:
     at = 0.0
     for (task, classes), answer, shares in zip(tasks.items(), answers, values, strict=True):
         for name, share in zip(classes, shares, strict=True):
@@ -292,7 +292,7 @@ def ledger_bars(
     """
     widest, shown = max(len(classes[ledger.task]) for ledger in ledgers), photo is not None
     figure, axes = _row(len(ledgers) + shown, 5.2 - 0.6 * shown, 2.2 + 0.36 * widest)
-    if shown:
+    if photo is not None:
         axes[0].imshow(_pixels(photo))
         axes[0].set_axis_off()
         axes = axes[1:]

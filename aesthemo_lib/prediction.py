@@ -43,12 +43,12 @@ class Predictor:
         Raises:
             BadImages: files that can't be read, all of them, by name and reason.
         """
-        paths = [Path(path) for path in paths]
-        if not paths:
+        files = [Path(path) for path in paths]
+        if not files:
             raise ValueError("no photographs were given")
         bad: dict[Path, str] = {}
         parts: list[dict[str, np.ndarray]] = []
-        for pixels in self._decoded(paths, bad):
+        for pixels in self._decoded(files, bad):
             if not bad:
                 rows = np.arange(len(pixels))
                 parts.append(predict_logits(

@@ -133,7 +133,7 @@ def frozen_features(config: Config, prepared: Prepared) -> np.ndarray:
 def _features(network: nn.Module, pixels: np.ndarray, side: int) -> np.ndarray:
     device = pick_device(None)
     network = network.to(device, memory_format=torch.channels_last)
-    mean = np.broadcast_to(np.float32(RECIPE_MEANS[network.std]) * 255, pixels.shape[1:]).copy()
+    mean = np.broadcast_to(np.array(RECIPE_MEANS[network.std], np.float32) * 255, pixels.shape[1:]).copy()
     (features,) = predict_logits(network, pixels, np.arange(len(pixels)), mean, side, device).values()
     return features.reshape(len(pixels), -1)
 
@@ -238,6 +238,7 @@ def _one_rater(images: AnnotatedImages, task: Task, resamples: int) -> dict[str,
     low, high = bootstrap_interval(
         values, lambda drawn: measure(np.bincount(drawn["row"], minlength=len(images))), images.groups, resamples
     )
+    found: dict[str, float | None]
     found = {f"{name}{end}": float(value) for end, ends in (("", measure(once)), ("_low", low), ("_high", high))
              for name, value in zip(names, ends, strict=True) if np.isfinite(value)}
     if on_scale:
@@ -309,10 +310,11 @@ def _new_panel(images: AnnotatedImages, task: Task, draws: int, resamples: int) 
     table = pd.DataFrame({"right": right, "label": label})
     measure = lambda t: np.array([t["right"].mean(), t.groupby("label")["right"].mean().mean()])  # noqa: E731
     low, high = bootstrap_interval(table, measure, groups, resamples)
+    found: dict[str, float | None]
     found = {f"{name}{end}": float(value) for end, ends in (("", measure(table)), ("_low", low), ("_high", high))
              for name, value in zip(("accuracy", "balanced_accuracy"), ends, strict=True)}
     return found | {"auc": float(np.mean(auc)) if auc else None, "n": len(table),
-                    "spearman": float(np.mean(rank)) if rank and None not in rank else None}
+                    "spearman": float(np.mean(rank)) if rank and None not in rank else None}  # type: ignore[arg-type]
 
 
 def _ballots(images: AnnotatedImages, task: Task) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:

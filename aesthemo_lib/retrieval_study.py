@@ -145,7 +145,7 @@ def measure(seen: Seen, prepared: Prepared, k: int = 10) -> Iterator[dict]:
     liked = scales(images.tasks[0], images).get("aesthetics")
     for part in ("test", "train"):
         rows = getattr(prepared.split, part)
-        row = {"part": part}
+        row: dict = {"part": part}
         for prefix, by in (("", vectors), ("answers_", np.sqrt(answers))):
             found = search_measures(by[rows], labels[rows], images.groups[rows], k).dropna()
             values = found[list(MEASURED)].add_prefix(prefix)

@@ -51,7 +51,7 @@ def learning_curves(history: pd.DataFrame, constant: dict[str, float] | None = N
         ax.plot(rows["epoch"], rows[f"validation_loss_{task}"], "-", color=colour, label="validation")
         label = f"kept: epoch {kept['epoch']:.0f}"
         ax.plot(kept["epoch"], kept[f"validation_loss_{task}"], "o", color=colour, ms=9, label=label)
-        if task in (constant or {}):
+        if constant and task in constant:
             ax.axhline(constant[task], ls=":", color=NEUTRAL, label="best constant answer")
         ax.set(title=task, xlabel="epoch", ylabel="cross-entropy (nats)")
         ax.xaxis.get_major_locator().set_params(integer=True)

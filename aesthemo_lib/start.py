@@ -24,7 +24,7 @@ KEPT = ("torch", "torchvision", "ipython", "ipykernel", "ipywidgets", "jupyterla
 def missing(project: Path = PROJECT) -> list[str]:
     """The requirements of ``pyproject.toml`` whose package is not installed here, but for those of ``KEPT``."""
     content = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
-    wanted = {re.match(r"[\w.-]+", line).group(): line for line in content["project"]["dependencies"]}
+    wanted = {re.split(r"[^\w.-]", line)[0]: line for line in content["project"]["dependencies"]}
     return [line for name, line in wanted.items() if name.lower() not in KEPT and not _version(name)]
 
 
@@ -41,7 +41,7 @@ def start(project: Path = PROJECT, colab: bool | None = None) -> None:
     absent = missing(project)
     if absent and not ("google.colab" in sys.modules if colab is None else colab):
         raise ModuleNotFoundError(
-            f"this kernel ({sys.executable}) lacks {', '.join(re.match('[^<>=!~]+', r).group() for r in absent)}. "
+            f"this kernel ({sys.executable}) lacks {', '.join(re.split('[<>=!~]', r)[0] for r in absent)}. "
             f"Choose the kernel 'Python 3' of {_environment(project)}: 'python run.py lab' opens JupyterLab with it; "
             f"in VS Code it is under 'Select Kernel'"
         )

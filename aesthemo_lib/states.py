@@ -85,7 +85,7 @@ def all_logits(network: nn.Module, images: Tensor, instead: Tensor | None = None
                     if stream.receiver == name:
                         rows[bits >> k & 1 == 1, names.index(stream.source)] = -1
                 rows, where = np.unique(rows, axis=0, return_inverse=True)
-                x = exchange.receive(t, [_picked(*both, of) for *both, of in zip(maps, there[i], rows.T, strict=True)])
+                x = exchange.receive(t, [_picked(m, n, of) for m, n, of in zip(maps, there[i], rows.T, strict=True)])
                 x = branch["groups"][i + 1](x) if i + 1 < len(branch["groups"]) else x
                 following.append(x.unflatten(0, (len(rows), -1)))
                 onward.append(where.reshape(-1))

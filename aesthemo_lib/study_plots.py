@@ -6,7 +6,7 @@ bar leaves out zero is the whole message, so zero is always drawn.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,10 @@ from .run_plots import endpoint_name, panels
 
 
 def load(name: str) -> pd.DataFrame | None:
-    """A study's tuned rows in the protocol's order, told in a line that a notebook shows; None before it is run."""
+    """A study's tuned rows in the protocol's order, told in a line that a notebook shows.
+
+    Splits that lack a contender are left out, so that all are compared on the same ones; None if no split is whole.
+    """
     from IPython.display import Markdown, display
 
     try:
@@ -30,17 +33,17 @@ def load(name: str) -> pd.DataFrame | None:
         display(Markdown(f"**The study `{name}` has not been run yet, so this section has no figure.** "
                          f"It will have one after `make study STUDY={name}`."))
         return None
-    rows = studies.selected(told)  # what was chosen stands in any order
-    keys = ("task", "split", "contender", "condition")
-    places = [pd.Categorical(rows[key], told[key].unique()).codes for key in keys]
-    rows, form = rows.iloc[np.lexsort(places)].reset_index(drop=True), told["form"].iloc[0]
-    of, done = studies.study(name, form), len(rows.drop_duplicates(["condition", "contender", "split", "seed"]))
-    there, cells = rows["split"].nunique(), len(studies.cells(of))
-    missing = "" if done == cells else f" **It is not complete: {done} of {cells} cells are there" + (
-        ", and one split gives no interval.**" if there < 2 else ".**")
-    display(Markdown(f"Study `{name}`, {form} form: {rows['method'].nunique()} contenders, {there} of {of.splits} "
-                     f"splits. Made by `make study STUDY={name}`, kept in `results/studies/{name}.csv`.{missing}"))
-    return rows
+    of = studies.study(name, told["form"].iloc[0])
+    cells = told.drop_duplicates(["condition", "contender", "split"]).groupby("split").size()
+    whole = cells.index[cells == len(of.conditions()) * len(of.told["contenders"])]
+    said = f"Study `{name}`, {of.form} form: {len(of.told['contenders'])} contenders, {len(whole)} of {of.splits} splits"
+    if len(whole) < of.splits:
+        said += " (**not complete**" + (": one split gives no interval)" if len(whole) == 1 else ")")
+    display(Markdown(f"{said}. Made by `make study STUDY={name}`, kept in `results/studies/{name}.csv`."))
+    rows, keys = studies.selected(told), ("task", "split", "contender", "condition")  # chosen rows come in any order
+    order = np.lexsort([pd.Categorical(rows[key], told[key].unique()).codes for key in keys])
+    rows = rows.iloc[order]
+    return rows[rows["split"].isin(whole)].reset_index(drop=True) if len(whole) else None
 
 
 def lines(name: str, rows: pd.DataFrame, metric: str, shown: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -150,7 +153,7 @@ def _marks(ax: Axes, at, table: pd.DataFrame, colour: str, upright: bool = True,
     ax.errorbar(*place, **bars, color=colour, **{"marker": "D", "ms": 6, "lw": 1.5, "elinewidth": 2, "ls": "-", **how})
 
 
-def _legend(figure: Figure, axes: Sequence[Axes]) -> None:
+def _legend(figure: Figure, axes: Iterable[Axes]) -> None:
     known = {name: line for ax in axes for line, name in zip(*ax.get_legend_handles_labels(), strict=True)}
     figure.legend(known.values(), known.keys(), loc="outside upper center", ncols=4, fontsize=10)
 

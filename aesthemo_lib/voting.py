@@ -45,7 +45,8 @@ class Ballot(anywidget.AnyWidget):
 
     def __init__(self, photos: Sequence[Path], folder: Path | str, tasks: tuple[Task, ...] = PATENT_TASKS,
                  seconds: int = SECONDS):
-        self.folder, self.tasks, self._written = Path(folder), tasks, None
+        self.folder, self.tasks = Path(folder), tasks
+        self._written: Path | None = None
         names = [Path(path).name for path in photos]
         if len(set(names)) < len(names):
             raise ValueError(f"two photographs are called {max(names, key=names.count)!r}; rename one")
@@ -83,7 +84,7 @@ class Ballot(anywidget.AnyWidget):
             rows += [{"path": f"photos/{shown['name']}", **classes}] if classes else []
         try:
             path = write_votes(self.file, self.name, rows, self.tasks)
-            if self._written not in (None, path):
+            if self._written and self._written != path:
                 self._written.unlink(missing_ok=True)  # the name was corrected
             self._written = path
             self.said = f"{len(rows)} of {len(self.page['photos'])} photographs, saved in {self.file.name}"

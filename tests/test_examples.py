@@ -10,7 +10,7 @@ from test_style import PROJECT
 LIBRARY = PROJECT / "aesthemo_lib"
 COMPLETE = [
     "tasks", "files", "device", "data.ratings", "data.table", "data.batches", "data.images", "data.readers",
-    "models.backbones", "models.fusion", "models.sequence", "evaluation", "calibration", "ledger",
+    "models.backbones", "models.fusion", "models.networks", "models.sequence", "evaluation", "calibration", "ledger",
     "training.losses", "training.labels", "training.config", "training.fit",
 ]
 """Modules in which every public function and class has an example. Others grow into the list."""

@@ -16,6 +16,12 @@ def test_ruff_finds_nothing():
     assert done.returncode == 0, done.stdout
 
 
+def test_types_fit(tmp_path):
+    command = [sys.executable, "-m", "mypy", "--cache-dir", str(tmp_path), "--no-error-summary"]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def floor(module: str) -> int:
     name = module.split(".")[1] if "." in module else ""
     return FLOORS.index(name) if name in FLOORS else len(FLOORS)

@@ -8,6 +8,8 @@ the category with the highest agreement [0042].
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -139,7 +141,7 @@ def scale_votes(values: np.ndarray, middle: float) -> np.ndarray:
     return np.stack([1 - high, high], axis=1)
 
 
-def class_votes(values: np.ndarray, classes: int) -> np.ndarray:
+def class_votes(values: np.ndarray | Sequence[int], classes: int) -> np.ndarray:
     """One vote per rating that names a class: (R,) class numbers to (R, C) one-hot rows.
 
     >>> class_votes(np.array([2, 0]), classes=3).tolist()

@@ -63,8 +63,8 @@ class AnnotatedImages:
     ratings: dict[str, pd.DataFrame] = field(default_factory=dict)
     levels: dict[str, str] = field(default_factory=dict)
     rating_votes: dict[str, np.ndarray] = field(default_factory=dict)
-    groups: np.ndarray | None = None
-    facts: pd.DataFrame | None = None
+    groups: np.ndarray = None  # type: ignore[assignment]  # None: each image its own, see __post_init__
+    facts: pd.DataFrame = None
     fixed: np.ndarray | None = None
 
     def __post_init__(self):
@@ -118,7 +118,7 @@ class AnnotatedImages:
         sha.update("\0".join(self.groups).encode())
         sha.update("\0".join(() if self.fixed is None else self.fixed).encode())
         for task in self.tasks:
-            sha.update(np.ascontiguousarray(self.votes[task.name]))
+            sha.update(np.ascontiguousarray(self.votes[task.name]).data)
         return sha.hexdigest()
 
     def select(self, rows: Sequence[int] | np.ndarray) -> AnnotatedImages:
@@ -163,7 +163,7 @@ class AnnotatedImages:
         return split
 
     def _fixed_split(self) -> Split:
-        missing = [part for part in Split._fields if part not in self.fixed]
+        missing = [part for part in Split._fields if part not in np.asarray(self.fixed)]
         if missing:
             raise ValueError(f"{self.name}: no image is marked {missing[0]!r} in the fixed split; mark some, "
                              f"or leave the split out to have one made")

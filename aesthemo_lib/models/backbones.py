@@ -89,7 +89,7 @@ def backbone(name: str, classes: int, weights: str = "imagenet") -> Backbone:
         if hasattr(module, "inplace"):
             module.inplace = False
         if isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1:
-            module.__class__ = _float32_on_cpu(type(module))
+            module.__class__ = _float32_on_cpu(type(module))  # type: ignore[arg-type]
     return branch
 
 

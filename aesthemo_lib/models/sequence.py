@@ -46,7 +46,7 @@ class TaskSequence(nn.Module):
         super().__init__()
         names = [task.name for task in tasks]
         if sorted(order or names) != sorted(names):
-            raise ValueError(f"order: expected each of {', '.join(names)} once, got {list(order)}")
+            raise ValueError(f"order: expected each of {', '.join(names)} once, got {list(order or ())}")
         self.tasks, self.built = tasks, (built[0],)
         self.channels, self.std = built[0].channels, built[0].std
         self.places = [names.index(name) for name in order or names]

@@ -132,7 +132,8 @@ def gramian(columns: list[tuple[Tensor | None, ...]]) -> Tensor:
     products = torch.zeros(tasks, tasks, dtype=torch.float64)
     for i in range(tasks):
         for j in range(i, tasks):
-            pieces = [(c[i] * c[j]).sum() for c in columns if c[i] is not None and c[j] is not None]
+            both = [(c[i], c[j]) for c in columns]
+            pieces = [(one * other).sum() for one, other in both if one is not None and other is not None]
             if pieces:
                 products[i, j] = products[j, i] = torch.stack(pieces).double().sum().cpu()
     return products

@@ -23,7 +23,7 @@ DATA_SETTINGS = {
     ("teach", "scenes"): {"resize": 146, "crop": 128, "epochs": 6, "learning_rate": 0.003},
 }
 """Where a preset fits a data set of its own: scenes show at 128 px what photographs need 192 px for."""
-METHOD_SETTINGS = {"nddr": {"exchange_factor": 100.0}, "bilstm": {"aggregation": "hard_tasks"}}
+METHOD_SETTINGS: dict[str, dict] = {"nddr": {"exchange_factor": 100.0}, "bilstm": {"aggregation": "hard_tasks"}}
 """What a method's authors trained it with (Gao et al. 2019, in all their experiments; the loss of CN109190514B, as far
 as it is known); ``settings`` override it."""
 DEFAULT_VARIANT = {"smoke": "diagonal", "teach": "diagonal", "paper": "random"}
@@ -83,15 +83,16 @@ class Config:
 
     def training_settings(self) -> Settings:
         """The preset's settings for this data set, with those of ``settings`` put in."""
-        known = {f.name: f.type for f in fields(Settings)}
+        known = {f.name: str(f.type) for f in fields(Settings)}
+        kinds: dict = {"str": str, "bool": bool, "int": int, "float": (int, float)}
         for name, value in self.settings.items():
             _one_of("settings", name, known)
-            wanted = {"str": str, "bool": bool, "int": int, "float": (int, float)}[known[name]]
+            wanted = kinds[known[name]]
             if not isinstance(value, wanted) or isinstance(value, bool) != (wanted is bool):
                 raise ValueError(f"settings: {name} expects {known[name]}, got {value!r}")
             if wanted in (int, (int, float)) and not 0 <= value < float("inf"):
                 raise ValueError(f"settings: {name} expects a number of 0 or more, got {value!r}")
-        fitted = DATA_SETTINGS.get((self.preset, self.data), {}) | METHOD_SETTINGS.get(self.method, {})
+        fitted: dict = DATA_SETTINGS.get((self.preset, self.data), {}) | METHOD_SETTINGS.get(self.method, {})
         settings = replace(PRESETS[self.preset], **(fitted | self.settings))
         if not 1 <= settings.crop <= settings.resize or settings.batch < 1 or settings.epochs < 1:
             raise ValueError(f"settings: expected 1 <= crop <= resize and batch, epochs >= 1, got {settings}")

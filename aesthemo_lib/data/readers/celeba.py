@@ -52,7 +52,7 @@ def read(root: str | Path, tasks: Sequence[str] = ()) -> AnnotatedImages:
         "celeba", tuple(Task(name, ("absent", "present")) for name in wanted),
         tuple(inside(folder / "img_align_celeba", name) for name in images),
         votes={name: rating.class_votes(values[:, names.index(name)].astype(int), 2) for name in wanted},
-        groups=_column(people, images) if people.is_file() else None,
+        groups=np.array(_column(people, images) if people.is_file() else range(len(images))),
         fixed=_parts(folder / "list_eval_partition.txt", images),
     ))
 

@@ -83,8 +83,8 @@ def read(root: str | Path, tasks: Sequence[Task] | None = None) -> AnnotatedImag
     own = [path.relative_to(file.parent).as_posix() for path in paths]
     first = np.unique(image, return_index=True)[1]
     facts = {"path": own} | {n[1:]: [c[row] for row in first] for n, c in sheet.columns.items() if n.startswith("_")}
-    groups = _by_image(sheet, "group", image)
-    fixed = _by_image(sheet, "split", image)
+    groups = _by_image(sheet, "group", image) or []
+    fixed = _by_image(sheet, "split", image) or []
     parts: dict[str, int] = {}
     for number, row in enumerate(first if groups and fixed else ()):
         earlier = parts.setdefault(groups[number], number)
@@ -93,7 +93,7 @@ def read(root: str | Path, tasks: Sequence[Task] | None = None) -> AnnotatedImag
                               f"{sheet.lines[first[earlier]]}; keep a group in one part, or leave out 'group'", row)
     return AnnotatedImages("csv", tasks, paths, votes, ratings, levels, rating_votes, facts=pd.DataFrame(facts),
                            groups=np.array([group or alone for group, alone in zip(groups or own, own, strict=True)]),
-                           fixed=fixed and np.array(fixed))
+                           fixed=np.array(fixed) if fixed else None)
 
 
 def _load(file: Path) -> _Sheet:
@@ -190,7 +190,7 @@ def _checked_columns(sheet: _Sheet, task: Task, marks: dict[str, str]) -> dict[s
 
 def _judgements(sheet: _Sheet, task: Task, image: np.ndarray, column: str) -> tuple[pd.DataFrame, np.ndarray]:
     """The ratings (image, annotator, value) and the (R, C) votes of the rows that hold one."""
-    cells, names, seen = sheet.columns[column], sheet.columns.get("annotator"), {}
+    cells, names, seen = sheet.columns[column], sheet.columns.get("annotator") or [], {}
     rows = [row for row, cell in enumerate(cells) if cell]
     if not rows:
         raise sheet.fault(f"column {column!r} is empty; fill it or remove it")

@@ -160,7 +160,7 @@ def _profile(place: str, rng: np.random.Generator) -> np.ndarray:
     if place == "forest":
         return np.outer(rng.uniform(0.05, 0.11, 45), (1, 0.45)).ravel()
     waves = sum(0.6**n * np.sin((n + 1) * np.linspace(0, 6.3, 60) + rng.uniform(0, 6.3)) for n in range(4))
-    return 0.07 + 0.045 * waves if place == "hills" else np.clip(0.018 + 0.02 * waves, 0, 0.1)
+    return np.asarray(0.07 + 0.045 * waves if place == "hills" else np.clip(0.018 + 0.02 * waves, 0, 0.1))
 
 
 def _light(image: Image.Image, gain: float, light: float, rng: np.random.Generator) -> Image.Image:
