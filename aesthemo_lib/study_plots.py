@@ -35,8 +35,9 @@ def load(name: str) -> pd.DataFrame | None:
         return None
     of = studies.study(name, told["form"].iloc[0])
     cells = told.drop_duplicates(["condition", "contender", "split"]).groupby("split").size()
-    whole = cells.index[cells == len(of.conditions()) * len(of.told["contenders"])]
-    said = f"Study `{name}`, {of.form} form: {len(of.told['contenders'])} contenders, {len(whole)} of {of.splits} splits"
+    many = len(of.told["contenders"])
+    whole = cells.index[cells == len(of.conditions()) * many]
+    said = f"Study `{name}`, {of.form} form: {many} contenders, {len(whole)} of {of.splits} splits"
     if len(whole) < of.splits:
         said += " (**not complete**" + (": one split gives no interval)" if len(whole) == 1 else ")")
     display(Markdown(f"{said}. Made by `make study STUDY={name}`, kept in `results/studies/{name}.csv`."))

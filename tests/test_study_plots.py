@@ -189,23 +189,47 @@ def test_a_study_that_has_not_been_run_is_one_sentence(monkeypatch, tmp_path, ca
     assert "`depth` has not been run yet" in text and "make study STUDY=depth" in text
 
 
-def test_tuned_rows_come_in_the_protocols_order(monkeypatch):
-    same = {"study": "compare", "form": "first", "condition": "", "split": 0, "seed": 0, "diverged": False}
-    rows = [same | {"contender": name, "candidate": candidate, "task": task, "auc": auc, "validation_log_loss": loss}
-            for name in ("shared_bottom", "independent") for candidate, task, loss, auc in (
-                ("a", "aesthetics", 0.9, 0.1), ("a", "emotion", 0.2, 0.2),
-                ("b", "aesthetics", 0.3, 0.3), ("b", "emotion", 0.6, 0.4))]
-    shown = []
-    monkeypatch.setattr("IPython.display.display", lambda *what: shown.extend(what))
+@pytest.fixture
+def kept(monkeypatch) -> tuple[list[dict], list]:
+    """Rows of the study ``start`` as its file would hold them (fill them in), and what is displayed."""
+    rows, shown = [], []
+    monkeypatch.setattr("IPython.display.display", lambda *what: shown.extend(one.data for one in what))
     monkeypatch.setattr(studies, "read", lambda name: pd.DataFrame(rows))
-    found = study_plots.load("compare")
-    # the joint network takes b for both tasks (mean .45 below .55), independent ones b and a
-    assert list(zip(found["method"], found["task"], found["auc"], strict=True)) == [
-        ("shared_bottom", "aesthetics", 0.3), ("shared_bottom", "emotion", 0.4),
-        ("independent", "aesthetics", 0.3), ("independent", "emotion", 0.2)]
-    (said,) = (one.data for one in shown)
-    assert "2 contenders, 1 of 8 splits" in said and "make study STUDY=compare" in said
-    assert "not complete: 2 of 56 cells are there, and one split gives no interval" in said
+    return rows, shown
+
+
+def fill(rows: list[dict], split: int, contenders) -> None:
+    """On one split candidate b is better for aesthetics and on the whole, a for emotion."""
+    same = {"study": "start", "form": "first", "condition": "", "split": split, "seed": 0, "diverged": False}
+    rows += [same | {"contender": name, "candidate": candidate, "task": task, "auc": auc, "validation_log_loss": loss}
+             for name in contenders for candidate, task, loss, auc in (
+                 ("a", "aesthetics", 0.9, 0.1), ("a", "emotion", 0.2, 0.2),
+                 ("b", "aesthetics", 0.3, 0.3), ("b", "emotion", 0.6, 0.4))]
+
+
+def test_tuned_rows_come_in_the_protocols_order_from_whole_splits(kept):
+    rows, shown = kept
+    names = list(studies.protocol()["studies"]["start"]["contenders"])
+    fill(rows, 0, names)
+    fill(rows, 1, names[:-1])  # one contender has not come so far
+    fill(rows, 2, names)
+    for row in rows[-4:]:  # the last contender was trained there, and diverged
+        row["diverged"] = True
+    found = study_plots.load("start")
+    assert list(zip(found["method"], found["split"], found["task"], strict=True)) == [
+        (name, split, task) for name in names for split in (0, 2) for task in TASKS if (name, split) != (names[-1], 2)]
+    assert set(found[found["split"] == 0]["auc"]) == {0.3, 0.4}, "a joint network takes b for both tasks"
+    assert f"{len(names)} contenders, 2 of 4 splits (**not complete**)" in shown[0]
+    assert "make study STUDY=start" in shown[0]
+
+
+def test_one_whole_split_has_no_interval_and_none_has_no_figure(kept):
+    rows, shown = kept
+    names = list(studies.protocol()["studies"]["start"]["contenders"])
+    fill(rows, 0, names[1:])
+    assert study_plots.load("start") is None and "0 of 4 splits" in shown[-1]
+    fill(rows, 0, names[:1])
+    assert len(study_plots.load("start")) == 2 * len(names) and "one split gives no interval" in shown[-1]
 
 
 def test_lines_are_differences_on_the_same_splits(monkeypatch):
