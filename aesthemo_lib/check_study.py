@@ -97,6 +97,7 @@ class Explained(NamedTuple):
 
     network: nn.Module
     prepared: Prepared
+    places: np.ndarray  # among the test images
     rows: np.ndarray
     batches: list[Tensor]
 
@@ -110,11 +111,14 @@ class Explained(NamedTuple):
 
 
 def explained(place: Workplace, setting: str, seed: int, run: str = "trained", photos: int | None = None) -> Explained:
-    """A network of the study (trained if it isn't yet) with its first test images."""
+    """A network of the study (trained if it isn't yet) with some test images: first one of each group, then others."""
     network, mean = place.run(setting, seed, run).network()
     prepared = prepare(config_of(setting, seed), place.data(setting))
-    rows = prepared.split.test[:photos or PHOTOS]
-    return Explained(network, prepared, rows,
+    test = prepared.split.test
+    earlier = pd.Series(prepared.images.groups[test]).groupby(prepared.images.groups[test]).cumcount()
+    places = np.argsort(earlier.to_numpy(), kind="stable")[:photos or PHOTOS]
+    rows = test[places]
+    return Explained(network, prepared, places, rows,
                      list(image_batches(network, prepared.pixels, rows, mean, SETTINGS["crop"], batch=8)))
 
 
@@ -168,7 +172,7 @@ def links(place: Workplace, setting: str, seed: int) -> Iterator[tuple[str, pd.D
 
 def _log_probabilities(run: Run, of: Explained) -> dict[str, np.ndarray]:
     """(N, C) by task, from a run's predictions of the same test images (which are in the split's order)."""
-    table = run.predictions().iloc[:len(of.rows)]
+    table = run.predictions().iloc[of.places]
     return {t.name: np.log(table[[f"{t.name}_{c}" for c in t.classes]].to_numpy().clip(1e-9)) for t in run.tasks}
 
 

@@ -1,5 +1,7 @@
 """The attribution study, whole, on a few tiny networks; and its tables against what they are made of."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,6 +10,7 @@ from aesthemo_lib import check_plots, check_study, checks
 from aesthemo_lib.data.readers import scene_drawing, scenes
 from aesthemo_lib.ledger import trunk_ledger
 from aesthemo_lib.training.config import Config
+from aesthemo_lib.training.runs import Run
 
 CELLS = [check_study.Cell(kind, "scenes-0.5", 0) for kind in check_study.KINDS]
 
@@ -91,6 +94,20 @@ def test_a_motifs_mask_is_where_another_motif_changes_the_picture():
         changed = np.abs(picture - without).mean(axis=2)
         assert 0.02 < mask.mean() < 0.95 and changed[mask].mean() > 1.5 * changed[~mask].mean()
     assert mask.shape == (96, 96) and mask.dtype == bool
+
+
+def test_photos_are_of_as_many_groups_as_there_are(out, monkeypatch):
+    folder, of, _ = out
+    assert np.array_equal(of.rows, of.prepared.split.test[:12]) and len(of.batches[0]) == 8  # each its own group
+    groups = np.array([f"theme {n // 5}" for n in range(len(of.prepared.images))])
+    themes = replace(of.prepared, images=replace(of.prepared.images, groups=groups))
+    monkeypatch.setattr(check_study, "prepare", lambda *_: themes)
+    monkeypatch.setattr(check_study, "config_of", lambda *_: None)
+    monkeypatch.setattr(check_study.Workplace, "run", lambda *_: Run(next(folder.rglob("split0-seed0"))))
+    found = check_study.explained(check_study.Workplace(folder, None), "scenes-0.5", 0, photos=12)
+    test = of.prepared.split.test
+    assert len(set(groups[found.rows])) == min(12, len(set(groups[test])))
+    assert np.array_equal(found.rows, test[found.places])
 
 
 def test_what_is_not_there_is_said(tmp_path, capsys):
