@@ -141,11 +141,12 @@ def _run(given) -> None:
 
 
 def _predict(given) -> None:
+    from .data.readers.folders import IMAGE_SUFFIXES
     from .files import atomic
     from .prediction import Predictor
 
     run, photos = given.run, given.photos
-    if run.is_file():  # a run is a folder, so this is a photo
+    if run.is_file() or run.suffix.lower() in IMAGE_SUFFIXES:  # a run is a folder, so this is a photo, there or not
         from .pretrained import packaged_run
 
         run, photos = packaged_run(), [run, *photos]

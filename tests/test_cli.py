@@ -82,6 +82,11 @@ def test_faults_are_one_line_and_status_1(arguments, says, capsys):
     assert says in said and said.count("\n") == 1
 
 
+def test_a_photo_that_is_not_there_is_not_taken_for_a_run(capsys):
+    assert main(["predict", "nowhere.jpg"]) == 1
+    assert "'nowhere.jpg': the file does not exist" in capsys.readouterr().err
+
+
 def test_help_does_not_import_torch():
     code = ("import sys; from aesthemo_lib.cli import main\ntry: main(['--help'])\n"
             "finally: assert not {'torch', 'matplotlib', 'pandas'} & set(sys.modules)")
