@@ -41,6 +41,9 @@ from .tasks import EMOTION, PATENT_TASKS
 OASIS_RUNS = "results/oasis-teach.csv"
 COMPARED = "results/studies/compare.csv"
 TEXTS = {
+    "inspector.png":
+        "The inspector: a drawn scene, the probabilities of both tasks, and the network with eight switches. One cut, "
+        "of what emotion borrows from aesthetics at layer 4, has turned emotion from awe to fear.",
     "network.png":
         "The network: two rows of five conv groups, aesthetics above and emotion below. Between neighbouring groups "
         "each branch receives a 1x1 mix of both branches' maps.",

@@ -225,8 +225,8 @@ def list_entry(path: Path, notebook: nbformat.NotebookNode) -> str:
 
 def stage_figures(page: Path) -> None:
     """A page with every picture, its text and the hash of what it was drawn from."""
-    parts = ["# Figures", "Each is drawn by `aesthemo figures` from a model, the scenes or a committed table, and "
-             "carries the hash of that; a test finds the one that is stale."]
+    parts = ["# Figures", "Each is drawn by `aesthemo figures` from a model, the scenes or a committed table (the "
+             "inspector's by `python tests/browser/picture.py`), with the hash of that; a test finds a stale one."]
     for name, text in figures.TEXTS.items():
         parts += [f"## {name}", f"![{text}](figures/{name})", text]
     page.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
@@ -237,6 +237,8 @@ def stage_results(folder: Path) -> None:
     folder.mkdir()
     intro = (PROJECT / "results" / "README.md").read_text(encoding="utf-8")
     parts = [page_text(intro)]
+    for path in (PROJECT / "results").glob("*.json"):
+        shutil.copy(path, folder)
     for path in sorted((PROJECT / "results").rglob("*.csv")):
         name = path.relative_to(PROJECT / "results").as_posix()
         target = folder / name

@@ -1,5 +1,6 @@
 """What README says is so: its table is its CSV's, its commands exist, its pictures are fresh."""
 
+import hashlib
 import re
 import shlex
 from pathlib import Path
@@ -71,8 +72,17 @@ def picture_sources(tmp_path_factory):
 
 
 def test_no_picture_is_stale(picture_sources):
-    assert set(picture_sources) == set(figures.TEXTS) == {path.name for path in (PROJECT / "figures").glob("*.png")}
+    pictures = {*picture_sources, "inspector.png"}
+    assert pictures == set(figures.TEXTS) == {path.name for path in (PROJECT / "figures").glob("*.png")}
     for name, (source, _) in picture_sources.items():
         with Image.open(PROJECT / "figures" / name) as picture:
             assert picture.info["Source"] == source, f"{name} is stale: run 'aesthemo figures'"
             assert picture.info["Description"] == figures.TEXTS[name] and picture.info["Comment"] == "aesthemo figures"
+
+
+def test_the_inspectors_picture_is_that_of_its_page():
+    page = (PROJECT / "figures" / "inspector.html").read_bytes()
+    with Image.open(PROJECT / "figures" / "inspector.png") as picture:
+        assert picture.info["Source"] == hashlib.sha256(page).hexdigest(), "run 'python tests/browser/picture.py'"
+        assert picture.info["Comment"] == "python tests/browser/picture.py"
+        assert picture.info["Description"] == figures.TEXTS["inspector.png"]

@@ -1,7 +1,8 @@
-"""07_inspector in JupyterLab, as a student has it: run all, click, upload."""
+"""07_inspector in JupyterLab, as a student has it: run all, click, upload; and the inspector alone, through Voila."""
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -61,7 +62,7 @@ def wait_for(address: str, server: subprocess.Popen, log: Path) -> None:
 
 def answers(widget) -> list[str]:
     """The widths of each card's bars, which are the probabilities without rounding."""
-    return widget.locator("[data-task]").evaluate_all(
+    return widget.locator('[data-slot="0"] [data-task]').evaluate_all(
         "cards => cards.map(card => [...card.querySelectorAll('.bar')].map(bar => bar.style.width).join(' '))"
     )
 
@@ -99,32 +100,117 @@ def test_the_notebook_lets_one_cut_choose_and_upload(lab, open_page, pictures, t
     uncut = answers(widget)
     widget.locator('[data-stream="1-emotion-to-aesthetics"] circle').click()
     cut = answers(widget)
-    assert "uncut" in widget.locator("[data-task] .before").first.inner_text()
+    assert "before" in widget.locator("[data-task] .before").first.inner_text()
     assert cut[0] != uncut[0] and cut[1] != uncut[1], "both predictions changed"
+    widget.locator(".givers button").nth(3).click()
+    settled(page, widget)
+    given = answers(widget)
+    assert given[0] not in (uncut[0], cut[0]), "a transplant, which the kernel answered"
+    widget.locator(".givers .mean").click()
+    assert answers(widget) == cut
     widget.locator(".none").click()
     assert answers(widget) == uncut
 
-    widget.locator(".strip button").nth(1).click()
+    thumbnails = widget.locator(".strip:not(.givers) button")
+    thumbnails.nth(1).click()
     settled(page, widget)
     second = answers(widget)
     assert second != uncut
+    look_at_maps(page, widget)
     page.screenshot(path=pictures / "notebook.png")
-
-    good, broken = tmp_path / "large é.png", tmp_path / "broken.jpg"
-    Image.effect_noise((3000, 2000), 80).convert("RGB").save(good)  # 14 MB and more, which would end the connection
-    assert good.stat().st_size > 5e6
-    broken.write_bytes(b"this is no picture")
-    widget.locator("input[type=file]").set_input_files(broken)
-    said = widget.locator(".say")
-    page.wait_for_function("document.querySelector('.aesthemo .say').textContent.includes('broken.jpg')")
-    assert re.fullmatch(r"broken\.jpg can't be read as a picture here; .*\.", said.inner_text())
-    assert answers(widget) == second
-    widget.locator("input[type=file]").set_input_files(good)
-    widget.locator(".strip button[title='large é.png']").wait_for()
+    for number in (2, 3, 4, 1):  # clicked past before an answer can come
+        thumbnails.nth(number).click()
     settled(page, widget)
-    own = answers(widget)
-    assert own != second and "large é.png" in widget.locator("figcaption").inner_text()
-    widget.locator('[data-stream="2-aesthetics-to-emotion"] circle').click()
-    assert answers(widget)[1] != own[1] and answers(widget)[0] == own[0], "the last layer feeds its own task alone"
+    assert answers(widget) == second, "what came late is not shown"
+    upload(page, widget, second, tmp_path)
     assert not page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']").count()
     page.screenshot(path=pictures / "notebook-own.png")
+
+
+def look_at_maps(page, widget) -> None:
+    """Another task, class and layer, each of which the kernel answers anew."""
+    widget.locator(".where summary").click()
+    seen = set()
+    for task, c, layer in ((0, 0, 2), (0, 1, 2), (1, 3, 2), (1, 3, 1)):
+        widget.get_by_label("Task of the maps").select_option(index=task)
+        widget.locator(".where select:visible").nth(1).select_option(index=c)
+        widget.get_by_label("Layer of the maps").select_option(index=layer - 1)
+        page.wait_for_function("document.querySelectorAll('.aesthemo .maps canvas').length == 2")
+        page.wait_for_function("document.querySelector('.aesthemo .where .small').textContent.startsWith('Red')")
+        told = widget.locator(".maps").inner_text()
+        assert "borrowed from" in told and "Top channels" in told
+        seen.add(told)
+    assert len(seen) == 4
+    bars = widget.locator('[data-ledger="emotion"][data-slot="0"] .value').all_inner_texts()
+    widget.locator('[data-ledger="emotion"][data-slot="0"] select').select_option(index=5)
+    assert widget.locator('[data-ledger="emotion"][data-slot="0"] .value').all_inner_texts() != bars
+
+
+def upload(page, widget, before: list[str], folder: Path) -> None:
+    """A file that is no picture, one that is too large, one of 14 MB and more, and HTML for a name."""
+    good, broken, huge = folder / "large é <b>x<b>.png", folder / "broken.jpg", folder / "huge.jpg"
+    Image.effect_noise((4000, 3600), 80).convert("RGB").save(good, compress_level=1)  # would end the connection
+    assert good.stat().st_size > 14e6
+    broken.write_bytes(b"this is no picture")
+    with open(huge, "wb") as file:
+        file.truncate(500_000_000)
+    field, said = widget.locator("input[type=file]"), widget.locator(".say")
+    for path, sentence in ((broken, r"broken\.jpg can't be read as a picture here; [^.]*\."),
+                           (huge, r"huge\.jpg has 500 MB; photos of up to 100 MB [^.]*\.")):
+        field.set_input_files(path)
+        page.wait_for_function("name => document.querySelector('.aesthemo .say').textContent.includes(name)",
+                               arg=path.name)
+        assert re.fullmatch(sentence, said.inner_text())
+        assert answers(widget) == before
+    field.set_input_files(good)
+    widget.locator(".strip:not(.givers) button").nth(12).wait_for()
+    settled(page, widget)
+    own = answers(widget)
+    assert own != before and good.name in widget.locator('[data-slot="0"] figcaption').inner_text()
+    widget.locator('[data-stream="2-aesthetics-to-emotion"] circle').click()
+    assert answers(widget)[1] != own[1] and answers(widget)[0] == own[0], "the last layer feeds its own task alone"
+
+
+# --- the inspector alone
+
+
+def test_voila_serves_the_inspector_alone(open_page, pictures, tmp_path):
+    """What 'make inspect' starts: no source, no traceback, no path, and a stranger without the token gets nothing."""
+    log = tmp_path / "voila.log"
+    settings = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "JUPYTER_PREFER_ENV_PATH": "1",
+                             "PYTHONPATH": os.pathsep.join([str(PROJECT), *sys.path])}
+    command = [sys.executable, "-m", "aesthemo_lib.cli", "inspect", "--no-browser", "--photos", "3"]
+    with open(log, "w", encoding="utf-8") as out:
+        server = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=settings, cwd=PROJECT)
+    try:
+        address = printed_address(server, log)
+        assert address.startswith("http://127.0.0.1:") and "token=" in address
+        page, faults = open_page(1280, 900), []
+        page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+        page.goto(address, wait_until="commit", timeout=180_000)  # comes when the kernel has run its one cell
+        widget = page.locator(".aesthemo")
+        widget.wait_for(timeout=180_000)
+        settled(page, widget)
+        uncut = answers(widget)
+        widget.locator('[data-stream="1-emotion-to-aesthetics"] circle').click()
+        assert answers(widget) != uncut and widget.locator(".check:visible").first.inner_text().startswith("✓")
+        seen, read = page.content(), page.locator("body").inner_text()
+        assert "import" not in read and "Traceback" not in seen and str(PROJECT) not in seen
+        assert not [fault for fault in faults if "nbgrader" in fault or "jupyter-notebook" in fault]
+        page.screenshot(path=pictures / "voila.png")
+        stranger = open_page(1280, 900)
+        stranger.goto(address.partition("?")[0])
+        assert stranger.locator(".aesthemo").count() == 0 and "assword" in stranger.content()
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait(60)
+
+
+def printed_address(server: subprocess.Popen, log: Path) -> str:
+    for _ in range(4 * STARTING):
+        found = re.search(r"http://127\.0\.0\.1:\d+/\S*token=\w+", log.read_text(encoding="utf-8"))
+        if found:
+            return found[0]
+        assert server.poll() is None, log.read_text(encoding="utf-8")
+        time.sleep(0.5)
+    pytest.fail(f"no address in {2 * STARTING} s:\n{log.read_text(encoding='utf-8')}")
