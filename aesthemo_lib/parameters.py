@@ -17,13 +17,13 @@ from .training.config import PRESETS, Config
 from .training.runs import Run
 
 COUNTS = {"seed": 0, "split": 0, "epochs": 0, "depth": 0, "photo": 0, "learning_rate": 0, "exchange_factor": 0,
-          "layer": 1, "photos": 1, "width": 1, "count": 1, "emotion_weight": None, "middle": None}
+          "layer": 1, "photos": 1, "width": 1, "count": 1, "k": 1, "emotion_weight": None, "middle": None}
 """The least value of each number; None: any that is finite."""
 CHOICES = {"preset": tuple(PRESETS), "data": tuple(READERS), "backbone": ("", *BUILDERS),
            "on_bad_image": ON_BAD_IMAGE,
            "variant": ("", *(variant for variants in VARIANTS.values() for variant in variants))}
-FREE = {"redo"}
-"""Whose type says all."""
+FREE = {"redo", "condition"}
+"""Whose type says all, or of which only the data's classes can tell."""
 
 
 def check(values: dict, helps: dict[str, str]) -> None:

@@ -52,7 +52,7 @@ OUT_OF_RANGE = {
     "epochs": ["-1"], "learning_rate": ["-0.1", "inf"], "exchange_factor": ["-1"], "depth": ["-1"],
     "weights": ["no such file.pth"], "backbone": ["resnet"], "emotion_weight": ["inf"], "middle": ["inf"],
     "metric": ["kappa", ""], "photo": ["-1"], "photos": ["0"], "layer": ["0"], "width": ["0"], "count": ["0"],
-    "run": ["/not there"], "on_bad_image": ["ignore", ""], "out": [__file__, f"{__file__}/below"],
+    "k": ["0"], "run": ["/not there"], "on_bad_image": ["ignore", ""], "out": [__file__, f"{__file__}/below"],
     "class_folder": [__file__],
 }
 """For each name values outside its range. A name that a notebook brings anew belongs in here, or in ``FREE``."""
