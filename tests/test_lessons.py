@@ -14,15 +14,6 @@ from test_start import FIRST_CELL
 
 PROJECT = Path(__file__).resolve().parents[1]
 LESSONS = sorted((PROJECT / "notebooks").glob("0[0-7]_*.ipynb"))
-OPEN = {
-    "cells": {"07_inspector"},
-    "questions": {"07_inspector"},
-    "glossary": {"07_inspector"},
-    "first cell": {"07_inspector"},
-    "answers": set(),
-    "header": set(),
-}
-"""Lessons that are still to be brought to a rule's form, by rule. It only gets shorter."""
 TAUGHT = {
     "01_data_and_labels": ("images.votes[", "images.labels(", "krippendorff_alpha(", "one_rater_accuracy("),
     "02_network": ("CrossBranchLayer(", "count_parameters(", "count_multiplies("),
@@ -48,18 +39,12 @@ def prose(path: Path) -> str:
     return "\n\n".join(cell.source for cell in cells(path, "markdown"))
 
 
-def still_open(rule: str, path: Path) -> None:
-    if path.stem in OPEN[rule]:
-        pytest.xfail(f"{path.stem} is still to be brought to this form")
-
-
 def test_the_eight_lessons_are_there():
     assert [path.stem[:2] for path in LESSONS] == [f"0{n}" for n in range(8)]
 
 
 @every
 def test_the_header_says_what_when_and_for_whom(path):
-    still_open("header", path)
     first = cells(path)[0]
     assert first.cell_type == "markdown"
     number = int(path.stem[:2])
@@ -73,7 +58,6 @@ def test_the_header_says_what_when_and_for_whom(path):
 
 @every
 def test_it_has_25_to_45_cells(path):
-    still_open("cells", path)
     assert 25 <= len(cells(path)) <= 45
 
 
@@ -87,7 +71,6 @@ def test_code_cells_are_short(path):
 
 @every
 def test_it_asks_before_it_shows(path):
-    still_open("questions", path)
     asked = [number for number, c in enumerate(cells(path)) if c.cell_type == "markdown" and "**Predict" in c.source]
     assert len(asked) >= 4
     followed = [cells(path)[number + 1:number + 3] for number in asked]
@@ -112,13 +95,11 @@ def test_it_ends_with_a_summary_what_was_not_shown_references_and_the_next(path)
 
 @every
 def test_it_points_to_notation_and_glossary(path):
-    still_open("glossary", path)
     assert "](../docs/glossary.md)" in cells(path)[0].source
 
 
 @every
 def test_the_first_code_cell_makes_it_start_anywhere(path):
-    still_open("first cell", path)
     assert cells(path, "code")[0].source == FIRST_CELL and cells(path)[1].cell_type == "code"
 
 
@@ -150,7 +131,6 @@ def plain(text: str) -> str:
 @every
 def test_the_teachers_page_answers_every_question(path):
     """By words of the question, in italics: the expected answer, the usual misconception and the rescue."""
-    still_open("answers", path)
     page = (PROJECT / "docs" / "teaching.md").read_text(encoding="utf-8")
     part = re.search(rf"^### {path.stem}\n(.*?)(?=^#|\Z)", page, re.MULTILINE | re.DOTALL)[1]
     entries = dict(re.findall(r"^- \*([^*\n]+)\*\n((?:  .*\n?)+)", part, re.MULTILINE))
