@@ -31,7 +31,7 @@ from .training.labels import told
 from .training.runs import Prepared, Run, build_network, pick_device, prepare, train
 
 SETTINGS = {"resize": 110, "crop": 96, "epochs": 5}
-"""Of every training: small, since some forty networks are trained."""
+"""Of every training: small, since some sixty networks are trained."""
 PHOTOS, FEW = 48, 8
 """Test images of a ledger, and of what is slow."""
 LAYER = 3
