@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -40,12 +41,15 @@ def run_workflow(of: Study, out: Path, root: Path | None = None, arguments: Sequ
     settings = ["--config", f"study={of.name}", f"form={of.form}"]
     settings += [f"root={Path(root).resolve()}"] if root else []
     try:
-        with FileLock(folder / "study.lock", timeout=0):
+        with FileLock(folder / "study.lock", timeout=0) as lock:
+            # Snakemake holds the lock with us: one that outlives its killed starter is not joined by a second one.
+            number = lock._context.lock_file_fd
+            held = (number,) if number and os.name == "posix" else ()
             if any((folder / ".snakemake" / "locks").glob("*")):
                 subprocess.run([*command, "--unlock", *settings], check=True)
             cores = [] if "--executor" in arguments else ["--cores", str(allowed_cores())]
             subprocess.run([*command, *cores, "--rerun-incomplete", "--rerun-triggers", "mtime", "--keep-going",
-                            *arguments, *settings], check=True)
+                            *arguments, *settings], check=True, pass_fds=held)
     except Timeout:
         raise RuntimeError(f"{folder}: another process runs this study; wait for it, or stop it first") from None
     except subprocess.CalledProcessError as fault:

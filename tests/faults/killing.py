@@ -212,20 +212,27 @@ def kill_commands(command: list, home: Path, out: Path, kills: int, longest: flo
     Returns:
         how many kills hit the command at work; it has ended well after the last one.
     """
-    hits = 0
-    for number in range(kills):
+    hits = tries = 0
+    while hits < kills and tries < 10 * kills:
+        tries += 1
         process = subprocess.Popen(command, cwd=home, env=surroundings(home), start_new_session=True,
                                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while process.poll() is None and not begun():
             time.sleep(0.01)
         time.sleep(dice.uniform(0, longest))
         if process.poll() is None:
-            alone = number % 2 != alone_first
+            alone = hits % 2 != alone_first
             (os.kill if alone else os.killpg)(process.pid, signal.SIGKILL)
             hits += 1
+        elif process.returncode == 0:
+            break  # it has nothing left to do
         process.wait()
         check_whole(out)
-    done = subprocess.run(command, cwd=home, env=surroundings(home), capture_output=True, encoding="utf-8")
+    for _ in range(60):
+        done = subprocess.run(command, cwd=home, env=surroundings(home), capture_output=True, encoding="utf-8")
+        if "another process" not in done.stderr:
+            break
+        time.sleep(1)  # it was refused, since an orphan is still at work
     assert done.returncode == 0, done.stdout + done.stderr
     check_whole(out)
     return hits
