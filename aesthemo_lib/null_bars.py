@@ -63,7 +63,7 @@ def write_null(run: Run, runs: Path, seeds: int, root: Path | None = None, out: 
         low[:, own] = high[:, own] = 0  # the question is what is borrowed
         tasks[name] = {"low": low.round(4).tolist(), "high": high.round(4).tolist()}
     note = (f"Grey: where {INSIDE:.0%} of the borrowed bars lie if there is nothing to borrow: {photos} test photos, "
-            f"{seeds} networks a task, trained alike while the other task's labels were permuted.")
+            f"{seeds} network{'s' * (seeds > 1)} a task, trained alike while the other task's labels were permuted.")
     known = read_json(out)["networks"] if out.exists() else []
     kind = {key: told[key] for key in KIND}
     kept = [entry for entry in known if any(entry[key] != value for key, value in kind.items())]
