@@ -232,3 +232,12 @@ def test_the_comparison_has_a_row_a_contender_and_part(trained, capsys):
 def test_unfinished_studies_say_what_to_run(tmp_path, capsys):
     assert main(["retrieval", str(tmp_path)]) == 1
     assert "run it: make study STUDY=colour" in capsys.readouterr().err
+
+
+def test_the_committed_table_is_one_of_real_runs():
+    table = retrieval_study.read()
+    assert set(table["contender"]) == {*retrieval_study.CONTENDERS, "descriptors"}
+    assert (table.groupby("split").size() == 8).all() and table["split"].nunique() >= 3
+    assert table["map"].between(table["map_low"], table["map_high"]).all()
+    chance = table.query("part == 'test'").groupby("split")["chance_map"]
+    assert (chance.nunique() == 1).all(), "the contenders answered other queries"
