@@ -1,7 +1,8 @@
 """The long forms of the tests of faults, once, with their result in results/soak.json: make soak.
 
 Kills by the dozen, a disk that fills up in steps of 8 kB, hundreds of epochs and questions. It takes the better part of
-an hour on a busy machine, and writes what it has found after each part, so that a soak that is cut off says so.
+an hour on a busy machine, and writes what it has found after each part, so that a soak that is cut off says so. Parts
+that are named are run again alone: make soak ARGS=study.
 """
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ PARTS: dict[str, Callable[[Path], dict]] = {
 def outcome(part: Callable[[Path], dict]) -> dict:
     """What a part found, with its seconds; a fault is its outcome and does not keep the others from running."""
     began = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="soak é ") as folder:
+    with tempfile.TemporaryDirectory(prefix="soak é ", ignore_cleanup_errors=True) as folder:
         os.environ["AESTHEMO_CACHE"] = str(Path(folder) / "cache")
         try:
             found = part(Path(folder))
@@ -129,8 +130,8 @@ def outcome(part: Callable[[Path], dict]) -> dict:
             "seconds": round(time.monotonic() - began)}
 
 
-def main() -> int:
-    """Run all parts; the exit code says whether all was good."""
+def main(names: list[str]) -> int:
+    """Run all parts, or the named ones anew; the exit code says whether all was good."""
     os.environ |= {"OMP_NUM_THREADS": "1", "AESTHEMO_HEADLESS": "1"}
     now = datetime.datetime.now(datetime.UTC)
     told = {
@@ -138,14 +139,14 @@ def main() -> int:
         "machine": {"system": platform.platform(terse=True), "processor": platform.machine(), "cores": allowed_cores(),
                     "gigabytes": round(psutil.virtual_memory().total / 2**30), "python": platform.python_version(),
                     "torch": torch.__version__},
-        "parts": dict.fromkeys(PARTS, {"outcome": "not run"}),
+        "parts": read_json(RESULT)["parts"] if names else dict.fromkeys(PARTS, {"outcome": "not run"}),
     }
-    for name, part in PARTS.items():
-        told["parts"] = told["parts"] | {name: outcome(part)}
+    for name in names or PARTS:
+        told["parts"] = told["parts"] | {name: outcome(PARTS[name])}
         print(name, told["parts"][name], flush=True)
         write_json(RESULT, told)
     return int(any(part["outcome"] == "bad" for part in told["parts"].values()))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

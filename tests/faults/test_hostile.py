@@ -39,7 +39,7 @@ class Trap:
         self.mark = str(mark)
 
     def __reduce__(self):
-        return open, (self.mark, "w")
+        return open, (self.mark, "wb")
 
 
 def sprung(mark: Path, data: bytes) -> None:
