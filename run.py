@@ -323,7 +323,7 @@ def write_lock(python: Path, settings: dict, values: dict) -> int:
     A lock that named those 4 GB would drag them in beside a CPU build too; without them, torch's own pins hold.
     """
     command = [str(python), "-m", "uv", "pip", "compile", "pyproject.toml"]
-    command += [word for extra in ("dev", "book", "study") for word in ("--extra", extra)]
+    command += [word for extra in ("dev", "types", "book", "study") for word in ("--extra", extra)]
     command += ["--universal", "--python-version", "3.11", "--fork-strategy", "fewest", *split_args(values)]
     command += ["--quiet"]
     everything = subprocess.run(command, cwd=HERE, env=settings, stdout=subprocess.PIPE, encoding="utf-8")
