@@ -96,12 +96,19 @@ def check_whole(folder: Path) -> int:
     Returns:
         how many there are.
     """
-    files = [path for path in sorted(Path(folder).rglob("*")) if path.is_file() and path.suffix not in UNFINISHED]
-    files = [path for path in files if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
-    files = [path for path in files if not any(part.endswith(".resume") for part in path.relative_to(folder).parts[:-1])
-             or (path.parent.name.startswith("epoch-") and (path.parent / "history.json").exists())]
+    files = []
+    for place, folders, names in os.walk(folder):  # it passes over what an orphan takes away meanwhile
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        if ".resume" in place and "history.json" not in names:
+            continue  # a state that is being cleared away
+        files += [Path(place, name) for name in names if not name.startswith(".")]
+    files = [path for path in files if path.suffix not in UNFINISHED]
     for path in files:
-        _READERS.get(path.suffix, Path.read_bytes)(path)
+        try:
+            _READERS.get(path.suffix, Path.read_bytes)(path)
+        except Exception:
+            if path.exists():
+                raise
     return len(files)
 
 

@@ -52,20 +52,27 @@ def test_a_training_that_is_killed(colours_root, tmp_path, moment, kills):
 
 def test_two_processes_on_one_run_folder(colours_root, tmp_path, monkeypatch):
     """The second is refused with what to do; when the first is gone it goes on where that one was."""
-    config = Config(data="csv", preset="smoke", settings={"epochs": 30, "patience": 30})
+    config = Config(data="csv", preset="smoke", settings={"epochs": 2000, "patience": 2000})
     folder = config.folder(tmp_path / "runs")
-    first = killing.start(killing.run_training, str(colours_root), str(tmp_path / "runs"), 30)
+    first = killing.start(killing.run_training, str(colours_root), str(tmp_path / "runs"), 2000)
     while not list(folder.parent.glob("*.resume/*/joint/epoch-*")):
-        time.sleep(0.002)
+        assert first.is_alive()
+        time.sleep(0.01)
     monkeypatch.setattr(runs, "PATIENCE", 0.05)
     with pytest.raises(RuntimeError, match=r"another process is training in .*split0-seed0 \(it holds .*lock; the "
                                            r"kernel of an open notebook counts too\); wait until it has finished, or"):
         train(config, tmp_path / "runs", colours_root)
     first.kill()
     first.join()
-    rows = []
-    train(config, tmp_path / "runs", colours_root, after_epoch=rows.append)
-    assert 0 < len(rows) < 30
+    went_on = []
+
+    def stop(row):
+        went_on.append(row["epoch"])
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, tmp_path / "runs", colours_root, after_epoch=stop)
+    assert went_on[0] > 1
 
 
 def test_two_processes_on_one_cache(colours_root, tmp_path, monkeypatch, caplog):
@@ -75,6 +82,7 @@ def test_two_processes_on_one_cache(colours_root, tmp_path, monkeypatch, caplog)
     lock, = (tmp_path / "pixels").glob("*.lock")
     holder = killing.start(killing.hold, str(lock), str(tmp_path / "ready"), 1.0)
     while not (tmp_path / "ready").exists():
+        assert holder.is_alive()
         time.sleep(0.005)
     began = time.monotonic()
     killing.build_cache(str(colours_root), str(tmp_path))
