@@ -103,7 +103,7 @@ def compared_runs() -> pd.DataFrame:
 
 
 def _hash(*paths: Path) -> str:
-    return digest([hashlib.sha256(path.read_bytes()).hexdigest() for path in paths])
+    return digest([hashlib.sha256(path.read_bytes().replace(b"\r\n", b"\n")).hexdigest() for path in paths])
 
 
 def _of_networks() -> dict[str, Picture]:

@@ -362,6 +362,6 @@ def write_history(path: Path, rows: list[dict]) -> None:
     """
     columns = list(dict.fromkeys(key for row in rows for key in row))
     with path.open("w", encoding="utf-8", newline="") as out:
-        writer = csv.DictWriter(out, columns)
+        writer = csv.DictWriter(out, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
