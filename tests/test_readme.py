@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from aesthemo_lib import figures
+from aesthemo_lib import figures, studies
 from aesthemo_lib.evaluation import markdown_table
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -86,3 +86,20 @@ def test_the_inspectors_picture_is_that_of_its_page():
         assert picture.info["Source"] == hashlib.sha256(page).hexdigest(), "run 'python tests/browser/picture.py'"
         assert picture.info["Comment"] == "python tests/browser/picture.py"
         assert picture.info["Description"] == figures.TEXTS["inspector.png"]
+
+
+def test_what_readme_says_beside_its_table_is_what_the_study_gives():
+    rows = studies.selected(studies.read("compare"))
+    auc = rows.pivot_table(index=["task", "split"], columns="method", values="auc")
+    scatter = auc.drop(columns="independent").sub(auc["independent"], axis=0).groupby("task").std().stack().median()
+    seen = studies.smallest_effect(scatter, rows["split"].nunique())
+    lines = studies.read("compare.lines")
+    probe = lines[lines["contender"] == "linear probe"].groupby("task")["auc"].mean()
+    assert (probe > auc.groupby("task").mean().max(axis=1)).all()
+    said = [f"{value:.{digits}f}".removeprefix("0") for value, digits in (
+        (scatter, 2), (seen, 2), (probe["aesthetics"], 3), (probe["emotion"], 3))]
+    text = " ".join(README.split())
+    assert f"scatter by about {said[0]} from split to split, so a true difference in AUC of {said[1]} " in text
+    assert f"with {said[2]} and {said[3]} (" in text
+    run = {path.stem for path in (PROJECT / "results" / "studies").glob("*.csv") if "." not in path.stem}
+    assert run == {"compare", "colour"}, "README says which studies have been run"
