@@ -8,6 +8,7 @@ that are named are run again alone: make soak ARGS=study.
 from __future__ import annotations
 
 import datetime
+import itertools
 import os
 import platform
 import random
@@ -29,7 +30,9 @@ from aesthemo_lib.files import read_json, write_json
 from aesthemo_lib.training.runs import Config, train
 
 RESULT = killing.PROJECT / "results" / "soak.json"
-KILLS = {"cache": 50, "training": 50, "checkpointing": 50, "reproduce": 10, "study": 10}
+KILLS = {"cache": 50, "training": 50, "checkpointing": 50, "reproduce": 50, "study": 50}
+ROUND = 10
+"""Kills of a command, after which it ends, is compared and begins anew in another folder, lest it run out of work."""
 EPOCHS, QUESTIONS, STEP = 300, 500, 8
 
 
@@ -59,12 +62,21 @@ def killed_jobs(place: Path, kind: str) -> dict:
 
 
 def killed_command(place: Path, kind: str) -> dict:
-    """The same with run.py and all that it starts, once with an orphaned kernel or workflow, once without."""
+    """The same with run.py and all that it starts, in turns with an orphaned kernel or workflow and without."""
+    dice, hits, runs, same = random.Random(kind), 0, 0, True
+    for number in itertools.count():
+        if hits >= KILLS[kind] or number >= KILLS[kind]:
+            return {"kills": hits, "runs": runs, "bit_equal": same}
+        found = _killed_round(place / str(number), kind, min(ROUND, KILLS[kind] - hits), dice)
+        hits, runs, same = hits + found["kills"], runs + found["runs"], same and found["bit_equal"]
+
+
+def _killed_round(place: Path, kind: str, kills: int, dice: random.Random) -> dict:
     home = killing.small_project(place, splits=3)
     target = {"reproduce": ["reproduce", "PRESET=smoke"], "study": ["study", "STUDY=tiny", "ARGS=--out studies"]}[kind]
     out = home / {"reproduce": "runs", "study": "studies"}[kind]
     command = [sys.executable, "run.py", target[0], "NOENV=1", *target[1:]]
-    hits = killing.kill_commands(command, home, out, KILLS[kind], 6.0, random.Random(kind), out.exists)
+    hits = killing.kill_commands(command, home, out, kills, 6.0, dice, out.exists)
     same, found = True, [path.parent for path in out.rglob("metrics.json")]
     for folder in found:
         told = read_json(folder / "config.json")["config"]
