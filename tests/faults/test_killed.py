@@ -4,6 +4,8 @@ import json
 import os
 import random
 import shlex
+import signal
+import subprocess
 import sys
 import time
 from importlib.util import find_spec
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import killing
 import pytest
+from filelock import FileLock, Timeout
 from PIL import Image
 
 from aesthemo_lib import files
@@ -172,3 +175,23 @@ def test_a_study_that_is_killed(tmp_path, monkeypatch):
         straight = train(config, tmp_path / "straight", data)
         for name in ("metrics.json", "model.safetensors"):
             assert (path.parent / name).read_bytes() == (straight.folder / name).read_bytes(), name
+
+
+@posix
+@pytest.mark.skipif(find_spec("snakemake") is None, reason="needs Snakemake: pip install 'aesthemo-lib[study]'")
+def test_a_snakemake_that_outlives_its_starter_is_not_joined(tmp_path):
+    home = killing.small_project(tmp_path)
+    folder = home / "studies" / "tiny"
+    command = [sys.executable, "-m", "aesthemo_lib.cli", "study", "--study", "tiny", "--out", str(home / "studies")]
+    starter = subprocess.Popen(command, cwd=home, env=killing.surroundings(home), start_new_session=True,
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while starter.poll() is None and not any((folder / ".snakemake" / "locks").glob("*")):
+        time.sleep(0.01)  # until Snakemake is at work
+    os.kill(starter.pid, signal.SIGKILL)
+    starter.wait()
+    try:
+        with pytest.raises(Timeout):
+            FileLock(folder / "study.lock").acquire(timeout=0)
+    finally:
+        os.killpg(starter.pid, signal.SIGKILL)
+    FileLock(folder / "study.lock").acquire(timeout=10)
