@@ -31,7 +31,7 @@ from .training.labels import told
 from .training.runs import Prepared, Run, build_network, pick_device, prepare, train
 
 SETTINGS = {"resize": 110, "crop": 96, "epochs": 5}
-"""Of every training: small, since some sixty networks are trained."""
+"""Of every training: small, since some ninety networks are trained."""
 PHOTOS, FEW = 48, 8
 """Test images of a ledger, and of what is slow."""
 LAYER = 3
@@ -51,12 +51,12 @@ class Cell(NamedTuple):
 
 def cells(seeds: int = 3) -> list[Cell]:
     """What is done, the first seed of everything first; ``oasis`` is left out by ``run`` where it isn't there."""
+    of_each = ("null", "links", "faithful", "training")
     found = []
     for seed in range(seeds):
-        found += [Cell("null", "scenes-0.5", seed), Cell("null", "scenes-1.0", seed)]
-        found += [Cell("pointing", f"scenes-{r}", seed) for r in (0.5, 1.0)]
-        found += [Cell(kind, "scenes-0.5", seed) for kind in ("links", "faithful", "training")]
-        found += [Cell(kind, "scenes-0.0", seed) for kind in ("null", "pointing")] + [Cell("null", "oasis", seed)]
+        found += [Cell(kind, setting, seed) for setting in ("scenes-0.5", "oasis") for kind in of_each]
+        found += [Cell("null", "scenes-0.0", seed), Cell("null", "scenes-1.0", seed)]
+        found += [Cell("pointing", f"scenes-{r}", seed) for r in (0.0, 0.5, 1.0)]  # photographs have no drawn masks
     return found
 
 
@@ -114,12 +114,15 @@ def explained(place: Workplace, setting: str, seed: int, run: str = "trained", p
     """A network of the study (trained if it isn't yet) with some test images: first one of each group, then others."""
     network, mean = place.run(setting, seed, run).network()
     prepared = prepare(config_of(setting, seed), place.data(setting))
-    test = prepared.split.test
-    earlier = pd.Series(prepared.images.groups[test]).groupby(prepared.images.groups[test]).cumcount()
-    places = np.argsort(earlier.to_numpy(), kind="stable")[:photos or PHOTOS]
-    rows = test[places]
+    places = _chosen(prepared, photos or PHOTOS)
+    rows = prepared.split.test[places]
     return Explained(network, prepared, places, rows,
                      list(image_batches(network, prepared.pixels, rows, mean, SETTINGS["crop"], batch=8)))
+
+
+def _chosen(prepared: Prepared, photos: int) -> np.ndarray:
+    groups = prepared.images.groups[prepared.split.test]
+    return np.argsort(pd.Series(groups).groupby(groups).cumcount().to_numpy(), kind="stable")[:photos]
 
 
 # --- the kinds of cells: each yields the name of a table and rows for it
@@ -248,7 +251,7 @@ def training(place: Workplace, setting: str, seed: int) -> Iterator[tuple[str, p
     config, rows = config_of(setting, seed), []
     prepared = prepare(config, place.data(setting))
     network = build_network(config, prepared.images.tasks).to(pick_device())
-    test = prepared.split.test[:2 * FEW]
+    test = prepared.split.test[_chosen(prepared, 2 * FEW)]
 
     def look(epoch: int) -> None:
         batches = image_batches(network, prepared.pixels, test, prepared.mean, SETTINGS["crop"], batch=8)

@@ -51,6 +51,14 @@ def test_every_network_is_trained_as_it_says(out):
     assert config.data_options == {"relatedness": 0.5} and check_study.config_of("oasis", 0).data_options == {}
 
 
+def test_every_question_is_asked_of_scenes_and_of_photographs():
+    asked = {(cell.kind, cell.setting) for cell in check_study.cells(1)}
+    assert asked == {(kind, setting) for kind in ("null", "links", "faithful", "training")
+                     for setting in ("scenes-0.5", "oasis")} | {("null", f"scenes-{r}") for r in (0.0, 1.0)} | {
+                         ("pointing", f"scenes-{r}") for r in (0.0, 0.5, 1.0)}
+    assert len(set(check_study.cells(3))) == 3 * len(asked)
+
+
 def test_the_tables_hold_what_the_ledgers_say(out):
     _, of, tables = out
     assert set(tables) == set(check_study.TABLES)
