@@ -3,11 +3,11 @@
 import os
 import sys
 
-from aesthemo_lib import studies
+from aesthemo_lib import studies, study_runs
 
 OUT = os.path.dirname(os.getcwd())
 STUDY = studies.study(config["study"], config["form"])
-CELLS = {studies.rows_file(STUDY, cell, OUT).stem: i for i, cell in enumerate(studies.cells(STUDY))}
+CELLS = {study_runs.rows_file(STUDY, cell, OUT).stem: i for i, cell in enumerate(studies.cells(STUDY))}
 COMMAND = [sys.executable, "-m", "aesthemo_lib.cli", "study", "--study", STUDY.name, "--form", STUDY.form, "--out", OUT]
 COMMAND += ["--root", config["root"]] if config.get("root") else []
 

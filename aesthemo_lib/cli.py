@@ -203,18 +203,18 @@ def _kit(given) -> None:
 
 
 def _study(given) -> None:
-    from . import studies
+    from . import studies, study_runs
     from .workflow import run_workflow
 
     of = studies.study(given.study, given.form)
     if given.cell is not None:
-        print(studies.run_cell(of, studies.cells(of)[given.cell], given.out, given.root))
+        print(study_runs.run_cell(of, studies.cells(of)[given.cell], given.out, given.root))
         return
     if given.loop:
-        studies.run_study(of, given.out, given.root)
+        study_runs.run_study(of, given.out, given.root)
     elif not given.gather:
         run_workflow(of, given.out, given.root, given.rest)
-    print(studies.keep(of, given.out, given.root, given.to))
+    print(study_runs.keep(of, given.out, given.root, given.to))
 
 
 def _retrieval(given) -> None:

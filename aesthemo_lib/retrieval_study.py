@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from . import studies
+from . import studies, study_runs
 from .calibration import image_rows, scales, truth_and_probabilities
 from .data.batches import resize, to_device
 from .data.images import pixels_sha256
@@ -168,17 +168,17 @@ def chosen(out: Path, form: str = "first") -> dict[int, dict[str, dict[str, Run]
     """Of each split that all contenders have finished, their tuned runs by contender and task.
 
     Args:
-        out: the folder of all studies, see ``studies.run_cell``.
+        out: the folder of all studies, see ``study_runs.run_cell``.
         form: of the studies.
     """
     found: dict[int, dict[str, dict[str, Run]]] = {}
     for name, (study, contender) in CONTENDERS.items():
         of = studies.study(study, form)
-        rows = studies.selected(studies.gather(of, out)).query("contender == @contender")
+        rows = studies.selected(study_runs.gather(of, out)).query("contender == @contender")
         for (split, seed), table in rows.groupby(["split", "seed"]):
             cell = studies.Cell("", contender, split, seed)
             for task, candidate in table.set_index("task")["candidate"].items():
-                folder = studies.run_folder(of, cell, candidate, out)
+                folder = study_runs.run_folder(of, cell, candidate, out)
                 config = of.config(cell, dict(of.candidates())[candidate])
                 found.setdefault(split, {}).setdefault(name, {})[task] = Run(config.folder(folder))
     return {split: runs for split, runs in sorted(found.items()) if len(runs) == len(CONTENDERS)}

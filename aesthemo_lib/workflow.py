@@ -22,7 +22,7 @@ def run_workflow(of: Study, out: Path, root: Path | None = None, arguments: Sequ
 
     Args:
         of: the study.
-        out, root: see ``studies.run_cell``.
+        out, root: see ``study_runs.run_cell``.
         arguments: handed on to Snakemake, such as ``--executor slurm --jobs 50``.
 
     Raises:

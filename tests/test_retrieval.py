@@ -9,7 +9,7 @@ from scipy.stats import kendalltau
 from sklearn.metrics import average_precision_score, ndcg_score
 from sklearn.neighbors import NearestNeighbors
 
-from aesthemo_lib import retrieval_study, studies
+from aesthemo_lib import retrieval_study, studies, study_runs
 from aesthemo_lib.cli import main
 from aesthemo_lib.models.appearance import MEAN, Appearance
 from aesthemo_lib.retrieval import Gallery, Space, class_map, meant, measures, nearest, search_measures, takes
@@ -167,7 +167,7 @@ def trained(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(studies, "protocol", lambda: {"studies": told})
         for name in told:
-            studies.run_study(studies.study(name), out)
+            study_runs.run_study(studies.study(name), out)
         yield out
 
 
@@ -175,7 +175,7 @@ def trained(tmp_path_factory):
 def test_features_are_what_the_last_layer_reads(trained, method):
     runs = retrieval_study.chosen(trained)[0][method]
     run, network = runs["emotion"], runs["emotion"].network("cpu")[0]
-    root = studies.data_place(retrieval_study._config(run), trained, None)
+    root = study_runs.data_place(retrieval_study._config(run), trained, None)
     pixels = prepare(retrieval_study._config(run), root).pixels[:9]
     found = retrieval_study.features(run, pixels, "emotion", "cpu")
     last = network.built[1].head[-1].cpu()
@@ -190,7 +190,7 @@ def test_features_are_what_the_last_layer_reads(trained, method):
 def test_descriptors_are_those_of_the_pixels_and_kept(trained, monkeypatch):
     run = retrieval_study.chosen(trained)[0]["independent"]["emotion"]
     config = retrieval_study._config(run)
-    prepared = prepare(config, studies.data_place(config, trained, None))
+    prepared = prepare(config, study_runs.data_place(config, trained, None))
     found = retrieval_study.descriptors(prepared.images, prepared.pixels, prepared.pixels.shape[1])
     std, mean = torch.tensor((0.5, 0.5, 0.5)), torch.tensor(MEAN)
     pixels = torch.tensor(prepared.pixels[3:5] / np.float32(255))
@@ -203,7 +203,7 @@ def test_descriptors_are_those_of_the_pixels_and_kept(trained, monkeypatch):
 
 def test_the_comparison_has_a_row_a_contender_and_part(trained, capsys):
     run = retrieval_study.chosen(trained)[0]["independent"]["emotion"]
-    root = studies.data_place(retrieval_study._config(run), trained, None)
+    root = study_runs.data_place(retrieval_study._config(run), trained, None)
     table = retrieval_study.compare(trained, root)
     assert len(table) == 4 * 2 and set(table["contender"]) == {*retrieval_study.CONTENDERS, "descriptors"}
     shares = table[["precision", "map", "answers_ndcg", "class_map", "chance_map"]].stack()

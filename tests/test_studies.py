@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from aesthemo_lib import studies
+from aesthemo_lib import studies, study_runs
 from aesthemo_lib.evaluation import read_runs
 from aesthemo_lib.files import project_folder
 from aesthemo_lib.training.runs import Run
@@ -23,7 +23,7 @@ TINY = {
 @pytest.fixture(scope="module")
 def done(tmp_path_factory):
     out, study = tmp_path_factory.mktemp("studies"), studies.Study("tiny", "first", TINY)
-    return study, out, studies.run_study(study, out)
+    return study, out, study_runs.run_study(study, out)
 
 
 def test_a_study_leaves_one_row_a_candidate_and_task_with_the_runs_own_metrics(done):
@@ -45,21 +45,34 @@ def test_a_study_leaves_one_row_a_candidate_and_task_with_the_runs_own_metrics(d
 def test_a_study_goes_on_where_it_stopped_and_parts_make_the_whole(done, capsys):
     study, out, rows = done
     cells = studies.cells(study)
-    studies.rows_file(study, cells[2], out).unlink()
+    study_runs.rows_file(study, cells[2], out).unlink()
     times = {path: path.stat().st_mtime_ns for path in (out / "tiny").rglob("model.safetensors")}
-    again = studies.run_study(study, out, part=(0, 2))
+    again = study_runs.run_study(study, out, part=(0, 2))
     pd.testing.assert_frame_equal(rows.drop(columns="seconds"), again.drop(columns="seconds"))
     assert times == {path: path.stat().st_mtime_ns for path in times}  # the runs were there: nothing was trained
     assert capsys.readouterr().out.count("was finished") == 1
     assert sorted([*cells[0::2], *cells[1::2]], key=str) == sorted(cells, key=str)
 
 
+def test_a_run_that_another_study_has_made_is_not_made_again(tmp_path):
+    told = TINY | {"splits": {"first": 1}, "tuning": {}, "contenders": {"cross": {"method": "cross_branch"}}}
+    first = study_runs.run_study(studies.Study("one", "first", told), tmp_path)
+    told = told | {"conditions": {"plain": {}}, "contenders": {
+        "same": {"method": "cross_branch", "variant": "diagonal"}, "other": {"method": "cross_stitch"}}}
+    second = study_runs.run_study(studies.Study("two", "first", told), tmp_path)
+    assert sorted(p.name for p in (tmp_path / "two").iterdir()) == ["plain_other_split0-seed0", "rows"]
+    same = second[second["contender"] == "same"].reset_index(drop=True)
+    assert (same["study"] == "two").all() and (same["condition"] == "plain").all()
+    measured = [column for column in first if column not in studies.PLACE]
+    pd.testing.assert_frame_equal(same[measured], first[measured])
+
+
 def test_lines_stand_beside_a_study_and_late_fusion_joins_the_tuned_networks(done, tmp_path, monkeypatch):
     study, out, rows = done
-    joined, real = [], studies.references
-    monkeypatch.setattr(studies, "references", lambda config, *more: joined.append(more[0]) or real(config, *more))
+    joined, real = [], study_runs.references
+    monkeypatch.setattr(study_runs, "references", lambda config, *more: joined.append(more[0]) or real(config, *more))
     told = TINY | {"lines": True}
-    target = studies.keep(dataclasses.replace(study, told=told), out, None, tmp_path / "tiny.csv")
+    target = study_runs.keep(dataclasses.replace(study, told=told), out, None, tmp_path / "tiny.csv")
     lines = pd.read_csv(target.with_suffix(".lines.csv"))
     assert sorted(set(lines["contender"])) == ["late fusion", "linear probe", "new panel", "one rater"]
     assert len(lines) == 2 * 4 * 2 and {*studies.PLACE, "auc", "log_loss", "spearman"} <= {*lines.columns}
@@ -76,14 +89,14 @@ def test_a_changed_contender_starts_anew_and_the_others_stay(done):
     contenders = TINY["contenders"] | {"cross": {"method": "cross_branch", "options": {"alpha": 0.7}}}
     changed = dataclasses.replace(study, told=TINY | {"contenders": contenders})
     for cell in studies.cells(study):
-        same = studies.rows_file(study, cell, out) == studies.rows_file(changed, cell, out)
+        same = study_runs.rows_file(study, cell, out) == study_runs.rows_file(changed, cell, out)
         assert same == (cell.contender == "independent")
 
 
 def test_a_candidate_that_diverges_loses_and_the_study_goes_on(tmp_path):
     told = TINY | {"splits": {"first": 1}, "tuning": {"learning_rate": [1e12, 0.01]},
                    "contenders": {"cross": {"method": "cross_branch"}}}
-    rows = studies.run_study(studies.Study("wild", "first", told), tmp_path)
+    rows = study_runs.run_study(studies.Study("wild", "first", told), tmp_path)
     assert rows["diverged"].tolist() == [True, True, False, False]
     assert studies.selected(rows)["candidate"].unique().tolist() == ["learning_rate=0.01"]
 
@@ -118,7 +131,7 @@ def test_the_protocol_plans_runs_that_can_be_made(form):
         study = studies.study(name, form)
         configs = [study.config(cell, settings) for cell in studies.cells(study) for _, settings in study.candidates()]
         assert len(configs) == told["runs"][form], name  # each is checked when it is made
-        assert len({studies.rows_file(study, cell, project_folder()) for cell in studies.cells(study)}) == len(
+        assert len({study_runs.rows_file(study, cell, project_folder()) for cell in studies.cells(study)}) == len(
             studies.cells(study))
         assert form == "long" or told["minutes"]["first"] <= 120
 

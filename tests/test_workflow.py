@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from filelock import FileLock
 
-from aesthemo_lib import studies, workflow
+from aesthemo_lib import studies, study_runs, workflow
 from aesthemo_lib.cli import main
 
 
@@ -13,16 +13,16 @@ def test_a_cell_through_snakemake_equals_the_plain_loops(tmp_path, monkeypatch, 
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     of, out = studies.study("rehearsal"), tmp_path / "Zoë's (2)"
     cell = studies.cells(of)[1]
-    rows = studies.rows_file(of, cell, out)
+    rows = study_runs.rows_file(of, cell, out)
     workflow.run_workflow(of, out, None, [f"rows/{rows.name}"])
-    made, when = studies.gather(of, out), rows.stat().st_mtime_ns
+    made, when = study_runs.gather(of, out), rows.stat().st_mtime_ns
     assert len(made) == 4 and set(made["contender"]) == {"cross_branch.diagonal"}
-    plain = pd.read_csv(studies.run_cell(of, cell, tmp_path / "plain"))
+    plain = pd.read_csv(study_runs.run_cell(of, cell, tmp_path / "plain"))
     pd.testing.assert_series_equal(made["log_loss"], plain["log_loss"])
     workflow.run_workflow(of, out, None, [f"rows/{rows.name}"])
     assert rows.stat().st_mtime_ns == when and "Nothing to be done" in "".join(capfd.readouterr())
     assert main(["study", "--study", "rehearsal", "--out", str(out), "--gather", "--to", str(tmp_path / "t.csv")]) == 0
-    pd.testing.assert_frame_equal(studies.gather(of, out), pd.read_csv(tmp_path / "t.csv").assign(
+    pd.testing.assert_frame_equal(study_runs.gather(of, out), pd.read_csv(tmp_path / "t.csv").assign(
         condition="", candidate=made["candidate"]), check_dtype=False)
 
 
