@@ -11,7 +11,7 @@ LIBRARY = PROJECT / "aesthemo_lib"
 COMPLETE = [
     "tasks", "files", "device", "data.ratings", "data.table", "data.batches", "data.images", "data.readers",
     "models.backbones", "models.fusion", "models.networks", "models.sequence", "evaluation", "calibration", "ledger",
-    "training.losses", "training.labels", "training.config", "training.fit",
+    "training.losses", "training.labels", "training.config", "training.settings", "training.fit",
 ]
 """Modules in which every public function and class has an example. Others grow into the list."""
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..data import readers
 from ..models.networks import VARIANTS, checked_options
 from . import labels
-from .fit import Settings
+from .settings import Settings
 
 PRESETS = {
     "smoke": Settings("tiny", "none", resize=36, crop=32, batch=16, epochs=2, patience=2, learning_rate=0.02),

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import math
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,46 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..data.batches import TrainingBatches, resize, to_device
 from ..device import fast_precision
-from ..files import atomic_folder, read_json, read_tensors, show_progress, write_json
-from .aggregation import AGGREGATIONS, aggregation
+from ..files import show_progress
+from .aggregation import aggregation
 from .losses import joint_loss, task_losses
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a network is trained. [0056-0061] fix the crops, the flips and SGD; the other numbers are ours.
-
-    >>> settings = Settings("tiny", "none", resize=36, crop=32, batch=16, epochs=2, patience=2, learning_rate=0.02)
-    >>> settings.momentum
-    0.9
-    """
-
-    backbone: str
-    weights: str
-    resize: int  # side of the cached pixels
-    crop: int  # side of what a network sees
-    batch: int
-    epochs: int
-    patience: int  # stop after this many epochs without a better validation loss
-    learning_rate: float  # at its peak
-    exchange_factor: float = 1.0  # the cross-branch layers' learning rate, times the rest's
-    head_factor: float = 1.0  # that of what starts at random: the last fully connected layers
-    keep_statistics: bool = False  # batch normalisation keeps the pretrained means and variances
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    warm_up: float = 0.3  # share of the steps over which the learning rate rises
-    aggregation: str = "sum"  # how the tasks' losses make one step, see ``training.aggregation``
-
-    def __post_init__(self):
-        if self.aggregation not in AGGREGATIONS:
-            raise ValueError(f"settings: aggregation: unknown {self.aggregation!r}; "
-                             f"choose one of {', '.join(AGGREGATIONS)}")
+from .resume import resume, save_state
+from .settings import Settings, learning_rate
 
 
 class Diverged(RuntimeError):
@@ -91,19 +59,6 @@ class Data:
         """What the loss takes, see ``losses.task_losses``."""
         soft = {name: values * (self.labels[name] >= 0)[:, None] for name, values in self.targets.items()}
         return {name: torch.as_tensor(soft.get(name, values), device=device) for name, values in self.labels.items()}
-
-
-def learning_rate(step: int, steps: int, settings: Settings) -> float:
-    """Rises linearly over the warm-up, then falls to zero along a cosine. A function of the step, so it can't drift.
-
-    >>> settings = Settings("tiny", "none", 36, 32, batch=16, epochs=2, patience=2, learning_rate=0.5, warm_up=0.5)
-    >>> [round(learning_rate(step, 4, settings), 3) for step in range(4)]
-    [0.25, 0.5, 0.5, 0.25]
-    """
-    rise = max(1, round(settings.warm_up * steps))
-    if step < rise:
-        return settings.learning_rate * (step + 1) / rise
-    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(steps - rise, 1)))
 
 
 @contextlib.contextmanager
@@ -192,7 +147,7 @@ def fit(
     loop = _Loop(network, settings, batches, labels, seed, device, title)
     history, best = [], {}
     if state is not None:
-        history, best = _resume(state, loop)
+        history, best = resume(state, loop)
     for epoch in range(len(history), settings.epochs):
         if _stopped_early(history, settings.patience):
             break
@@ -201,7 +156,7 @@ def fit(
         if row["validation_loss"] == min(past["validation_loss"] for past in history):
             best = {name: value.detach().clone() for name, value in network.state_dict().items()}
         if state is not None:
-            _save_state(state, epoch + 1, loop, best, history)
+            save_state(state, epoch + 1, loop, best, history)
         if after_epoch:
             after_epoch(row)
     network.load_state_dict(best)
@@ -300,68 +255,3 @@ def _validate(network, data: Data, labels, settings: Settings, device) -> dict[s
     if not math.isfinite(row["validation_loss"]):
         raise Diverged("the validation loss is not finite; lower learning_rate")
     return row
-
-
-def contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors as safetensors takes them: on the CPU, in plain layout.
-
-    >>> contiguous({"x": torch.zeros(2, 3).T})["x"].is_contiguous()
-    True
-    """
-    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
-
-
-def _save_state(folder: Path, epoch: int, loop: _Loop, best: dict[str, Tensor], history: list[dict]) -> None:
-    """Write the state after an epoch, whole or not at all, then drop the one before."""
-    optimiser, target = loop.optimiser, folder / f"epoch-{epoch}"
-    momentum = [optimiser.state[p].get("momentum_buffer") for g in optimiser.param_groups for p in g["params"]]
-    known = {str(i): m for i, m in enumerate(momentum) if m is not None}
-    with atomic_folder(target) as whole:
-        save_file(contiguous(loop.network.state_dict()), whole / "model.safetensors")
-        save_file(contiguous(loop.aggregation.state_dict()), whole / "aggregation.safetensors")
-        save_file(contiguous(best), whole / "best.safetensors")
-        save_file(contiguous(known), whole / "momentum.safetensors")
-        write_json(whole / "history.json", [{k: None if v != v else v for k, v in row.items()} for row in history])
-    for old in folder.glob("epoch-*"):
-        if old != target:
-            shutil.rmtree(old, ignore_errors=True)
-
-
-def _resume(folder: Path, loop: _Loop) -> tuple[list[dict], dict[str, Tensor]]:
-    """Put the newest whole state back into network, aggregation and optimiser; an empty history if there is none."""
-    whole = sorted(folder.glob("epoch-*"), key=lambda path: int(path.name.split("-")[1]))
-    if not whole:
-        return [], {}
-    try:
-        return _read_state(whole[-1], loop)
-    except (ValueError, OSError, RuntimeError, LookupError) as fault:
-        reason = " ".join(str(fault).split())[:300]
-        raise ValueError(f"{whole[-1]} is damaged, or of another version ({reason}); delete {folder} to train from the "
-                         f"start") from fault
-
-
-def _read_state(state: Path, loop: _Loop) -> tuple[list[dict], dict[str, Tensor]]:
-    loop.network.load_state_dict(read_tensors(state / "model.safetensors"))
-    if loop.aggregation.state_dict():
-        loop.aggregation.load_state_dict(read_tensors(state / "aggregation.safetensors"))
-    parameters = [parameter for group in loop.optimiser.param_groups for parameter in group["params"]]
-    for i, buffer in read_tensors(state / "momentum.safetensors").items():
-        parameter = parameters[int(i)]
-        # The buffer takes the parameter's device and layout, or the next sums would run in another order.
-        loop.optimiser.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(buffer)
-    history = [{k: math.nan if v is None else v for k, v in row.items()} for row in read_json(state / "history.json")]
-    return history, read_tensors(state / "best.safetensors", device=str(parameters[0].device))
-
-
-def write_history(path: Path, rows: list[dict]) -> None:
-    """A history as CSV, the columns in the order of their first appearance.
-
-    >>> write_history(Path("history.csv"), [{"epoch": 1, "loss": 0.5}])
-    >>> Path("history.csv").read_text(encoding="utf-8").split()
-    ['epoch,loss', '1,0.5']
-    """
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    with path.open("w", encoding="utf-8", newline="") as out:
-        writer = csv.DictWriter(out, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)

@@ -42,7 +42,9 @@ from ..models.networks import build
 from ..tasks import Task, with_loss_weights
 from . import labels as label
 from .config import SCENES, Config
-from .fit import Data, Settings, contiguous, fit, predict_logits, write_history
+from .fit import Data, fit, predict_logits
+from .resume import contiguous, write_history
+from .settings import Settings
 
 
 class RunExists(ValueError):

@@ -1,0 +1,88 @@
+"""What a training that was cut off goes on from: its state after each epoch, in a folder beside the run."""
+
+from __future__ import annotations
+
+import csv
+import math
+import shutil
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ..files import atomic_folder, read_json, read_tensors, write_json
+
+
+class Loop(Protocol):
+    """What of a training's loop has a state."""
+
+    network: nn.Module
+    aggregation: nn.Module
+    optimiser: torch.optim.Optimizer
+
+
+def contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors as safetensors takes them: on the CPU, in plain layout.
+
+    >>> contiguous({"x": torch.zeros(2, 3).T})["x"].is_contiguous()
+    True
+    """
+    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+
+
+def save_state(folder: Path, epoch: int, loop: Loop, best: dict[str, Tensor], history: list[dict]) -> None:
+    """Write the state after an epoch, whole or not at all, then drop the one before."""
+    optimiser, target = loop.optimiser, folder / f"epoch-{epoch}"
+    momentum = [optimiser.state[p].get("momentum_buffer") for g in optimiser.param_groups for p in g["params"]]
+    known = {str(i): m for i, m in enumerate(momentum) if m is not None}
+    with atomic_folder(target) as whole:
+        save_file(contiguous(loop.network.state_dict()), whole / "model.safetensors")
+        save_file(contiguous(loop.aggregation.state_dict()), whole / "aggregation.safetensors")
+        save_file(contiguous(best), whole / "best.safetensors")
+        save_file(contiguous(known), whole / "momentum.safetensors")
+        write_json(whole / "history.json", [{k: None if v != v else v for k, v in row.items()} for row in history])
+    for old in folder.glob("epoch-*"):
+        if old != target:
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def resume(folder: Path, loop: Loop) -> tuple[list[dict], dict[str, Tensor]]:
+    """Put the newest whole state back into network, aggregation and optimiser; an empty history if there is none."""
+    whole = sorted(folder.glob("epoch-*"), key=lambda path: int(path.name.split("-")[1]))
+    if not whole:
+        return [], {}
+    try:
+        return _read_state(whole[-1], loop)
+    except (ValueError, OSError, RuntimeError, LookupError) as fault:
+        reason = " ".join(str(fault).split())[:300]
+        raise ValueError(f"{whole[-1]} is damaged, or of another version ({reason}); delete {folder} to train from the "
+                         f"start") from fault
+
+
+def _read_state(state: Path, loop: Loop) -> tuple[list[dict], dict[str, Tensor]]:
+    loop.network.load_state_dict(read_tensors(state / "model.safetensors"))
+    if loop.aggregation.state_dict():
+        loop.aggregation.load_state_dict(read_tensors(state / "aggregation.safetensors"))
+    parameters = [parameter for group in loop.optimiser.param_groups for parameter in group["params"]]
+    for i, buffer in read_tensors(state / "momentum.safetensors").items():
+        parameter = parameters[int(i)]
+        # The buffer takes the parameter's device and layout, or the next sums would run in another order.
+        loop.optimiser.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(buffer)
+    history = [{k: math.nan if v is None else v for k, v in row.items()} for row in read_json(state / "history.json")]
+    return history, read_tensors(state / "best.safetensors", device=str(parameters[0].device))
+
+
+def write_history(path: Path, rows: list[dict]) -> None:
+    """A history as CSV, the columns in the order of their first appearance.
+
+    >>> write_history(Path("history.csv"), [{"epoch": 1, "loss": 0.5}])
+    >>> Path("history.csv").read_text(encoding="utf-8").split()
+    ['epoch,loss', '1,0.5']
+    """
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    with path.open("w", encoding="utf-8", newline="") as out:
+        writer = csv.DictWriter(out, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,52 @@
+"""How a network is trained: what a preset decides, and the learning rate at each step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from .aggregation import AGGREGATIONS
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a network is trained. [0056-0061] fix the crops, the flips and SGD; the other numbers are ours.
+
+    >>> settings = Settings("tiny", "none", resize=36, crop=32, batch=16, epochs=2, patience=2, learning_rate=0.02)
+    >>> settings.momentum
+    0.9
+    """
+
+    backbone: str
+    weights: str
+    resize: int  # side of the cached pixels
+    crop: int  # side of what a network sees
+    batch: int
+    epochs: int
+    patience: int  # stop after this many epochs without a better validation loss
+    learning_rate: float  # at its peak
+    exchange_factor: float = 1.0  # the cross-branch layers' learning rate, times the rest's
+    head_factor: float = 1.0  # that of what starts at random: the last fully connected layers
+    keep_statistics: bool = False  # batch normalisation keeps the pretrained means and variances
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    warm_up: float = 0.3  # share of the steps over which the learning rate rises
+    aggregation: str = "sum"  # how the tasks' losses make one step, see ``training.aggregation``
+
+    def __post_init__(self):
+        if self.aggregation not in AGGREGATIONS:
+            raise ValueError(f"settings: aggregation: unknown {self.aggregation!r}; "
+                             f"choose one of {', '.join(AGGREGATIONS)}")
+
+
+def learning_rate(step: int, steps: int, settings: Settings) -> float:
+    """Rises linearly over the warm-up, then falls to zero along a cosine. A function of the step, so it can't drift.
+
+    >>> settings = Settings("tiny", "none", 36, 32, batch=16, epochs=2, patience=2, learning_rate=0.5, warm_up=0.5)
+    >>> [round(learning_rate(step, 4, settings), 3) for step in range(4)]
+    [0.25, 0.5, 0.5, 0.25]
+    """
+    rise = max(1, round(settings.warm_up * steps))
+    if step < rise:
+        return settings.learning_rate * (step + 1) / rise
+    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(steps - rise, 1)))
