@@ -33,6 +33,12 @@ def one_task(network: nn.Module, task: str) -> Callable[[Tensor], Tensor]:
 
     Raises:
         ValueError: the network has no such task.
+
+    >>> from .models.networks import build
+    >>> from .tasks import PATENT_TASKS
+    >>> network = build("cross_branch", PATENT_TASKS, "tiny", "none")
+    >>> one_task(network, "emotion")(torch.zeros(2, 3, 32, 32)).shape
+    torch.Size([2, 8])
     """
     names = [t.name for t in network.tasks]
     if task not in names:
@@ -50,6 +56,14 @@ def image_batches(
         pixels: (N, S, S, 3) uint8.
         rows: (M,) which of them.
         mean: (S, S, 3), the mean image of the network's training.
+
+    >>> from .models.networks import build
+    >>> from .tasks import PATENT_TASKS
+    >>> network = build("cross_branch", PATENT_TASKS, "tiny", "none")
+    >>> pixels = np.full((9, 40, 40, 3), 200, np.uint8)
+    >>> batches = image_batches(network, pixels, range(6), mean=np.full((40, 40, 3), 100.0), side=32)
+    >>> [tuple(images.shape) for images in batches]
+    [(4, 3, 32, 32), (2, 3, 32, 32)]
     """
     device = next(network.parameters()).device
     mean, std = torch.as_tensor(mean, device=device), torch.tensor(network.std, device=device)
@@ -72,6 +86,10 @@ def baseline(
 
     Returns:
         (D, 1 or B, 3, s, s): D baselines to average over, one for all images or one an image.
+
+    >>> photos = torch.rand(2, 3, 32, 32)
+    >>> baseline("mean", photos).shape, baseline("set", photos, others=torch.zeros(5, 3, 32, 32)).shape
+    (torch.Size([1, 1, 3, 32, 32]), torch.Size([5, 1, 3, 32, 32]))
     """
     if kind not in BASELINES:
         raise ValueError(f"unknown baseline {kind!r}; choose one of {', '.join(BASELINES)}")
@@ -99,6 +117,10 @@ def baselines_of(images: Tensor, given: Tensor | None) -> Tensor:
 
     Raises:
         ValueError: another shape.
+
+    >>> photos = torch.rand(2, 3, 32, 32)
+    >>> baselines_of(photos, None).abs().sum().item(), baselines_of(photos, photos.flip(0)).shape
+    (0.0, torch.Size([1, 2, 3, 32, 32]))
     """
     given = baseline("mean", images) if given is None else given if given.ndim == 5 else given[None]
     if given.shape[2:] != images.shape[1:] or given.shape[1] not in (1, len(images)):
@@ -115,6 +137,10 @@ class SignedMap:
         cells: (B, h, w) signed, in logits, at the resolution at which it was computed.
         effect: (B,) by how much the logit falls when the stream (or the whole input) is at its baseline.
         channels: (B, K) the same attribution by channel instead of by place; None where a method has none.
+
+    >>> found = SignedMap(cells=np.array([[[2.0, -0.5], [0.0, 0.0]]]), effect=np.array([1.4]))
+    >>> found.residual.round(3), found.at(64).shape
+    (array([0.1]), (1, 64, 64))
     """
 
     cells: np.ndarray
@@ -142,6 +168,13 @@ def integrated_gradients(
         target: the class number.
         baseline: see ``baseline``; by default the mean image.
         steps: gradients along the straight way from baseline to image; more make the residual smaller.
+
+    >>> from .models.networks import build
+    >>> from .tasks import PATENT_TASKS
+    >>> network = build("independent", PATENT_TASKS, "tiny", "none")
+    >>> found = integrated_gradients(network, torch.rand(1, 3, 32, 32), "emotion", target=2, steps=16)
+    >>> found.cells.shape, bool(abs(found.residual[0]) < 0.05)
+    ((1, 32, 32), True)
     """
     from captum.attr import IntegratedGradients
 
@@ -174,6 +207,13 @@ def stream_map(
         baseline: see ``baseline``; not used by 'grad_cam'.
         steps: of integrated gradients.
         grid: patches along a side, of 'ablation'.
+
+    >>> from .models.networks import build
+    >>> from .tasks import PATENT_TASKS
+    >>> network, photos = build("cross_branch", PATENT_TASKS, "tiny", "none"), torch.rand(2, 3, 32, 32)
+    >>> found = stream_map(network, photos, Stream(1, "emotion", "aesthetics"), "emotion", target=2, steps=8)
+    >>> found.cells.shape, found.effect.shape  # what emotion borrows at layer 1, where it was borrowed
+    ((2, 16, 16), (2,))
     """
     if method not in STREAM_MAPS:
         raise ValueError(f"unknown method {method!r}; choose one of {', '.join(STREAM_MAPS)}")
@@ -218,7 +258,11 @@ def _ablation(forward, place: Port, images: Tensor, at_base: Tensor, target: int
 
 
 def patch_numbers(size: Sequence[int], grid: int) -> Tensor:
-    """(h, w) int64: which patch of a grid x grid (at most h x w) each cell belongs to."""
+    """(h, w) int64: which patch of a grid x grid (at most h x w) each cell belongs to.
+
+    >>> patch_numbers((4, 4), grid=2).tolist()
+    [[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]]
+    """
     rows, columns = (torch.arange(n) * min(grid, n) // n for n in size)
     return rows[:, None] * min(grid, size[1]) + columns
 
@@ -239,6 +283,11 @@ def top_channels(found: SignedMap, count: int = 5) -> tuple[np.ndarray, np.ndarr
 
     Returns:
         (count,) channel numbers, the largest absolute mean first, and their signed means, in logits.
+
+    >>> found = SignedMap(np.zeros((1, 2, 2)), np.zeros(1), channels=np.array([[0.1, -2.0, 0.7]]))
+    >>> channels, means = top_channels(found, count=2)
+    >>> channels.tolist(), means.tolist()
+    ([1, 2], [-2.0, 0.7])
     """
     if found.channels is None:
         raise ValueError("only integrated gradients at a stream tell channels apart; make the map with that method")
@@ -248,7 +297,14 @@ def top_channels(found: SignedMap, count: int = 5) -> tuple[np.ndarray, np.ndarr
 
 
 def channel_means(network: nn.Module, batches: Iterable[Tensor], stream: Stream) -> np.ndarray:
-    """(N, K) each photo's mean activation of each channel of a stream: sort a column to find what excites it most."""
+    """(N, K) each photo's mean activation of each channel of a stream: sort a column to find what excites it most.
+
+    >>> from .models.networks import build
+    >>> from .tasks import PATENT_TASKS
+    >>> network, batches = build("cross_branch", PATENT_TASKS, "tiny", "none"), torch.rand(3, 2, 3, 32, 32)
+    >>> channel_means(network, batches, Stream(1, "emotion", "aesthetics")).shape  # six photos, eight channels
+    (6, 8)
+    """
     return np.concatenate([record(network, [stream], images)[stream].mean((2, 3)).cpu().numpy() for images in batches])
 
 
@@ -310,6 +366,16 @@ def cut_table(
     Returns:
         one row a cut and task: cut, task, ``evaluation.task_metrics`` (with the confusion matrix), and changed: the
         share of photos whose answer is another than uncut.
+
+    >>> from .models.networks import build
+    >>> from .tasks import PATENT_TASKS
+    >>> network, pixels = build("cross_branch", PATENT_TASKS, "tiny", "none"), np.zeros((4, 32, 32, 3), np.uint8)
+    >>> truth = {"aesthetics": np.array([0, 1, 1]), "emotion": np.array([2, 5, -1])}
+    >>> cuts = {"layer 2": [Stream(2, "aesthetics", "emotion")]}
+    >>> mean = np.zeros((32, 32, 3), np.float32)
+    >>> table = cut_table(network, pixels, np.arange(3), truth, mean, side=32, cuts=cuts)
+    >>> table[["cut", "task", "n"]].values.tolist()
+    [['nothing', 'aesthetics', 3], ['nothing', 'emotion', 2], ['layer 2', 'aesthetics', 3], ['layer 2', 'emotion', 2]]
     """
     device, found, uncut = next(network.parameters()).device, [], {}
     for name, which in {"nothing": [], **cuts}.items():
