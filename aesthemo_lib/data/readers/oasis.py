@@ -50,6 +50,10 @@ def quadrants(valence: np.ndarray, arousal: np.ndarray) -> np.ndarray:
     """Class numbers of the four quadrants, in the order of ``tasks.AFFECT_QUADRANTS``.
 
     An image exactly on a cut counts as negative, or calm: as with votes, the upper class needs more than a tie.
+
+    >>> from ...tasks import AFFECT_QUADRANTS
+    >>> [AFFECT_QUADRANTS.classes[number] for number in quadrants([6.1, 2.0], [5.0, 3.0])]
+    ['positive_aroused', 'negative_calm']
     """
     return 2 * (np.asarray(valence) > VALENCE_CUT) + (np.asarray(arousal) > AROUSAL_CUT)
 
@@ -71,6 +75,10 @@ def read(
     Raises:
         FileNotFoundError: one of the files, or every image, is missing.
         ValueError: a table is not as published, or a task is not known.
+
+    >>> read("empty")
+    Traceback (most recent call last):
+    FileNotFoundError: ...OASIS.csv: not found; expected the published OASIS files OASIS.csv, ...
     """
     root = Path(root)
     known = {task.name: task for task in (*OASIS_TASKS, *OASIS_SCALES)}
