@@ -40,6 +40,11 @@ def picture(factors: Mapping, key: tuple[int, int], size: int = 256,
 
     Returns:
         the RGB picture, and for each local factor a mask ('L', 255 where it stands).
+
+    >>> factors = {name: 0.0 for name in ("light", "lamp", "sharpness", "composition", "clutter", "mood")}
+    >>> image, masks = picture(factors | {"motif": "awe", "place": "sea"}, key=(0, 7), size=64)
+    >>> image.size, sorted(masks)
+    ((64, 64), ['clutter', 'lamp'])
     """
     streams = {part: np.random.default_rng([*key, number]) for part, number in STREAMS.items()}
     amount = {name: level(factors[name]) for name in ("light", "lamp", "sharpness", "composition", "clutter")}
@@ -62,7 +67,13 @@ def picture(factors: Mapping, key: tuple[int, int], size: int = 256,
 
 
 def motif_mask(factors: Mapping, key: tuple[int, int], size: int = 256) -> np.ndarray:
-    """(size, size) bool, where the motif of ``picture`` stands (clutter and lamp may stand before it)."""
+    """(size, size) bool, where the motif of ``picture`` stands (clutter and lamp may stand before it).
+
+    >>> factors = {"composition": 0.0, "mood": 2.0, "motif": "awe", "place": "sea"}
+    >>> mask = motif_mask(factors, key=(0, 7), size=64)
+    >>> mask.shape, bool(0.01 < mask.mean() < 0.5)
+    ((64, 64), True)
+    """
     at, drawn = (np.random.default_rng([*key, STREAMS[part]]) for part in ("view", "motif"))
     view = _view(level(factors["composition"]), factors["place"], at)
     pen = Pen(size, view.tilt)
@@ -71,7 +82,11 @@ def motif_mask(factors: Mapping, key: tuple[int, int], size: int = 256) -> np.nd
 
 
 def level(z: float) -> float:
-    """A standard normal factor as its quantile, 0..1."""
+    """A standard normal factor as its quantile, 0..1.
+
+    >>> level(0.0), round(level(1.96), 3)
+    (0.5, 0.975)
+    """
     return 0.5 * (1 + math.erf(z / math.sqrt(2)))
 
 
