@@ -15,7 +15,11 @@ BRIGHT = ((226, 58, 66), (246, 196, 48), (62, 150, 222), (92, 186, 88), (238, 12
 
 
 class View(NamedTuple):
-    """How the picture is taken: tilt in radians; horizon and subject as shares of height and width."""
+    """How the picture is taken: tilt in radians; horizon and subject as shares of height and width.
+
+    >>> View(tilt=0.0, horizon=0.6, spot=0.5, place="sea").horizon
+    0.6
+    """
 
     tilt: float
     horizon: float
@@ -24,7 +28,11 @@ class View(NamedTuple):
 
 
 class Style(NamedTuple):
-    """A motif's colours: sky at the top and at the horizon, ground there and in front; clouds 0..1; its shapes."""
+    """A motif's colours: sky at the top and at the horizon, ground there and in front; clouds 0..1; its shapes.
+
+    >>> sorted(STYLES)[:3], STYLES["awe"].clouds
+    (['amusement', 'anger', 'awe'], 0.25)
+    """
 
     top: tuple[int, int, int]
     low: tuple[int, int, int]
@@ -35,7 +43,14 @@ class Style(NamedTuple):
 
 
 class Pen:
-    """Draws shapes in scene units (0..1, y down) on a transparent layer, tilted as the view is."""
+    """Draws shapes in scene units (0..1, y down) on a transparent layer, tilted as the view is.
+
+    >>> pen, image = Pen(64, tilt=0.0), Image.new("RGB", (64, 64), "white")
+    >>> pen.discs([(0.5, 0.5)], 0.25, [(226, 58, 66)])
+    >>> alpha = pen.put_on(image)
+    >>> image.getpixel((32, 32)), image.getpixel((2, 2))
+    ((226, 58, 66), (255, 255, 255))
+    """
 
     def __init__(self, size: int, tilt: float, oversample: int = OVERSAMPLE):
         self.oversample, self.pixels = oversample, size * oversample
