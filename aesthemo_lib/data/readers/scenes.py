@@ -72,6 +72,10 @@ def sample(images: int, seed: int = 0, relatedness: float = 0.5) -> pd.DataFrame
     Returns:
         one row an image: the factors, ``aesthetics_score`` and ``emotion_score``. Only the scores depend on
         ``relatedness``.
+
+    >>> table = sample(500, relatedness=0.5)
+    >>> round(float(table["aesthetics_score"].corr(table["emotion_score"])), 1)
+    0.5
     """
     _check(images, seed, relatedness)
     rows = []
@@ -96,6 +100,10 @@ def rate(factors: pd.DataFrame, seed: int = 0) -> dict[str, pd.DataFrame]:
 
     Returns:
         by task name a table (image, annotator, value): aesthetics 1..7, emotion a class number.
+
+    >>> ratings = rate(sample(3))["aesthetics"]
+    >>> len(ratings), sorted(ratings["value"].unique().tolist())  # ten people a picture
+    (30, [1, 2, 3, 4, 5, 6, 7])
     """
     count, people = len(factors), len(BIAS)
     normal, chance, other = np.empty((count, 2, people)), np.empty((count, people)), np.empty((count, people), int)
@@ -126,6 +134,9 @@ def best_guess(factors: pd.DataFrame) -> dict[str, np.ndarray]:
 
     Returns:
         (N,) class numbers by task name.
+
+    >>> {task: guess.tolist() for task, guess in best_guess(sample(3)).items()}
+    {'aesthetics': [1, 0, 0], 'emotion': [2, 1, 4]}
     """
     negative = (factors["emotion_score"] < 0).to_numpy().astype(int)
     return {"aesthetics": (factors["aesthetics_score"] > 0).to_numpy().astype(int),
@@ -138,7 +149,13 @@ def _kind(factors: pd.DataFrame) -> np.ndarray:
 
 
 def votes(ratings: dict[str, pd.DataFrame], images: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """The votes of the single ratings, (R, C), and their sums by image, (N, C); both by task name."""
+    """The votes of the single ratings, (R, C), and their sums by image, (N, C); both by task name.
+
+    >>> factors = sample(3)
+    >>> single, by_image = votes(rate(factors), images=3)
+    >>> single["emotion"].shape, by_image["emotion"].sum(axis=1).tolist()
+    ((30, 8), [10.0, 10.0, 10.0])
+    """
     single = {
         "aesthetics": rating.scale_votes(ratings["aesthetics"]["value"], SCALE_MIDDLE),
         "emotion": rating.class_votes(ratings["emotion"]["value"], len(EMOTION.classes)),
@@ -162,6 +179,10 @@ def draw(root: Path, images: int = 600, seed: int = 0, relatedness: float = 0.5,
 
     Raises:
         ValueError: a parameter is out of range, or the folder holds something else.
+
+    >>> draw(Path("scenes"), images=2, size=32)
+    >>> sorted(path.name for path in Path("scenes").iterdir())
+    ['factors.csv', 'images', 'masks', 'ratings.csv', 'scenes.json']
     """
     _check(images, seed, relatedness, size)
     root = Path(root).resolve()
@@ -195,6 +216,10 @@ def read(
 
     Raises:
         ValueError: an unknown task.
+
+    >>> images = read(Path("scenes"), images=3, size=32, tasks=("aesthetics", "place"))
+    >>> images.labels("place").tolist(), images.facts["place"].tolist()
+    ([2, 3, 0], ['city', 'forest', 'hills'])
     """
     known = {task.name: task for task in PATENT_TASKS} | {n: Task(n, classes) for n, classes in ATTRIBUTES.items()}
     unknown = [name for name in tasks if name not in known]
