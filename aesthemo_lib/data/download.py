@@ -50,9 +50,6 @@ def fetch(root: str | Path, sensitive: bool = False, server: str = SERVER) -> Pa
         RuntimeError: a file could not be had, or is not the published one; the message is one line and names it.
 
     >>> fetch("data/oasis")  # doctest: +SKIP
-    Traceback (most recent call last):
-        ...
-    RuntimeError: images/Acorns 1.jpg: could not be downloaded from https://raw.githubusercontent.com/bkurdi/shiny-server/1a3bcada01115bbe651bf0e69f7410c8ef63cc94/images/Acorns%201.jpg (HTTPSConnectionPool(host='raw.githubusercontent.com', port=443): Max retries exceeded with url: /bkurdi/shiny-server/1a3bcada01115bbe651bf0e69f7410c8ef63cc94/images/Acorns%201.jpg (Caused by NameResolutionError("HTTPSConnection(host='raw.githubusercontent.com', port=443): Failed to resolve 'raw.githubusercontent.com' ([Errno -2] Name or service not known)"))); check the connection and call again, what is whole is kept
     """
     import pooch
     from tqdm import tqdm

@@ -50,9 +50,9 @@ def needed(path: Path, expected: str) -> Path:
     Raises:
         FileNotFoundError: it isn't; the message says what was expected.
 
-    >>> needed(Path("AVA.txt"), "the list of scores")
+    >>> needed(Path("gone.txt"), "the list of scores")
     Traceback (most recent call last):
-    FileNotFoundError: AVA.txt: not found; expected the list of scores
+    FileNotFoundError: gone.txt: not found; expected the list of scores
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: not found; expected {expected}")
