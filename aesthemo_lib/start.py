@@ -22,7 +22,11 @@ KEPT = ("torch", "torchvision", "ipython", "ipykernel", "ipywidgets", "jupyterla
 
 
 def missing(project: Path = PROJECT) -> list[str]:
-    """The requirements of ``pyproject.toml`` whose package is not installed here, but for those of ``KEPT``."""
+    """The requirements of ``pyproject.toml`` whose package is not installed here, but for those of ``KEPT``.
+
+    >>> missing()  # this kernel has everything
+    []
+    """
     content = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
     wanted = {re.split(r"[^\w.-]", line)[0]: line for line in content["project"]["dependencies"]}
     return [line for name, line in wanted.items() if name.lower() not in KEPT and not _version(name)]
@@ -37,6 +41,10 @@ def start(project: Path = PROJECT, colab: bool | None = None) -> None:
 
     Raises:
         ModuleNotFoundError: packages are missing and this is not Colab: it is the wrong kernel.
+
+    >>> start()  # nothing to do
+    >>> str(PROJECT) in sys.path
+    True
     """
     absent = missing(project)
     if absent and not ("google.colab" in sys.modules if colab is None else colab):
