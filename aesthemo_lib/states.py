@@ -24,18 +24,37 @@ STEPS = {False: 10, True: 4}
 
 
 def switches(network: nn.Module) -> list[Stream]:
-    """The borrowed streams, by layer and receiver: number k is closed in the states whose bit k is set."""
+    """The borrowed streams, by layer and receiver: number k is closed in the states whose bit k is set.
+
+    >>> from .models.networks import build
+    >>> from .tasks import PATENT_TASKS
+    >>> [(s.layer, s.receiver) for s in switches(build("cross_branch", PATENT_TASKS, "tiny", "none"))]
+    [(1, 'aesthetics'), (1, 'emotion'), (2, 'aesthetics'), (2, 'emotion')]
+    """
     return [stream for stream in streams(network) if stream.borrowed]
 
 
 def idle(network: nn.Module, task: str) -> int:
-    """The bits of a state that can't change a task: at the last layer, a stream feeds its receiver alone."""
+    """The bits of a state that can't change a task: at the last layer, a stream feeds its receiver alone.
+
+    >>> from .models.networks import build
+    >>> from .tasks import PATENT_TASKS
+    >>> network = build("cross_branch", PATENT_TASKS, "tiny", "none")
+    >>> bin(idle(network, "aesthetics"))  # the last of four: what emotion receives at layer 2
+    '0b1000'
+    """
     last = len(network.exchanges)
     return sum(1 << k for k, s in enumerate(switches(network)) if s.layer == last and s.receiver != task)
 
 
 def distinct(network: nn.Module, task: str) -> np.ndarray:
-    """The states that can differ for a task: all without a bit of ``idle``, in order."""
+    """The states that can differ for a task: all without a bit of ``idle``, in order.
+
+    >>> from .models.networks import build
+    >>> from .tasks import PATENT_TASKS
+    >>> distinct(build("cross_branch", PATENT_TASKS, "tiny", "none"), "aesthetics").tolist()
+    [0, 1, 2, 3, 4, 5, 6, 7]
+    """
     states = np.arange(2 ** len(switches(network)))
     return states[states & idle(network, task) == 0]
 
@@ -47,6 +66,13 @@ def state_logits(network: nn.Module, images: Tensor, state: int, instead: Tensor
         images: (B, 3, s, s).
         state: its bits say which of the ``switches`` are closed.
         instead: (1, 3, s, s), whose maps a closed stream carries; None: the mean image.
+
+    >>> from .models.networks import build
+    >>> from .tasks import PATENT_TASKS
+    >>> network, photo = build("cross_branch", PATENT_TASKS, "tiny", "none"), torch.rand(1, 3, 32, 32)
+    >>> closed = state_logits(network, photo, state=0b1111)
+    >>> torch.equal(closed["emotion"], state_logits(network, photo, state=0)["emotion"])
+    False
     """
     which = [stream for k, stream in enumerate(switches(network)) if state >> k & 1]
     reference = torch.zeros_like(images[:1]) if instead is None else instead
@@ -65,6 +91,13 @@ def all_logits(network: nn.Module, images: Tensor, instead: Tensor | None = None
 
     Raises:
         ValueError: there are too many states to compute them all.
+
+    >>> from .models.networks import build
+    >>> from .tasks import PATENT_TASKS
+    >>> network, photo = build("cross_branch", PATENT_TASKS, "tiny", "none"), torch.rand(1, 3, 32, 32)
+    >>> found = all_logits(network, photo)["emotion"]
+    >>> found.shape, torch.allclose(found[5], state_logits(network, photo, state=5)["emotion"], atol=1e-5)
+    (torch.Size([16, 1, 8]), True)
     """
     known, names = switches(network), [task.name for task in network.tasks]
     if len(known) > MOST_SWITCHES:
@@ -100,7 +133,14 @@ def _picked(maps: Tensor, there: Tensor, rows: np.ndarray) -> Tensor:
 
 
 def flowing(network: nn.Module, images: Tensor) -> tuple[list[list[Tensor]], dict[str, Tensor]]:
-    """What (B, 3, s, s) images send into each exchange layer, one map a branch, and their logits."""
+    """What (B, 3, s, s) images send into each exchange layer, one map a branch, and their logits.
+
+    >>> from .models.networks import build
+    >>> from .tasks import PATENT_TASKS
+    >>> maps, logits = flowing(build("cross_branch", PATENT_TASKS, "tiny", "none"), torch.rand(1, 3, 32, 32))
+    >>> [[tuple(x.shape) for x in branch_maps] for branch_maps in maps]
+    [[(1, 8, 16, 16), (1, 8, 16, 16)], [(1, 16, 8, 8), (1, 16, 8, 8)]]
+    """
     caught: list[list[Tensor]] = []
     with ExitStack() as stack:
         for exchange in network.exchanges:
@@ -126,6 +166,14 @@ def stream_maps(network: nn.Module, image: Tensor, task: str, target: int, layer
 
     Returns:
         a map by stream; its ``effect`` is by how much the logit falls when this stream alone is the mean image's.
+
+    >>> from .models.networks import build
+    >>> from .tasks import PATENT_TASKS
+    >>> network, photo = build("cross_branch", PATENT_TASKS, "tiny", "none"), torch.rand(1, 3, 32, 32)
+    >>> for stream, found in stream_maps(network, photo, "emotion", target=2, layer=1).items():
+    ...     print(stream.source, found.cells.shape)
+    aesthetics (1, 16, 16)
+    emotion (1, 16, 16)
     """
     names = [t.name for t in network.tasks]
     with torch.no_grad(), evaluating(network):
