@@ -171,6 +171,35 @@ def differences(rows: pd.DataFrame, metric: str, reference: str = "independent")
         columns=["task", "method", "mean", "low", "high", "pairs", "condition"])
 
 
+def recipe(rows: pd.DataFrame, method: str = "cross_branch", endpoint: str = "auc") -> dict:
+    """What ``results/recipe.json`` holds: a method minus each other contender, on the same splits, each tuned alike.
+
+    Args:
+        rows: of a study whose conditions are the settings, as ``read`` returns them.
+        method: the contender that the recipe is for.
+        endpoint: a measured column.
+
+    Returns:
+        setting -> task -> baseline -> endpoint, mean, low, high (the protocol's interval) and splits.
+
+    >>> rows = [{"condition": "few", "contender": name, "candidate": "", "split": j, "seed": 0, "task": "emotion",
+    ...          "diverged": False, "validation_log_loss": 1.0, "auc": auc}
+    ...         for name, aucs in {"cross_branch": (0.7, 0.8), "independent": (0.6, 0.7)}.items()
+    ...         for j, auc in enumerate(aucs)]
+    >>> round(recipe(pd.DataFrame(rows))["few"]["emotion"]["independent"]["mean"], 3)
+    0.1
+    """
+    told: dict = {}
+    chosen = selected(rows)
+    for baseline in (name for name in chosen["method"].unique() if name != method):
+        pair = chosen[chosen["method"].isin([method, baseline])]
+        for one in differences(pair, endpoint, baseline).itertuples():
+            told.setdefault(one.condition, {}).setdefault(one.task, {})[baseline] = {
+                "endpoint": endpoint, **{end: round(float(getattr(one, end)), 5) for end in ("mean", "low", "high")},
+                "splits": int(one.pairs)}
+    return told
+
+
 def smallest_effect(spread: float, splits: int, power: float = 0.8, level: float = 0.95) -> float:
     r"""The difference that a study finds with this power: :math:`(t_{.975} + t_{.8})\, s \sqrt{1/n + 1/3}`.
 

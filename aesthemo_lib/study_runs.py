@@ -12,9 +12,9 @@ import pandas as pd
 from .calibration import endpoints, truth_and_probabilities
 from .consistency import contradictions
 from .evaluation import task_metrics
-from .files import atomic, digest, project_folder
+from .files import atomic, digest, project_folder, write_json
 from .references import references
-from .studies import PLACE, Cell, Study, cells, load, selected
+from .studies import PLACE, Cell, Study, cells, load, recipe, selected
 from .training.config import Config
 from .training.fit import Diverged
 from .training.runs import open_data, train
@@ -182,7 +182,11 @@ def _write(table: pd.DataFrame, path: Path) -> None:
 
 
 def keep(of: Study, out: Path, root: Path | None = None, target: Path | None = None) -> Path:
-    """Write what is finished to ``results/studies/<name>.csv``, and its lines, where it has some, beside it."""
+    """Write what is finished to ``results/studies/<name>.csv``, and its lines, where it has some, beside it.
+
+    The study ``recipe`` also writes ``results/recipe.json``, or ``recipe.json`` beside a target of one's own.
+    """
+    summary = target.with_name("recipe.json") if target else project_folder() / "results" / "recipe.json"
     target = target or project_folder() / "results" / "studies" / f"{of.name}.csv"
     tables = {target: gather(of, out)}
     if of.told.get("lines"):
@@ -190,4 +194,6 @@ def keep(of: Study, out: Path, root: Path | None = None, target: Path | None = N
     for path, table in tables.items():
         with atomic(path) as temporary:
             _write(table, temporary)
+    if of.name == "recipe":
+        write_json(summary, recipe(tables[target]))
     return target

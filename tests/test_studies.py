@@ -9,7 +9,7 @@ from scipy import stats
 
 from aesthemo_lib import studies, study_runs
 from aesthemo_lib.evaluation import read_runs
-from aesthemo_lib.files import project_folder
+from aesthemo_lib.files import project_folder, read_json
 from aesthemo_lib.training.runs import Run
 
 TINY = {
@@ -82,6 +82,23 @@ def test_lines_stand_beside_a_study_and_late_fusion_joins_the_tuned_networks(don
         columns = [f"{task}_{name}" for t in run.tasks if t.name == task for name in t.classes]
         test = joined[0][joined[0]["part"] == "test"]
         assert np.array_equal(test[columns], run.predictions()[columns])
+
+
+def test_the_recipe_is_the_methods_paired_differences_after_the_choice(done, tmp_path):
+    study, out, rows = done
+    told = TINY | {"contenders": {"independent": {"method": "independent"},
+                                  "cross_branch": {"method": "cross_branch", "options": {"alpha": 0.8}}}}
+    of = studies.Study("recipe", "first", told | {"conditions": {"all labels": {}}})
+    study_runs.run_study(of, tmp_path / "runs")
+    study_runs.keep(of, tmp_path / "runs", None, tmp_path / "kept" / "recipe.csv")
+    one = read_json(tmp_path / "kept" / "recipe.json")["all labels"]["emotion"]["independent"]
+    chosen = studies.selected(pd.read_csv(tmp_path / "kept" / "recipe.csv", keep_default_na=False))
+    auc = chosen[chosen["task"] == "emotion"].pivot(index="split", columns="method", values="auc").astype(float)
+    d = (auc["cross_branch"] - auc["independent"]).to_numpy()
+    half = stats.t.ppf(0.975, 1) * d.std(ddof=1) * np.sqrt(1 / 2 + 1 / 3)
+    by_hand = [d.mean(), d.mean() - half, d.mean() + half]
+    assert [one["mean"], one["low"], one["high"]] == pytest.approx(by_hand, abs=1e-4)
+    assert (one["endpoint"], one["splits"]) == ("auc", 2)
 
 
 def test_a_changed_contender_starts_anew_and_the_others_stay(done):
