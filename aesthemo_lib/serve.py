@@ -42,6 +42,10 @@ def serve(run: Path | str | None = None, root: Path | None = None, count: int = 
     Raises:
         ValueError: Voila is not installed.
         FileNotFoundError: there is no such run, or its data are not there.
+
+    >>> serve("no run here")
+    Traceback (most recent call last):
+    FileNotFoundError: no run here ...
     """
     if not find_spec("voila"):
         raise ValueError("'inspect' needs Voila, which is not installed here: pip install voila")
@@ -63,7 +67,11 @@ def serve(run: Path | str | None = None, root: Path | None = None, count: int = 
 
 
 def command(notebook: Path, options: tuple = ()) -> list[str]:
-    """Voila's command line for one notebook: on loopback, kernels culled, no source, traceback or file shown."""
+    """Voila's command line for one notebook: on loopback, kernels culled, no source, traceback or file shown.
+
+    >>> "--Voila.ip=127.0.0.1" in command(Path("inspector.ipynb"))
+    True
+    """
     return [
         sys.executable, "-m", "voila", str(notebook), "--Voila.ip=127.0.0.1", "--Voila.auto_token=True",
         "--VoilaConfiguration.strip_sources=True", "--VoilaConfiguration.show_tracebacks=False",
@@ -74,7 +82,12 @@ def command(notebook: Path, options: tuple = ()) -> list[str]:
 
 
 def write_notebook(path: Path) -> None:
-    """A notebook with one cell, the inspector."""
+    """A notebook with one cell, the inspector.
+
+    >>> write_notebook(Path("inspector.ipynb"))
+    >>> "Inspector(" in Path("inspector.ipynb").read_text(encoding="utf-8")
+    True
+    """
     cell = {"cell_type": "code", "id": "inspector", "metadata": {}, "source": SOURCE, "outputs": [],
             "execution_count": None}
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
