@@ -11,7 +11,15 @@ DATA_HELP = "scenes, oasis, folders or csv"
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command; a fault that the user can mend is one clear line and exit status 1."""
+    """Run a command; a fault that the user can mend is one clear line and exit status 1.
+
+    >>> from PIL import Image
+    >>> Image.new("RGB", (64, 64), "orange").save("orange.jpg")
+    >>> main(["predict", "orange.jpg"])
+         photo aesthetics  aesthetics_low  aesthetics_high emotion ...
+    orange.jpg ...
+    0
+    """
     given, rest = _parser().parse_known_args(arguments)
     if rest and given.command is not _study:  # what is left of a study's goes to Snakemake
         _parser().error(f"unrecognized arguments: {' '.join(rest)}")
