@@ -64,7 +64,11 @@ SCHEMA = _object(
 
 
 def protocol(preset: str = "paper") -> dict:
-    """What is to be run on IAE and how it is judged, as JSON. A test holds results/iae.json to it."""
+    """What is to be run on IAE and how it is judged, as JSON. A test holds results/iae.json to it.
+
+    >>> protocol()["methods"], protocol()["seeds"]
+    (['independent', 'shared_bottom', 'cross_branch.diagonal', 'cross_branch.random'], [0, 1, 2])
+    """
     configs = planned("iae", preset, fixed=True)
     if len({config.training_settings() for config in configs}) > 1:
         raise ValueError("the methods differ in their settings, which this protocol has no place for")
@@ -91,6 +95,9 @@ def expected(preset: str = "paper", images: int = IMAGES) -> dict:
 
     Returns:
         by method and in all: GPU hours, GPU memory and disk, with the formulas.
+
+    >>> expected("smoke", images=96)["runs"]  # four methods, three seeds
+    12
     """
     configs = {config.name: config for config in planned("iae", preset, fixed=True)}
     methods = {name: _cost(config, images) for name, config in configs.items()}
@@ -127,7 +134,11 @@ def _cost(config: Config, images: int) -> dict:
 
 
 def count_outputs(network: nn.Module, side: int) -> int:
-    """Numbers that a network's layers put out for one (1, 3, side, side) image: what training keeps, at most."""
+    """Numbers that a network's layers put out for one (1, 3, side, side) image: what training keeps, at most.
+
+    >>> count_outputs(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU()), side=8)  # twice 4 x 8 x 8
+    512
+    """
     sizes: list[int] = []
     leaves = [module for module in network.modules() if not list(module.children())]
     hooks = [leaf.register_forward_hook(lambda _, __, out: sizes.append(out.numel())) for leaf in leaves]
@@ -142,6 +153,11 @@ def row(run: Run, preset: str = "paper") -> dict:
 
     Raises:
         ValueError: the run is not one of the protocol's; the message says in what it differs.
+
+    >>> from .pretrained import packaged_run
+    >>> row(packaged_run())
+    Traceback (most recent call last):
+    ValueError: ...cross_branch.diagonal with seed 0 is not in the protocol; ...
     """
     plan = {(config.name, config.seed): config for config in planned("iae", preset, fixed=True)}
     config, told = plan.get((run.name, run.described["seed"])), run.described
@@ -190,6 +206,10 @@ def content(runs: Iterable[Run] = (), preset: str = "paper", images: int = IMAGE
 
     Raises:
         ValueError: a run that is not one of the protocol's, or one that is given twice.
+
+    >>> told = content(preset="smoke")
+    >>> told["status"], told["rows"]
+    ('not yet run', [])
     """
     asked, rows = protocol(preset), sorted((row(run, preset) for run in runs), key=_place)
     return checked({
@@ -212,6 +232,10 @@ def finished(folder: Path) -> list[Run]:
 
     Raises:
         FileNotFoundError: there is none.
+
+    >>> finished("nothing here")
+    Traceback (most recent call last):
+    FileNotFoundError: nothing here holds no finished run; make some with: make reproduce DATA=iae ...
     """
     found = [Run(path.parent) for path in sorted(Path(folder).rglob("metrics.json")) if path.parent.name[0] != "."]
     if not found:
@@ -221,7 +245,11 @@ def finished(folder: Path) -> list[Run]:
 
 
 def read(path: Path) -> dict:
-    """The kit's file, checked; a ValueError names the place of what is wrong."""
+    """The kit's file, checked; a ValueError names the place of what is wrong.
+
+    >>> read(project_folder() / "results" / "iae.json")["status"]
+    'not yet run'
+    """
     return checked(read_json(path), str(path))
 
 
@@ -230,6 +258,10 @@ def checked(told: dict, where: str = "the kit's results") -> dict:
 
     Raises:
         ValueError: the message names the place, what stands there and what was expected.
+
+    >>> checked(content(preset="smoke") | {"status": "complete"})
+    Traceback (most recent call last):
+    ValueError: the kit's results: ...
     """
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import best_match
