@@ -35,6 +35,10 @@ def check(values: dict, helps: dict[str, str]) -> None:
 
     Raises:
         ValueError: names the parameter, what it got and what was expected.
+
+    >>> check({"preset": "tiny", "seed": 0}, helps={})
+    Traceback (most recent call last):
+    ValueError: parameter preset: expected one of smoke, teach, paper, got 'tiny'
     """
     for name, value in values.items():
         expected = _expected(name, value, helps.get(name, ""))
@@ -75,7 +79,13 @@ def _expected_place(name: str, value) -> str:
 
 
 def training(values: dict) -> Config:
-    """What the parameters of 03_train ask for; a ValueError says what contradicts what."""
+    """What the parameters of 03_train ask for; a ValueError says what contradicts what.
+
+    >>> values = {"data": "oasis", "method": "nddr", "variant": "", "preset": "teach", "split": 1}
+    >>> values |= {"seed": 0, "depth": 0}
+    >>> training(values).folder(Path("runs")).as_posix()
+    'runs/oasis/nddr/teach/split1-seed0'
+    """
     names = ("epochs", "learning_rate", "weights", "backbone", "exchange_factor")
     return Config(
         values["data"], values["method"], values["variant"] or None, values["preset"], values["split"], values["seed"],
