@@ -38,6 +38,12 @@ def null_shadows(found: dict[str, pd.DataFrame], what: str = "share of the ledge
 
     Args:
         found: by task name, ``checks.excess``; the intervals are of the difference to the shadow.
+
+    >>> table = pd.DataFrame({"player": ["own", "borrowed at 1"], "trained": [0.6, 0.4], "null": [0.7, 0.3],
+    ...                       "excess": [-0.1, 0.1], "low": np.nan, "high": np.nan, "image_low": [-0.2, 0.0],
+    ...                       "image_high": [0.0, 0.2]})
+    >>> null_shadows({"emotion": table}).axes[0].get_title("left")
+    'emotion: its logits'
     """
     figure, axes = _panels(len(found), 4.8, 3.4, sharey=True)
     for ax, (task, table) in zip(axes, found.items(), strict=True):
@@ -58,6 +64,11 @@ def doses(rows: pd.DataFrame) -> Figure:
 
     Args:
         rows: columns task, relatedness, and those of ``checks.excess``.
+
+    >>> rows = pd.DataFrame({"task": "emotion", "relatedness": [0.0, 1.0], "excess": [0.0, 0.1], "low": np.nan,
+    ...                      "high": np.nan, "image_low": [-0.1, 0.0], "image_high": [0.1, 0.2]})
+    >>> doses(rows).axes[0].get_xlabel()
+    'relatedness of the tasks'
     """
     figure, axes = _panels(rows["task"].nunique(), 4.2, 3.0, sharey=True)
     for ax, (task, part) in zip(axes, rows.groupby("task", sort=False), strict=True):
@@ -78,6 +89,10 @@ def agreements(rows: pd.DataFrame) -> Figure:
 
     Args:
         rows: columns what (a line of the figure), correlation, low, high.
+
+    >>> rows = pd.DataFrame({"what": ["ledger and cut"], "correlation": [0.8], "low": [0.6], "high": [0.9]})
+    >>> [label.get_text() for label in agreements(rows).axes[0].get_yticklabels()]
+    ['ledger and cut']
     """
     figure, (ax,) = _panels(1, 7.6, 0.9 + 0.34 * len(rows))
     for at, (_, row) in enumerate(rows.iterrows()):
@@ -95,6 +110,11 @@ def photo_agreements(rows: pd.DataFrame) -> Figure:
 
     Args:
         rows: ``checks.photo_agreements``, a panel for each of ``what``.
+
+    >>> rows = pd.DataFrame({"what": "ledger and cut", "layer": [1, 2], "receiver": "emotion",
+    ...                      "correlation": [0.8, 0.4], "low": [0.6, 0.1], "high": [0.9, 0.6]})
+    >>> photo_agreements(rows).axes[0].get_title("left").split()
+    ['ledger', 'and', 'cut']
     """
     figure, axes = _panels(rows["what"].nunique(), 3.7, 3.2, sharey=True)
     for ax, (what, part) in zip(axes, rows.groupby("what", sort=False), strict=True):
@@ -115,6 +135,10 @@ def link_scatter(means: pd.DataFrame, first: str, seconds: Sequence[str]) -> Fig
 
     Args:
         means: a row a link: layer, receiver, and the measures.
+
+    >>> means = pd.DataFrame({"layer": [1, 2], "receiver": "emotion", "ledger": [0.1, 0.3], "cut": [0.2, 0.5]})
+    >>> [text.get_text() for text in link_scatter(means, "ledger", ["cut"]).axes[0].texts]
+    ['1', '2']
     """
     figure, axes = _panels(len(seconds), 3.9, 3.3)
     for ax, second in zip(axes, seconds, strict=True):
@@ -138,6 +162,11 @@ def deletion_curves(rows: pd.DataFrame) -> Figure:
 
     Args:
         rows: ``checks.summary`` by task, case and step.
+
+    >>> rows = pd.DataFrame({"task": "emotion", "case": ["map", "map"], "step": [0.0, 1.0], "mean": [0.0, -1.0],
+    ...                      "image_low": [0.0, -1.2], "image_high": [0.0, -0.8]})
+    >>> [line.get_label() for line in deletion_curves(rows).axes[0].lines][:3]
+    ['as the map ranks', 'at random', 'in reverse']
     """
     figure, axes = _panels(rows["task"].nunique(), 4.4, 3.2)
     for ax, (task, part) in zip(axes, rows.groupby("task", sort=False), strict=True):
@@ -156,6 +185,11 @@ def destroyed(rows: pd.DataFrame) -> Figure:
 
     Args:
         rows: ``checks.summary`` by task, stage (its name), sign and step.
+
+    >>> rows = pd.DataFrame({"task": "emotion", "stage": "heads", "sign": ["signed", "size alone"], "step": 1,
+    ...                      "mean": [0.2, 0.5], "image_low": [0.1, 0.4], "image_high": [0.3, 0.6]})
+    >>> [label.get_text() for label in destroyed(rows).axes[0].get_xticklabels()]
+    ['nothing', 'heads']
     """
     figure, axes = _panels(rows["task"].nunique(), 4.6, 3.4, sharey=True)
     for ax, (task, part) in zip(axes, rows.groupby("task", sort=False), strict=True):
@@ -175,6 +209,11 @@ def pointing_game(rows: pd.DataFrame) -> Figure:
 
     Args:
         rows: ``checks.summary`` of hit - chance by task, mask and relatedness.
+
+    >>> rows = pd.DataFrame({"task": "emotion", "mask": ["lamp", "clutter"], "relatedness": 0.5, "mean": [0.2, 0.0],
+    ...                      "low": np.nan, "high": np.nan, "image_low": [0.1, -0.1], "image_high": [0.3, 0.1]})
+    >>> pointing_game(rows).axes[0].get_title("left")
+    'what emotion borrows'
     """
     figure, axes = _panels(rows["task"].nunique(), 4.4, 3.0, sharey=True)
     masks = list(rows["mask"].unique())
@@ -201,6 +240,11 @@ def flow_diagram(found: dict[str, pd.DataFrame]) -> Figure:
 
     Args:
         found: by receiving task, ``checks.excess`` of shares.
+
+    >>> table = pd.DataFrame({"player": ["own", "borrowed at 1"], "trained": [0.6, 0.4], "null": [0.7, 0.3]})
+    >>> figure = flow_diagram({"aesthetics": table, "emotion": table})
+    >>> [text.get_text() for text in figure.axes[0].texts][:2]
+    ['aesthetics', 'emotion']
     """
     use_style()
     (upper, lower), layers = found, [p for p in next(iter(found.values()))["player"] if p.startswith("borrowed at")]
@@ -234,6 +278,10 @@ def flow_matrix(means: pd.DataFrame, title: str, label: str) -> Figure:
     Args:
         means: numbers in logits; rows and columns named.
         label: of the colours.
+
+    >>> means = pd.DataFrame([[0.5, -0.5]], index=["low"], columns=["awe", "fear"])
+    >>> flow_matrix(means, "what emotion borrows", "logits").axes[0].get_title("left")
+    'what emotion borrows'
     """
     import seaborn
 
@@ -254,6 +302,11 @@ def over_training(rows: pd.DataFrame) -> Figure:
 
     Args:
         rows: columns task, player, epoch, seed, share, of borrowed maps alone.
+
+    >>> rows = pd.DataFrame({"task": "emotion", "player": "borrowed at 1", "epoch": [0, 1], "seed": 0,
+    ...                      "share": [0.1, 0.2]})
+    >>> over_training(rows).axes[0].get_ylabel()
+    'share of the ledger'
     """
     figure, axes = _panels(rows["task"].nunique(), 4.4, 3.2, sharey=True)
     for ax, (task, part) in zip(axes, rows.groupby("task", sort=False), strict=True):
