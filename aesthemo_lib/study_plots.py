@@ -24,6 +24,10 @@ def load(name: str) -> pd.DataFrame | None:
     """A study's tuned rows in the protocol's order, told in a line that a notebook shows.
 
     Splits that lack a contender are left out, so that all are compared on the same ones; None if no split is whole.
+
+    >>> load("compare")["task"].unique().tolist()  # and a line on what it was made of
+    <IPython.core.display.Markdown object>
+    ['aesthetics', 'emotion']
     """
     from IPython.display import Markdown, display
 
@@ -54,6 +58,10 @@ def lines(name: str, rows: pd.DataFrame, metric: str, shown: Sequence[str]) -> d
         name: the study's; its lines are read from ``results/studies/<name>.lines.csv``.
         rows: as ``load`` returns them.
         shown: which lines, such as 'one rater'; what is not defined or not there is left out.
+
+    >>> rows = studies.selected(studies.read("compare"))
+    >>> {task: sorted(values) for task, values in lines("compare", rows, "auc", ["one rater"]).items()}
+    {'aesthetics': ['one rater'], 'emotion': []}
     """
     try:
         beside = studies.read(f"{name}.lines")
@@ -76,6 +84,11 @@ def verdicts(table: pd.DataFrame, metric: str, reference: str) -> str:
         table: as ``studies.differences`` returns it.
         metric: its endpoint, which says whether less is better.
         reference: its name.
+
+    >>> table = pd.DataFrame({"condition": "", "task": "emotion", "method": ["nddr", "cross_stitch"],
+    ...                       "mean": [-0.17, -0.03], "low": [-0.31, -0.12], "high": [-0.03, 0.07]})
+    >>> print(verdicts(table, "auc", "independent"))
+    - emotion, AUC against independent: **behind** nddr (-0.170); **not told apart** cross_stitch (-0.030).
     """
     sign, lines = -1 if metric in LOWER_IS_BETTER else 1, []
     for (condition, task), rows in table.groupby(["condition", "task"], sort=False):
@@ -95,6 +108,10 @@ def relative_gains(rows: pd.DataFrame, endpoint: str = "auc", reference: str = "
     Args:
         rows: as ``studies.selected`` returns them, under one condition.
         endpoint: see ``calibration.relative_gain``.
+
+    >>> gains = relative_gains(studies.selected(studies.read("compare"))).set_index("method")
+    >>> bool(gains.loc["nddr", "high"] < 0)  # behind independent networks, both tasks together
+    True
     """
     table = rows.pivot_table(index=["split", "seed"], columns=["method", "task"], values=endpoint, sort=False)
     found = []
@@ -112,6 +129,11 @@ def layer_effects(rows: pd.DataFrame, metric: str = "auc") -> pd.DataFrame:
     """What each exchange layer adds, of the study ``where``: columns kind, layer, task, method, mean, low, high, pairs.
 
     Kind 'alone' is that layer alone minus no layer; 'beside the others' is all layers minus all but that one.
+
+    >>> rows = pd.DataFrame({"condition": "", "task": "emotion", "split": [0, 1, 0, 1], "seed": 0,
+    ...                      "method": ["layer 1 alone"] * 2 + ["no layer"] * 2, "auc": [0.7, 0.6, 0.6, 0.5]})
+    >>> layer_effects(rows)[["kind", "layer", "mean"]].round(3).values.tolist()
+    [['alone', 1, 0.1]]
     """
     found = []
     for layer in sorted({int(n) for n in rows["method"].str.extract(r"layer (\d+)")[0].dropna()}):
@@ -129,6 +151,13 @@ def doses(rows: pd.DataFrame, metric: str = "auc") -> pd.DataFrame:
 
     Kind 'gain' is cross-branch minus independent; 'null' the same with the *other* task's labels permuted, so that
     there is nothing to learn from it; 'excess' is gain minus null.
+
+    >>> told = {"cross_branch": 0.7, "independent": 0.6, "aesthetics permuted": 0.65, "emotion permuted": 0.6}
+    >>> rows = pd.DataFrame([{"condition": "relatedness 0.5, 100 %", "task": task, "split": split, "seed": 0,
+    ...                       "method": method, "auc": auc + split / 100}
+    ...                      for task in ("aesthetics", "emotion") for method, auc in told.items() for split in (0, 1)])
+    >>> doses(rows).query("task == 'emotion'")[["kind", "relatedness", "mean"]].round(3).values.tolist()
+    [['gain', 0.5, 0.1], ['null', 0.5, 0.05], ['excess', 0.5, 0.05]]
     """
     tasks, found = list(rows["task"].drop_duplicates()), []
     for task in tasks:
@@ -168,6 +197,12 @@ def ladder(
         table: as ``studies.differences`` returns it, of one condition.
         order: the contenders from left to right, with the words below each.
         joined: those that a line joins; the others stand alone.
+
+    >>> table = pd.DataFrame({"task": "emotion", "method": ["depth 1", "depth 2"], "mean": [0.02, 0.0],
+    ...                       "low": [0.0, -0.02], "high": [0.04, 0.02]})
+    >>> figure = ladder(table, {"depth 1": "1", "depth 2": "2"}, "shared groups", "AUC", joined=["depth 1", "depth 2"])
+    >>> [label.get_text() for label in figure.axes[0].get_xticklabels()]
+    ['1', '2']
     """
     figure, (ax,) = panels(1, width=2.2 + 0.75 * len(order), height=3.4)
     tasks, line = list(table["task"].drop_duplicates()), np.isin(list(order), list(joined))
@@ -190,6 +225,11 @@ def layer_ladder(effects: pd.DataFrame, metric: str = "auc") -> Figure:
 
     Args:
         effects: as ``layer_effects`` returns them.
+
+    >>> effects = pd.DataFrame({"kind": "alone", "layer": [1, 2], "task": "emotion", "mean": [0.02, 0.0],
+    ...                         "low": [0.0, -0.02], "high": [0.04, 0.02]})
+    >>> layer_ladder(effects).axes[0].get_title("left")
+    'a layer alone'
     """
     kinds = list(effects["kind"].drop_duplicates())
     figure, axes = panels(len(kinds), width=4.2, height=3.4, sharey=True)
@@ -209,6 +249,11 @@ def dose_lines(table: pd.DataFrame, kinds: dict[str, str], ylabel: str) -> Figur
     Args:
         table: as ``doses`` returns it.
         kinds: which of its kinds, with their words; 'null' is grey, the others have the task's colour.
+
+    >>> table = pd.DataFrame({"kind": "gain", "relatedness": [0.0, 1.0], "share": 100, "task": "emotion",
+    ...                       "mean": [0.0, 0.05], "low": [-0.02, 0.02], "high": [0.02, 0.08]})
+    >>> dose_lines(table, {"gain": "cross-branch minus independent"}, "AUC").axes[0].get_title("left")
+    'emotion, 100 % of the training data'
     """
     tasks, shares = list(table["task"].drop_duplicates()), sorted(table["share"].unique(), reverse=True)
     figure, axes = panels(len(tasks), width=4.2, height=2.4, rows=max(2, len(shares)), sharex=True, sharey=True)
@@ -236,6 +281,11 @@ def scarce(table: pd.DataFrame, metric: str = "auc") -> Figure:
 
     Args:
         table: ``studies.differences`` of the study ``partial`` to independent networks.
+
+    >>> table = pd.DataFrame({"condition": "10 % of the emotion labels", "task": ["emotion", "aesthetics"],
+    ...                       "method": "cross_branch", "mean": [0.05, 0.0], "low": [0.0, -0.02], "high": [0.1, 0.02]})
+    >>> [ax.get_title("left") for ax in scarce(table).axes]
+    ['the task that lacks labels', 'the other task']
     """
     lacking = table["condition"].str.extract(r"of the (\w+) labels")[0]  # NaN: each image has one task's label
     poor = lacking.isna() | (lacking == table["task"])
@@ -260,6 +310,12 @@ def soft_against_hard(rows: pd.DataFrame, metrics: Sequence[str]) -> Figure:
 
     Args:
         rows: as ``studies.selected`` returns them.
+
+    >>> rows = pd.DataFrame([{"condition": target, "contender": "cross_branch", "task": "emotion", "split": split,
+    ...                       "seed": 0, "auc": auc + split / 100}
+    ...                      for target, auc in (("hard consensus", 0.6), ("soft votes", 0.62)) for split in (0, 1)])
+    >>> soft_against_hard(rows, ["auc"]).axes[0].get_title("left")
+    'AUC (right: better)'
     """
     swapped = rows.assign(method=rows["condition"], condition=rows["contender"])
     order = list(swapped["condition"].drop_duplicates())
@@ -279,7 +335,13 @@ def soft_against_hard(rows: pd.DataFrame, metrics: Sequence[str]) -> Figure:
 
 
 def recipe(told: dict) -> Figure:
-    """results/recipe.json: the recommended cross-branch recipe minus each baseline, a panel a task."""
+    """results/recipe.json: the recommended cross-branch recipe minus each baseline, a panel a task.
+
+    >>> values = {"endpoint": "auc", "mean": 0.02, "low": -0.01, "high": 0.05}
+    >>> figure = recipe({"scenes": {"emotion": {"independent": values}}})
+    >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    ['scenes: minus independent']
+    """
     rows = [{"task": task, "name": f"{setting}: minus {baseline}", **values} for setting, tasks in told.items()
             for task, baselines in tasks.items() for baseline, values in baselines.items()]
     table = pd.DataFrame(rows)
@@ -300,7 +362,12 @@ def recipe(told: dict) -> Figure:
 
 
 def class_orders(orders: dict[str, Sequence[str]]) -> Figure:
-    """The same classes in other orders: a line a class, from its number in one set to that in the next."""
+    """The same classes in other orders: a line a class, from its number in one set to that in the next.
+
+    >>> figure = class_orders({"patent": ["amusement", "awe"], "IAE": ["awe", "amusement"]})
+    >>> [text.get_text() for text in figure.axes[0].texts]
+    ['0 amusement', '1 amusement', '1 awe', '0 awe']
+    """
     figure, (ax,) = panels(1, width=2.6 * len(orders), height=3.6)
     names = list(orders)
     for name in orders[names[0]]:
@@ -319,6 +386,10 @@ def cost_bars(methods: dict[str, dict], speed: float) -> Figure:
 
     Args:
         speed: the assumed operations a second.
+
+    >>> figure = cost_bars({"independent": {"gpu_hours": 2.0, "gpu_memory_gb": 9.0}}, speed=40e12)
+    >>> [ax.get_xlabel() for ax in figure.axes]
+    ['hours at 40 tera-operations a second', 'GB of GPU memory']
     """
     figure, axes = panels(2, width=4.4, height=1.1 + 0.35 * len(methods), sharey=True)
     labels = {"gpu_hours": f"hours at {speed / 1e12:.0f} tera-operations a second", "gpu_memory_gb": "GB of GPU memory"}
