@@ -24,7 +24,12 @@ LINES = (":", "--", "-.", (0, (1, 3)), (0, (6, 2, 1, 2, 1, 2)))
 def panels(
     count: int, width: float = 4.6, height: float = 3.0, rows: int = 1, **how,
 ) -> tuple[Figure, np.ndarray]:
-    """A figure of panels in the project's style: (count,) axes, or (rows, count) of several rows; inches a panel."""
+    """A figure of panels in the project's style: (count,) axes, or (rows, count) of several rows; inches a panel.
+
+    >>> figure, axes = panels(3)
+    >>> axes.shape, panels(3, rows=2)[1].shape
+    ((3,), (2, 3))
+    """
     use_style()
     figure = Figure((width * count, height * rows))
     axes = figure.subplots(rows, count, squeeze=False, **how)
@@ -41,6 +46,11 @@ def learning_curves(history: pd.DataFrame, constant: dict[str, float] | None = N
     Args:
         history: as ``Run.history`` returns it.
         constant: by task name, the loss of the best answer that looks at no image.
+
+    >>> history = pd.DataFrame({"epoch": [1, 2], "train_loss_emotion": [2.0, 1.8],
+    ...                         "validation_loss_emotion": [2.1, 1.9], "validation_loss": [2.1, 1.9]})
+    >>> [line.get_label() for line in learning_curves(history).axes[0].lines]
+    ['training', 'validation', 'kept: epoch 2']
     """
     tasks = [name.removeprefix("train_loss_") for name in history if name.startswith("train_loss_")]
     figure, axes = panels(len(tasks))
@@ -64,6 +74,12 @@ def method_curves(histories: pd.DataFrame) -> Figure:
 
     Args:
         histories: rows of ``Run.history`` with the columns method and run added.
+
+    >>> history = pd.DataFrame({"epoch": [1, 2], "train_loss_emotion": [2.0, 1.8],
+    ...                         "validation_loss_emotion": [2.1, 1.9]})
+    >>> figure = method_curves(history.assign(method="independent", run="split0-seed0"))
+    >>> [text.get_text() for text in figure.legends[0].get_texts()]
+    ['independent']
     """
     tasks = [name.removeprefix("train_loss_") for name in histories if name.startswith("train_loss_")]
     figure, axes = panels(len(tasks))
@@ -84,6 +100,10 @@ def comparison(runs: pd.DataFrame, metric: str, lines: dict[str, dict[str, float
     Args:
         runs: as ``evaluation.collect`` returns them.
         lines: by task, values to compare with by name, such as that of the majority class.
+
+    >>> runs = pd.DataFrame({"task": "emotion", "split": [0, 1], "seed": 0, "method": "independent", "auc": [0.6, 0.7]})
+    >>> comparison(runs, "auc", {"emotion": {"chance": 0.5}}).axes[0].get_title("left")
+    'emotion'
     """
     values = {task: {method: part[metric] for method, part in rows.groupby("method", sort=False)}
               for task, rows in runs.groupby("task", sort=False)}
@@ -99,6 +119,11 @@ def paired(
     Args:
         runs, metric, reference, overlap: see ``evaluation.paired_differences``; the thin bar has the overlap.
         lines: by task, further differences to the reference by name, beside that of zero.
+
+    >>> runs = pd.DataFrame({"task": "emotion", "split": [0, 1, 0, 1], "seed": 0, "auc": [0.75, 0.5, 0.5, 0.5],
+    ...                      "method": ["cross_branch.diagonal"] * 2 + ["independent"] * 2})
+    >>> paired(runs, "auc", "independent").axes[0].get_xlabel()
+    "AUC, minus independent's"
     """
     table = runs.pivot_table(index=["task", "split", "seed"], columns="method", values=metric, sort=False)
     order = [method for method in runs["method"].unique() if method != reference]
@@ -115,7 +140,11 @@ ENDPOINT_NAMES = {
 
 
 def endpoint_name(metric: str) -> str:
-    """An endpoint in words, for axes and sentences."""
+    """An endpoint in words, for axes and sentences.
+
+    >>> endpoint_name("log_loss"), endpoint_name("balanced_accuracy")
+    ('log-loss', 'balanced accuracy')
+    """
     return ENDPOINT_NAMES.get(metric, metric.replace("_", " "))
 
 
@@ -157,6 +186,10 @@ def reliability(tables: dict[str, dict[str, pd.DataFrame]]) -> Figure:
 
     Args:
         tables: by task and method, as ``calibration.reliability`` returns them.
+
+    >>> table = pd.DataFrame({"confidence": [0.5, 0.9], "accuracy": [0.4, 0.8], "images": [10, 30]})
+    >>> reliability({"emotion": {"independent": table}}).axes[0].get_title("left")
+    'emotion'
     """
     figure, axes = panels(len(tables), width=4.2, height=3.8, sharey=True)
     for ax, (task, methods) in zip(axes, tables.items(), strict=True):
@@ -177,6 +210,11 @@ def recalls(table: pd.DataFrame) -> Figure:
 
     Args:
         table: columns class, method, recall, low, high.
+
+    >>> table = pd.DataFrame({"class": ["awe", "fear"], "method": "independent", "recall": [0.7, 0.4],
+    ...                       "low": [0.6, 0.3], "high": [0.8, 0.5]})
+    >>> [label.get_text() for label in recalls(table).axes[0].get_yticklabels()]
+    ['awe', 'fear']
     """
     classes, methods = list(dict.fromkeys(table["class"])), list(dict.fromkeys(table["method"]))
     figure, (ax,) = panels(1, width=7.5, height=1.3 + 0.14 * len(classes) * (len(methods) + 1))
@@ -198,6 +236,10 @@ def confusion(matrices: dict[str, np.ndarray], classes: tuple[str, ...], colour:
         matrices: (C, C) counts by title; rows are the truth.
         classes: C names.
         colour: of a share of 1, such as ``plots.task_colour`` gives.
+
+    >>> figure = confusion({"independent": np.array([[3, 1], [2, 2]])}, ("low", "high"), task_colour("aesthetics"))
+    >>> [text.get_text().split() for text in figure.axes[0].texts][:2]
+    [['75', '%', '(3)'], ['25', '%', '(1)']]
     """
     shades = LinearSegmentedColormap.from_list("shares", ["white", colour])
     draw = []
@@ -214,6 +256,11 @@ def confusion_difference(difference: np.ndarray, marked: np.ndarray, classes: tu
         difference: (C, C) shares, -1..1.
         marked: (C, C) bool.
         classes: C names.
+
+    >>> moved = np.array([[0.1, -0.1], [0.0, 0.0]])
+    >>> figure = confusion_difference(moved, moved > 0, ("low", "high"), "joint minus independent")
+    >>> [text.get_text() for text in figure.axes[0].texts]
+    ['+10', '-10', '+0', '+0']
     """
     most = max(0.1, np.nanmax(np.abs(difference)))
     cells = [(title, difference, lambda i, j: f"{difference[i, j]:+.0%}".rstrip("%").replace("nan", ""))]
