@@ -34,13 +34,22 @@ NEUTRAL = "#6B6B6B"
 
 
 def task_colour(name: str) -> str:
-    """A task's colour: the fixed one, or for any other task one that depends on nothing but its name."""
+    """A task's colour: the fixed one, or for any other task one that depends on nothing but its name.
+
+    >>> task_colour("aesthetics"), task_colour("emotion")  # blue and vermilion, told apart by colour-blind eyes
+    ('#0072B2', '#D55E00')
+    """
     number = sum(place * byte for place, byte in enumerate(name.encode()))  # of valence and arousal two different ones
     return TASK_COLOURS.get(name) or MORE_COLOURS[number % len(MORE_COLOURS)]
 
 
 def use_style() -> None:
-    """The project's look, for this process: large enough to be projected, no frame, a light grid to read values at."""
+    """The project's look, for this process: large enough to be projected, no frame, a light grid to read values at.
+
+    >>> use_style()
+    >>> mpl.rcParams["axes.spines.top"]
+    False
+    """
     mpl.rcParams.update({
         "figure.dpi": 110, "savefig.dpi": 130, "figure.constrained_layout.use": True, "font.size": 11,
         "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11, "axes.titlelocation": "left",
@@ -54,6 +63,10 @@ def png(figure: Figure, metadata: dict[str, str] | None = None) -> bytes:
 
     Args:
         metadata: text that the file carries, such as the command that drew it or the hash of its data.
+
+    >>> figure = Figure((1, 1))
+    >>> png(figure, {"Comment": "drawn by hand"}) == png(figure, {"Comment": "drawn by hand"})
+    True
     """
     file = io.BytesIO()
     figure.savefig(file, format="png", bbox_inches="tight", metadata={"Software": "aesthemo", **(metadata or {})})
@@ -61,14 +74,23 @@ def png(figure: Figure, metadata: dict[str, str] | None = None) -> bytes:
 
 
 def save(figure: Figure, path: Path | str, metadata: dict[str, str] | None = None) -> None:
-    """Write a figure as a PNG, whole or not at all (see ``png``)."""
+    """Write a figure as a PNG, whole or not at all (see ``png``).
+
+    >>> save(Figure((1, 1)), "empty.png")
+    >>> Path("empty.png").read_bytes()[1:4]
+    b'PNG'
+    """
     data = png(figure, metadata)
     with atomic(Path(path)) as temporary:
         temporary.write_bytes(data)
 
 
 def show(figure: Figure, caption: str) -> None:
-    """Put a figure into a notebook: the caption says what to see, below it and as its alternative text."""
+    """Put a figure into a notebook: the caption says what to see, below it and as its alternative text.
+
+    >>> show(Figure((1, 1)), "An empty figure.")
+    <IPython.core.display.Image object> <IPython.core.display.Markdown object>
+    """
     import matplotlib.pyplot as plt
     from IPython.display import Image, Markdown, display
 
@@ -85,6 +107,11 @@ def photo_grid(photos: Sequence[Path | np.ndarray], titles: Sequence[str] = (), 
     Args:
         photos: files, or (S, S, 3) pixels in 0..255.
         titles: a line above each.
+
+    >>> grey = np.full((8, 8, 3), 128)
+    >>> figure = photo_grid([grey, grey], ["first", "second"])
+    >>> [ax.get_title() for ax in figure.axes]
+    ['first', 'second']
     """
     use_style()
     columns = min(columns, len(photos))
@@ -105,7 +132,14 @@ def _pixels(photo: Path | str | np.ndarray) -> np.ndarray:
 
 
 def vote_bars(images: AnnotatedImages, rows: Sequence[int]) -> Figure:
-    """These images, each above the share of its votes that each class got; the consensus stands out."""
+    """These images, each above the share of its votes that each class got; the consensus stands out.
+
+    >>> from .data.readers import read
+    >>> images = read("scenes", "scenes", images=3, size=32)
+    >>> figure = vote_bars(images, [0, 2])
+    >>> len(figure.axes)
+    4
+    """
     panels = []
     for row in rows:
         labels = [[*t.classes, "no votes"][images.labels(t.name)[row]] for t in images.tasks]
@@ -120,6 +154,12 @@ def contact_sheet(photos: Sequence[Path | str], predictions: pd.DataFrame) -> Fi
     Args:
         photos: N files.
         predictions: N rows, as ``prediction.Predictor.predict`` returns them.
+
+    >>> mpl.image.imsave("a.jpg", np.zeros((8, 8, 3)))
+    >>> answers = pd.DataFrame({"photo": ["a.jpg"], "aesthetics": ["high"], "aesthetics_low": [0.2],
+    ...                         "aesthetics_high": [0.8]})
+    >>> len(contact_sheet(["a.jpg"], answers).axes)
+    2
     """
     tasks = {name: [c.removeprefix(f"{name}_") for c in predictions if c.startswith(f"{name}_")]
              for name in predictions if f"{name}_{predictions[name].iloc[0]}" in predictions}
@@ -164,7 +204,13 @@ def _bars(ax: Axes, tasks: Mapping[str, Sequence[str]], answers: list[str], valu
 
 
 def label_table(images: AnnotatedImages) -> Figure:
-    """How the labels of the first two tasks go together: counts, and by colour the shares of each row."""
+    """How the labels of the first two tasks go together: counts, and by colour the shares of each row.
+
+    >>> from .data.readers import read
+    >>> figure = label_table(read("scenes", "scenes", images=3, size=32))
+    >>> figure.axes[0].get_xlabel(), figure.axes[0].get_ylabel()
+    ('aesthetics (label)', 'emotion (label)')
+    """
     import seaborn
 
     use_style()
@@ -191,6 +237,12 @@ def network_diagram(network: nn.Module, side: int = 224) -> Figure:
     Args:
         network: any of ``models.networks``, on any device ('meta' will do: nothing is computed).
         side: the images' width and height; the sizes of the maps follow from it.
+
+    >>> from .models.networks import build
+    >>> from .tasks import PATENT_TASKS
+    >>> figure = network_diagram(build("cross_branch", PATENT_TASKS, "tiny", "none"), side=32)
+    >>> [text.get_text().split("\\n")[0] for text in figure.axes[0].texts if "classes" in text.get_text()]
+    ['aesthetics', 'emotion']
     """
     use_style()
     columns, exchanges = _columns(network, side), len(getattr(network, "exchanges", ()))
@@ -252,6 +304,10 @@ def signed_maps(photo: np.ndarray, maps: dict[str, np.ndarray]) -> Figure:
     Args:
         photo: (S, S, 3) pixels in 0..255.
         maps: (s, s) by title, as ``attribution.SignedMap.at`` gives them, each on a scale of its own.
+
+    >>> figure = signed_maps(np.full((8, 8, 3), 128), {"what awe owes to the sky": np.eye(4)})
+    >>> [ax.get_title("left") for ax in figure.axes]
+    ['the photo', 'what awe owes to the sky']
     """
     figure, axes = _row(1 + len(maps), 2.5, 2.8)
     for ax, (title, values) in zip(axes, {"the photo": None, **maps}.items(), strict=True):
@@ -289,6 +345,13 @@ def ledger_bars(
         classes: the classes by task name.
         image: which of the ledgers' images.
         photo: (S, S, 3) pixels to be shown beside them.
+
+    >>> from .models.fusion import Stream
+    >>> ledger = Ledger("aesthetics", ("own", "borrowed at 1"), (None, Stream(1, "aesthetics", "emotion")),
+    ...                 np.array([[[3.0, 1.0], [-2.0, 0.5]]]), np.array([[4.0, -1.5]]), np.zeros((1, 2)))
+    >>> figure = ledger_bars([ledger], {"aesthetics": ("low", "high")})
+    >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    ['low', 'high']
     """
     widest, shown = max(len(classes[ledger.task]) for ledger in ledgers), photo is not None
     figure, axes = _row(len(ledgers) + shown, 5.2 - 0.6 * shown, 2.2 + 0.36 * widest)
@@ -327,6 +390,13 @@ def flow_bars(ledgers: dict[str, Ledger], image_classes: dict[str, np.ndarray]) 
     Args:
         ledgers: trunk ledgers of N images by task name.
         image_classes: (N,) by task name, the class whose logit is looked at, such as each image's answer.
+
+    >>> from .models.fusion import Stream
+    >>> ledger = Ledger("aesthetics", ("own", "borrowed at 1"), (None, Stream(1, "aesthetics", "emotion")),
+    ...                 np.array([[[3.0, 1.0], [-2.0, 0.5]]] * 2), np.array([[4.0, -1.5]] * 2), np.zeros((2, 2)))
+    >>> figure = flow_bars({"aesthetics": ledger}, {"aesthetics": np.array([0, 1])})
+    >>> [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    ['own', 'borrowed at 1']
     """
     figure, axes = _row(len(ledgers), 4.6, 3.0)
     for ax, (task, ledger) in zip(axes, ledgers.items(), strict=True):
