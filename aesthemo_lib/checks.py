@@ -25,13 +25,24 @@ def sizes(ledger: Ledger) -> np.ndarray:
     """(N, P) by how much each player moves an image's classes against one another: a root mean square, in logits.
 
     A softmax sees differences alone, so what raises all classes of a task alike counts as nothing.
+
+    >>> ledger = Ledger("aesthetics", ("own", "borrowed at 1"), (None, Stream(1, "aesthetics", "emotion")),
+    ...                 np.array([[[3.0, 0.0], [1.0, 1.0]]]), logits=np.array([[3.0, 2.0]]), baseline=np.zeros((1, 2)))
+    >>> sizes(ledger).tolist()
+    [[1.0, 0.5]]
     """
     against = ledger.values - ledger.values.mean(axis=1, keepdims=True)
     return np.sqrt((against**2).mean(axis=1))
 
 
 def shares(ledger: Ledger) -> np.ndarray:
-    """(N, P) ``sizes`` as shares of their sum: no longer in logits, whose scale differs from network to network."""
+    """(N, P) ``sizes`` as shares of their sum: no longer in logits, whose scale differs from network to network.
+
+    >>> ledger = Ledger("aesthetics", ("own", "borrowed at 1"), (None, Stream(1, "aesthetics", "emotion")),
+    ...                 np.array([[[3.0, 0.0], [0.0, 1.0]]]), logits=np.array([[3.0, 1.0]]), baseline=np.zeros((1, 2)))
+    >>> shares(ledger).tolist()
+    [[0.75, 0.25]]
+    """
     size = sizes(ledger)
     return size / np.maximum(size.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
 
@@ -41,6 +52,11 @@ def support(ledger: Ledger, truth: np.ndarray) -> np.ndarray:
 
     Args:
         truth: (N,) class numbers; NaN comes out where they are negative.
+
+    >>> ledger = Ledger("aesthetics", ("own", "borrowed at 1"), (None, Stream(1, "aesthetics", "emotion")),
+    ...                 np.array([[[3.0, 0.0], [1.0, 1.0]]]), logits=np.array([[3.0, 2.0]]), baseline=np.zeros((1, 2)))
+    >>> support(ledger, truth=np.array([1])).tolist()  # what is its own speaks for the wrong class
+    [[-2.0, 1.0]]
     """
     right = ledger.values[np.arange(len(truth)), truth]
     wrong = (ledger.values.sum(axis=1) - right) / (ledger.values.shape[1] - 1)
@@ -48,7 +64,13 @@ def support(ledger: Ledger, truth: np.ndarray) -> np.ndarray:
 
 
 def image_table(ledger: Ledger, truth: np.ndarray, **columns) -> pd.DataFrame:
-    """One row an image: the given columns, then 'share ..' and 'support ..' of each player."""
+    """One row an image: the given columns, then 'share ..' and 'support ..' of each player.
+
+    >>> ledger = Ledger("aesthetics", ("own", "borrowed at 1"), (None, Stream(1, "aesthetics", "emotion")),
+    ...                 np.array([[[3.0, 0.0], [0.0, 1.0]]]), logits=np.array([[3.0, 1.0]]), baseline=np.zeros((1, 2)))
+    >>> image_table(ledger, np.array([0]), image=["a.jpg"])[["image", "share own", "support own"]].values.tolist()
+    [['a.jpg', 0.75, 3.0]]
+    """
     table = pd.DataFrame({"task": ledger.task, **columns}, index=range(len(truth)))
     for what, values in (("share", shares(ledger)), ("support", support(ledger, truth))):
         table[[f"{what} {player}" for player in ledger.players]] = values
@@ -69,6 +91,12 @@ def excess(table: pd.DataFrame, what: str = "share", level: float = 0.95) -> pd.
 
     Raises:
         ValueError: a null is missing.
+
+    >>> share = {"trained": [0.4, 0.5], "permuted": [0.2, 0.1]}
+    >>> table = pd.concat([pd.DataFrame({"run": run, "seed": 0, "image": [0, 1], "group": [0, 1], "share own": 0.5,
+    ...                                  "share borrowed at 1": values}) for run, values in share.items()])
+    >>> excess(table)[["player", "trained", "null", "excess"]].round(2).values.tolist()
+    [['own', 0.5, 0.5, 0.0], ['borrowed at 1', 0.45, 0.15, 0.3], ['borrowed', 0.45, 0.15, 0.3]]
     """
     columns = [name for name in table if name.startswith(f"{what} ")]
     both = {run: rows.set_index(["seed", "image"]) for run, rows in table.groupby("run")}
@@ -111,6 +139,11 @@ def summary(table: pd.DataFrame, value: str, by: Sequence[str], level: float = 0
     Returns:
         a row a group of rows: mean, low and high (Student's, over the seeds' means; NaN of one seed), image_low and
         image_high (whole groups of images drawn again), images, seeds.
+
+    >>> table = pd.DataFrame({"seed": [0, 0, 1, 1], "image": [0, 1, 0, 1], "group": 0, "task": "emotion",
+    ...                       "loss": [0.1, 0.3, 0.2, 0.4]})
+    >>> summary(table, "loss", by=["task"])[["task", "mean", "seeds"]].values.tolist()
+    [['emotion', 0.25, 2]]
     """
     rows = []
     for key, part in table.dropna(subset=value).groupby(list(by), sort=False):
@@ -128,7 +161,11 @@ def summary(table: pd.DataFrame, value: str, by: Sequence[str], level: float = 0
 
 
 def log_probabilities(logits: np.ndarray) -> np.ndarray:
-    """(N, C) logits, or log-probabilities up to a constant a row, to log-probabilities."""
+    """(N, C) logits, or log-probabilities up to a constant a row, to log-probabilities.
+
+    >>> np.exp(log_probabilities(np.array([[0.0, np.log(3.0)]]))).round(2).tolist()
+    [[0.25, 0.75]]
+    """
     top = logits.max(axis=1, keepdims=True)
     return logits - top - np.log(np.exp(logits - top).sum(axis=1, keepdims=True))
 
@@ -143,6 +180,10 @@ def change(before: np.ndarray, after: np.ndarray, truth: np.ndarray) -> dict[str
     Returns:
         'size': the root mean square of the classes' shifts against one another, in logits; 'loss': by how much the
         log-loss rises, NaN where unlabelled.
+
+    >>> found = change(np.array([[0.0, 0.0]]), np.array([[2.0, 0.0]]), truth=np.array([1]))
+    >>> {name: values.round(2).tolist() for name, values in found.items()}
+    {'size': [1.0], 'loss': [1.43]}
     """
     shift = after - before
     shift = shift - shift.mean(axis=1, keepdims=True)
@@ -152,7 +193,14 @@ def change(before: np.ndarray, after: np.ndarray, truth: np.ndarray) -> dict[str
 
 
 def logits_of(network: nn.Module, batches: Sequence[Tensor]) -> dict[str, np.ndarray]:
-    """(N, C) float64 logits by task name, in full precision."""
+    """(N, C) float64 logits by task name, in full precision.
+
+    >>> from .models.networks import build
+    >>> from .tasks import PATENT_TASKS
+    >>> network = build("independent", PATENT_TASKS, "tiny", "none")
+    >>> logits_of(network, torch.rand(3, 2, 3, 32, 32))["emotion"].shape  # three batches of two
+    (6, 8)
+    """
     with evaluating(network), torch.inference_mode():
         parts = [network(images) for images in batches]
     return {task.name: torch.cat([part[task.name] for part in parts]).cpu().double().numpy() for task in network.tasks}
@@ -165,6 +213,14 @@ def cut_changes(
 
     Args:
         how, reference: see ``attribution.cut``.
+
+    >>> from .models.networks import build
+    >>> from .tasks import PATENT_TASKS
+    >>> network, batches = build("cross_branch", PATENT_TASKS, "tiny", "none"), torch.rand(1, 2, 3, 32, 32)
+    >>> truth = {"aesthetics": np.array([0, 1]), "emotion": np.array([3, 5])}
+    >>> found = cut_changes(network, batches, truth, "mean", batches[0])
+    >>> len(found), sorted(found[Stream(1, "emotion", "aesthetics")])
+    (4, ['loss', 'size'])
     """
     before, found = logits_of(network, batches), {}
     for stream in (s for s in streams(network) if s.borrowed):
@@ -186,6 +242,10 @@ def rank_agreement(
 
     Returns:
         (correlation, low, high); NaN where a measure doesn't vary.
+
+    >>> one = pd.DataFrame(np.outer([1.0, 1.1, 0.9], [1.0, 2.0, 3.0]))
+    >>> [round(end, 3) for end in rank_agreement(one, one**2, groups=np.arange(3), resamples=20)]
+    [1.0, 1.0, 1.0]
     """
     from scipy.stats import rankdata
 
@@ -211,6 +271,11 @@ def link_agreements(links: pd.DataFrame, pairs: Sequence[tuple[str, str]], resam
 
     Returns:
         columns what, correlation, low, high.
+
+    >>> links = pd.DataFrame({"seed": 0, "image": [0, 0, 1, 1], "group": [0, 0, 1, 1], "layer": [1, 2, 1, 2],
+    ...                       "receiver": "emotion", "ledger": [0.1, 0.3, 0.2, 0.4], "cut": [0.2, 0.5, 0.1, 0.9]})
+    >>> link_agreements(links, [("ledger", "cut")], resamples=9).round(3).values.tolist()
+    [['ledger and cut', 1.0, 1.0, 1.0]]
     """
     wide = links.pivot(index=["seed", "image"], columns=["layer", "receiver"])
     groups = links.drop_duplicates(["seed", "image"]).set_index(["seed", "image"])["group"].loc[wide.index]
@@ -229,6 +294,11 @@ def photo_agreements(
 
     Returns:
         columns what, layer, receiver, correlation, low, high (whole groups of images drawn again).
+
+    >>> links = pd.DataFrame({"seed": 0, "image": range(4), "group": range(4), "layer": 1, "receiver": "emotion",
+    ...                       "ledger": [0.1, 0.3, 0.2, 0.4], "cut": [0.2, 0.5, 0.4, 0.9]})
+    >>> photo_agreements(links, [("ledger", "cut")], resamples=9)[["what", "correlation"]].values.tolist()
+    [['ledger and cut', 1.0]]
     """
     found, links = [], links.reset_index(drop=True)
     for (first, second), ((layer, receiver), rows) in product(pairs, links.groupby(["layer", "receiver"])):
@@ -252,6 +322,11 @@ def leanings(flow: pd.DataFrame, task: str, by: str, columns: str, logit: str | 
 
     Returns:
         a row a class and column: mean over seeds of what the logit gains against the mean of all, low, high.
+
+    >>> flow = pd.DataFrame({"seed": 0, "task": "emotion", "by": "aesthetics", "class": ["low", "low", "high", "high"],
+    ...                      "logit": ["awe", "fear"] * 2, "player": "borrowed at 1", "mean": [0.0, 0.4, 0.5, 0.1]})
+    >>> leanings(flow, "emotion", "aesthetics", "logit", logit="awe")[["class", "mean"]].round(2).values.tolist()
+    [['low', -0.2], ['high', 0.2]]
     """
     rows = flow[(flow["task"] == task) & (flow["by"] == by) & (flow["player"] != "own")].copy()
     rows["mean"] -= rows.groupby(["seed", "class", "player"])["mean"].transform("mean")
