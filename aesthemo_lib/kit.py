@@ -157,7 +157,7 @@ def row(run: Run, preset: str = "paper") -> dict:
     >>> from .pretrained import packaged_run
     >>> row(packaged_run())
     Traceback (most recent call last):
-    ValueError: ...cross_branch.diagonal with seed 0 is not in the protocol; ...
+    ValueError: ... is not a run of the protocol: data is 'scenes', not 'iae'; ...
     """
     plan = {(config.name, config.seed): config for config in planned("iae", preset, fixed=True)}
     config, told = plan.get((run.name, run.described["seed"])), run.described
