@@ -19,6 +19,7 @@ from ..device import fast_precision
 from ..files import show_progress
 from .aggregation import aggregation
 from .losses import joint_loss, task_losses
+from .optimiser import sgd
 from .resume import resume, save_state
 from .settings import Settings, learning_rate
 
@@ -185,10 +186,7 @@ class _Loop:
         groups = [{"params": params, "factor": factor} for factor, params in ((1.0, rest), *own_rate) if params]
         if weights := list(self.aggregation.parameters()):
             groups.append({"params": weights, "factor": 1.0, "weight_decay": 0.0})
-        # lr is set at each step; foreach updates many tensors in one call
-        self.optimiser = torch.optim.SGD(
-            groups, lr=0.0, momentum=settings.momentum, weight_decay=settings.weight_decay, foreach=True
-        )
+        self.optimiser = sgd(groups, settings.momentum, settings.weight_decay)
 
     def train(self, epoch: int) -> dict[str, float]:
         """All batches of an epoch; returns the mean losses."""
