@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
+import time
 from pathlib import Path
 
 DATA_HELP = "scenes, oasis, folders or csv"
@@ -30,7 +32,9 @@ def main(arguments: list[str] | None = None) -> int:
         print("\naesthemo: interrupted; start again to go on", file=sys.stderr)
         return 130
     except (ValueError, OSError, RuntimeError, ImportError) as fault:
-        print(f"aesthemo: {fault}", file=sys.stderr)
+        if _process():
+            time.sleep(2)  # what all processes find wrong the first one says, and its end ends them
+        print(f"aesthemo{f' (process {_process()})' if _process() else ''}: {fault}", file=sys.stderr)
         return 1
 
 
@@ -44,6 +48,14 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"))
     run.add_argument("--out", type=Path, default=Path("runs"), help="folder of runs and of the executed notebook")
     run.set_defaults(command=_run)
+    train = commands.add_parser("train", help="train one run; under torchrun on several GPUs or machines")
+    train.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+                       help="of 03_train")
+    train.add_argument("-s", "--setting", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+                       help="that 03_train has no parameter for: batch, accumulate, checkpoint, ..")
+    train.add_argument("--out", type=Path, default=Path("runs"), help="folder of runs, the same for all machines")
+    train.add_argument("--device", help="cpu, cuda or mps")
+    train.set_defaults(command=_train)
     predict = commands.add_parser("predict", help="judge photographs with a finished run")
     predict.add_argument("run", type=Path, metavar="RUN", help="a run folder; left out: the network that comes with "
                          "the project, trained on drawn scenes")
@@ -156,6 +168,19 @@ def _predict(given) -> None:
     run, photos = given.run, given.photos
     if run.is_file() or run.suffix.lower() in IMAGE_SUFFIXES:  # a run is a folder, so this is a photo, there or not
         from .pretrained import packaged_run
+def _train(given) -> None:
+    from .jobs import train_plainly
+
+    folder = train_plainly(dict(given.parameter), dict(given.setting), given.out, given.device)
+    if not _process():
+        print(folder)
+
+
+def _process() -> int:
+    """Which of the processes this is that torchrun has started to work together."""
+    return int(os.environ.get("RANK", 0))
+
+
 
         run, photos = packaged_run(), [run, *photos]
         print("aesthemo: no run was named, so the network of results/pretrained answers. It learnt from drawn scenes; "

@@ -41,6 +41,8 @@ def _quota() -> int | None:
 def pick_device(name: str | None = None) -> torch.device:
     """The device to compute on: CUDA if there is one, else the CPU. Apple's 'mps' only when asked (it has no float64).
 
+    Of several processes on a machine, as torchrun starts them, each has a GPU of its own.
+
     Raises:
         ValueError: the device that was asked for is not there.
 
@@ -49,13 +51,21 @@ def pick_device(name: str | None = None) -> torch.device:
     """
     import torch
 
-    if name is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
+    device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
     there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if not there.get(device.type, False):
         raise ValueError(f"device {name!r} is not available here; use one of {[d for d, ok in there.items() if ok]}")
-    return device
+    return _own_gpu() if device == torch.device("cuda") and "LOCAL_RANK" in os.environ else device
+
+
+def _own_gpu() -> torch.device:
+    import torch
+
+    number, there = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    if number >= there:
+        raise ValueError(f"process {number + 1} of this machine has no GPU of its own, of {there}; start {there}")
+    torch.cuda.set_device(number)
+    return torch.device("cuda", number)
 
 
 def set_threads(threads: int | None = None) -> int:
@@ -93,6 +103,7 @@ def fast_precision(device: torch.device) -> torch.dtype:
     """bfloat16 where the processor multiplies it faster than float32, else float32.
 
     On a CPU without bfloat16 instructions autocast to it is slower than float32, so the choice is by what is there.
+    NVIDIA's cards from Volta up to Ampere have fast float16 instead, whose gradients need a scaled loss.
 
     >>> import torch
     >>> fast_precision(torch.device("cpu")) in (torch.bfloat16, torch.float32)
@@ -101,7 +112,9 @@ def fast_precision(device: torch.device) -> torch.dtype:
     import torch
 
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return torch.bfloat16
+        return torch.float16 if torch.cuda.get_device_capability(device) >= (7, 0) else torch.float32
     if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported():
         return torch.bfloat16
     return torch.float32

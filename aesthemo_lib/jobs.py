@@ -10,6 +10,7 @@ import re
 import sys
 import threading
 import time
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,33 @@ def run_notebook(name: str, parameters: dict, out: Path) -> Path:
 
 class _headless:
     """The kernel's environment: no progress bars, and figures drawn inline (MPLBACKEND=Agg would drop them)."""
+def train_plainly(parameters: dict, settings: dict, out: Path, device: str | None = None) -> Path:
+    """What ``aesthemo train`` does: the run of 03_train without the notebook, which several processes can share.
+
+    Args:
+        parameters: those of 03_train, see ``checked_parameters``.
+        settings: what the notebook does not ask for, see ``training.settings.Settings``; as text from a command line.
+        out: the folder of runs.
+        device: see ``device.pick_device``.
+
+    Returns:
+        the run's folder.
+    """
+    import papermill
+
+    from .parameters import training
+    from .training.runs import train
+    from .training.settings import Settings
+
+    notebook = notebook_path("03_train")
+    values = _defaults(papermill.inspect_notebook(str(notebook)))
+    values |= checked_parameters(notebook, {"out": str(out)} | parameters)
+    kinds = {choice.name: str(choice.type) for choice in fields(Settings)}
+    config = training(values, {n: _typed(n, value, kinds.get(n, "str")) for n, value in settings.items()})
+    root = Path(values["root"]) if values["root"] else None
+    return train(config, values["out"], root, values["redo"], device, on_bad_image=values["on_bad_image"]).folder
+
+
 
     def __enter__(self):
         self.before = {name: os.environ.get(name) for name in ("AESTHEMO_HEADLESS", "MPLBACKEND")}

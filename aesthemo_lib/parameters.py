@@ -78,8 +78,8 @@ def _expected_place(name: str, value) -> str:
     return ""
 
 
-def training(values: dict) -> Config:
-    """What the parameters of 03_train ask for; a ValueError says what contradicts what.
+def training(values: dict, more: dict | None = None) -> Config:
+    """What the parameters of 03_train ask for, with more settings; a ValueError says what contradicts what.
 
     >>> values = {"data": "oasis", "method": "nddr", "variant": "", "preset": "teach", "split": 1}
     >>> values |= {"seed": 0, "depth": 0}
@@ -89,6 +89,7 @@ def training(values: dict) -> Config:
     names = ("epochs", "learning_rate", "weights", "backbone", "exchange_factor")
     return Config(
         values["data"], values["method"], values["variant"] or None, values["preset"], values["split"], values["seed"],
-        settings={name: values[name] for name in names if values.get(name)},
+        settings={name: values[name] for name in names if values.get(name)} | (more or {}),
         options={"depth": values["depth"]} if values["depth"] else {},
+        loss_weights={"emotion": weight} if (weight := values.get("emotion_weight", -1)) >= 0 else {},
     )

@@ -50,8 +50,16 @@ def to_device(pixels: np.ndarray, rows: np.ndarray, device: torch.device) -> Ten
     >>> to_device(np.zeros((3, 4, 4, 3), np.uint8), np.array([2, 0]), torch.device("cpu")).shape
     torch.Size([2, 4, 4, 3])
     """
-    batch = torch.from_numpy(pixels[rows])
-    return batch.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else batch.to(device)
+    return send(torch.from_numpy(pixels[rows]), device)
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """A CPU tensor on the device; to a GPU from pinned memory, so that the CPU need not wait for what runs there.
+
+    >>> send(torch.ones(2), torch.device("cpu"))
+    tensor([1., 1.])
+    """
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def crop_and_flip(
@@ -141,9 +149,13 @@ class TrainingBatches:
 
         An image that would be left alone at the end joins the last batch: one image has no batch statistics.
         """
-        order = self.rows[np.argsort(uniform(self.seed, number, self.rows, 0), kind="stable")]
-        for rows in np.split(order, self.size * np.arange(1, len(self))):
+        for rows in self.order(number):
             yield rows, self.images(number, rows)
+
+    def order(self, number: int) -> list[np.ndarray]:
+        """The row numbers of each batch of an epoch."""
+        order = self.rows[np.argsort(uniform(self.seed, number, self.rows, 0), kind="stable")]
+        return np.split(order, self.size * np.arange(1, len(self)))
 
     def images(self, epoch: int, rows: np.ndarray) -> Tensor:
         """The augmented (B, 3, s, s) of these rows in that epoch."""
@@ -152,5 +164,5 @@ class TrainingBatches:
         flip = torch.from_numpy(uniform(self.seed, epoch, rows, 3) < 0.5)
         return crop_and_flip(
             to_device(self.pixels, rows, self.device), self.mean, self.std, self.crop,
-            top.to(self.device), left.to(self.device), flip.to(self.device),
+            send(top, self.device), send(left, self.device), send(flip, self.device),
         )

@@ -7,7 +7,7 @@ is). They come from the package torchjd, which returns the weights :math:`w(J J^
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..tasks import Task
 from .losses import joint_loss
 
+Scale = Callable[[Tensor], Tensor]
 CAGRAD_RADIUS = 0.4
 """c of CAGrad, as in its authors' scripts for both of their supervised data sets (github.com/Cranial-XIX/CAGrad)."""
 
@@ -25,19 +26,31 @@ class Sum(nn.Module):
     Args:
         tasks: T tasks.
         parameters: what is trained.
+
+    Attributes:
+        divisible: whether the gradient of a batch is the sum of its parts' gradients, so that a batch can be computed
+            in parts, or on several processes.
     """
+
+    divisible = True
 
     def __init__(self, tasks: tuple[Task, ...], parameters: Iterable[nn.Parameter]):
         super().__init__()
         self.tasks, self.trained = tasks, tuple(p for p in parameters if p.requires_grad)
 
-    def backward(self, losses: dict[str, Tensor]) -> None:
-        """Put the step's gradient into the ``grad`` of the parameters, which are empty before.
+    def backward(self, losses: dict[str, Tensor], part: float = 1.0, scale: Scale = torch.positive) -> None:
+        """Add the step's gradient to the ``grad`` of the parameters.
 
         Args:
             losses: a scalar by task name.
+            part: how much of a batch these losses are; other than 1 where ``divisible`` alone.
+            scale: multiplies the loss before its gradient is taken.
         """
-        joint_loss(losses, self.tasks).backward()
+        scale(self.loss(losses, part)).backward()
+
+    def loss(self, losses: dict[str, Tensor], part: float = 1.0) -> Tensor:
+        """What is made smaller, of this part of a batch."""
+        return joint_loss(losses, self.tasks)
 
     def weights(self) -> dict[str, float]:
         """Weights that were learned, for the history."""
@@ -56,9 +69,9 @@ class Uncertainty(Sum):
         super().__init__(tasks, parameters)
         self.log_variance = nn.Parameter(torch.zeros(len(tasks)))
 
-    def backward(self, losses: dict[str, Tensor]) -> None:
+    def loss(self, losses: dict[str, Tensor], part: float = 1.0) -> Tensor:
         values = torch.stack([losses[task.name] for task in self.tasks])
-        (torch.exp(-self.log_variance) * values + self.log_variance / 2).sum().backward()
+        return (torch.exp(-self.log_variance) * values + part * self.log_variance / 2).sum()
 
     def weights(self) -> dict[str, float]:
         found = torch.exp(-self.log_variance.detach()).tolist()
@@ -75,9 +88,11 @@ class HardTasks(Sum):
     when all tasks are alike, and their mean is 1. No gradient flows through the weights.
     """
 
-    def backward(self, losses: dict[str, Tensor]) -> None:
+    divisible = False  # a batch's weights go by its losses
+
+    def loss(self, losses: dict[str, Tensor], part: float = 1.0) -> Tensor:
         values = torch.stack([task.loss_weight * losses[task.name] for task in self.tasks])
-        (self.shares(values.detach()) * values).mean().backward()
+        return (self.shares(values.detach()) * values).mean()
 
     @staticmethod
     def shares(values: Tensor) -> Tensor:
@@ -98,15 +113,18 @@ class Aggregated(Sum):
             2020, algorithm 1) or 'cagrad' (Liu et al., NeurIPS 2021, algorithm 1).
     """
 
+    divisible = False  # a batch's weights go by its gradients
+
     def __init__(self, name: str, tasks: tuple[Task, ...], parameters: Iterable[nn.Parameter]):
         super().__init__(tasks, parameters)
         self.weighting, self.mean = _weighting(name), name != "pcgrad"
 
-    def backward(self, losses: dict[str, Tensor]) -> None:
+    def backward(self, losses: dict[str, Tensor], part: float = 1.0, scale: Scale = torch.positive) -> None:
         last = len(self.tasks) - 1
         rows = [
             torch.autograd.grad(
-                task.loss_weight * losses[task.name], self.trained, retain_graph=i < last, allow_unused=True
+                scale(task.loss_weight * losses[task.name]), self.trained, retain_graph=i < last,
+                allow_unused=True
             ) for i, task in enumerate(self.tasks)
         ]
         columns = list(zip(*rows, strict=True))  # by parameter; None where a task doesn't reach it

@@ -94,8 +94,10 @@ class Config:
                 raise ValueError(f"settings: {name} expects a number of 0 or more, got {value!r}")
         fitted: dict = DATA_SETTINGS.get((self.preset, self.data), {}) | METHOD_SETTINGS.get(self.method, {})
         settings = replace(PRESETS[self.preset], **(fitted | self.settings))
-        if not 1 <= settings.crop <= settings.resize or settings.batch < 1 or settings.epochs < 1:
-            raise ValueError(f"settings: expected 1 <= crop <= resize and batch, epochs >= 1, got {settings}")
+        least = min(settings.batch, settings.epochs, settings.accumulate)
+        if not 1 <= settings.crop <= settings.resize or least < 1:
+            raise ValueError(f"settings: expected 1 <= crop <= resize, and batch, epochs and accumulate of 1 or more, "
+                             f"got {settings}")
         return settings
 
     @property

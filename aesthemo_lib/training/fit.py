@@ -14,14 +14,19 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..data.batches import TrainingBatches, resize, to_device
+from ..data.batches import TrainingBatches, resize, send, to_device
 from ..device import fast_precision
 from ..files import show_progress
+from ..models.checkpointing import checkpointed
+from . import processes
 from .aggregation import aggregation
-from .losses import joint_loss, task_losses
+from .losses import joint_loss, labelled, task_losses
 from .optimiser import sgd
 from .resume import resume, save_state
 from .settings import Settings, learning_rate
+
+COMPILER = "inductor"
+"""What torch.compile makes a network into, see its documentation."""
 
 
 class Diverged(RuntimeError):
@@ -81,6 +86,8 @@ def predict_logits(
 ) -> dict[str, np.ndarray]:
     """The logits of images as prediction sees them [0063]: resized, not cropped.
 
+    Processes that train together share the batches out, and each gets all logits.
+
     Args:
         pixels: (N, S, S, 3) uint8.
         rows: (M,) which of them.
@@ -100,13 +107,14 @@ def predict_logits(
     mean, std = torch.as_tensor(mean, device=device), torch.tensor(network.std, device=device)
     was_training = network.training
     network.eval()
-    parts: list[dict[str, Tensor]] = []
+    logits = {task.name: torch.zeros(len(rows), len(task.classes), device=device) for task in network.tasks}
     with torch.inference_mode(), fast(device):
-        for start in range(0, len(rows), batch):
+        for start in range(processes.rank() * batch, len(rows), processes.size() * batch):
             images = resize(to_device(pixels, rows[start:start + batch], device), mean, std, side)
-            parts.append({name: values.float() for name, values in network(images).items()})
+            for name, values in network(images).items():
+                logits[name][start:start + batch] = values
     network.train(was_training)
-    return {task.name: torch.cat([part[task.name] for part in parts]).cpu().numpy() for task in network.tasks}
+    return {name: processes.total(values).cpu().numpy() for name, values in logits.items()}
 
 
 def fit(
@@ -146,21 +154,25 @@ def fit(
     )
     labels = data.learned(device)
     loop = _Loop(network, settings, batches, labels, seed, device, title)
-    history, best = [], {}
-    if state is not None:
+    history, best, first = [], {}, processes.rank() == 0
+    if state is not None and first:
         history, best = resume(state, loop)
-    for epoch in range(len(history), settings.epochs):
-        if _stopped_early(history, settings.patience):
-            break
-        row = {"epoch": epoch + 1, **loop.train(epoch), **_validate(network, data, labels, settings, device)}
-        history.append(row)
-        if row["validation_loss"] == min(past["validation_loss"] for past in history):
-            best = {name: value.detach().clone() for name, value in network.state_dict().items()}
-        if state is not None:
-            save_state(state, epoch + 1, loop, best, history)
-        if after_epoch:
-            after_epoch(row)
-    network.load_state_dict(best)
+    history = loop.spread(history)
+    with checkpointed(network) if settings.checkpoint else contextlib.nullcontext():
+        for epoch in range(len(history), settings.epochs):
+            if _stopped_early(history, settings.patience):
+                break
+            row = {"epoch": epoch + 1, **loop.train(epoch), **_validate(network, data, labels, settings, device)}
+            history.append(processes.share(row, device))  # or processes that differ in a bit would stop apart
+            if first and row["validation_loss"] == min(past["validation_loss"] for past in history):
+                best = {name: value.detach().clone() for name, value in network.state_dict().items()}
+            if first and state is not None:
+                save_state(state, epoch + 1, loop, best, history)
+            if first and after_epoch:
+                after_epoch(row)
+    if first:
+        network.load_state_dict(best)
+    processes.copy(network.state_dict().values())
     network.eval()
     return history
 
@@ -175,12 +187,17 @@ class _Loop:
 
     def __init__(self, network, settings, batches, labels, seed, device, title):
         self.network, self.settings, self.batches, self.labels = network, settings, batches, labels
-        self.seed, self.device, self.title = seed, device, title
+        self.seed, self.device, self.title, self.forward = seed, device, title, network
         own_rate = [
             (settings.exchange_factor, list(network.exchange_parameters())),
             (settings.head_factor, list(network.fresh_parameters())),
         ]
         self.aggregation = aggregation(settings.aggregation, network.tasks, network.parameters()).to(device)
+        # float16 holds small gradients only when the loss is scaled up
+        self.scaler = torch.amp.GradScaler(device.type, enabled=fast_precision(device) == torch.float16)
+        if not self.aggregation.divisible and (processes.size(), settings.accumulate) != (1, 1):
+            raise ValueError(f"aggregation {settings.aggregation!r} needs a batch as a whole: train in one process, "
+                             f"with accumulate 1")
         known = {id(parameter) for _, parameters in own_rate for parameter in parameters}
         rest = [parameter for parameter in network.parameters() if id(parameter) not in known]
         groups = [{"params": params, "factor": factor} for factor, params in ((1.0, rest), *own_rate) if params]
@@ -188,9 +205,25 @@ class _Loop:
             groups.append({"params": weights, "factor": 1.0, "weight_decay": 0.0})
         self.optimiser = sgd(groups, settings.momentum, settings.weight_decay)
 
+    def spread(self, history: list[dict]) -> list[dict]:
+        """Give every process the first one's state, and get the network ready for several; returns its history."""
+        history, scaler = processes.share([history, self.scaler.state_dict()], self.device)
+        self.scaler.load_state_dict(scaler)
+        if history and processes.size() > 1:
+            trained = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
+            for parameter in trained:
+                self.optimiser.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
+            processes.copy(self.optimiser.state[parameter]["momentum_buffer"] for parameter in trained)
+        processes.copy(self.aggregation.state_dict().values())
+        self.forward = processes.spread(self.network, self.device)
+        if self.settings.compile:
+            self.forward = torch.compile(self.forward, backend=COMPILER)
+        return history
+
     def train(self, epoch: int) -> dict[str, float]:
         """All batches of an epoch; returns the mean losses."""
-        torch.manual_seed(self.seed * 1_000_003 + epoch)  # dropout's, so that a resumed epoch draws the same
+        # dropout's, so that a resumed epoch draws the same; another in each process
+        torch.manual_seed(self.seed * 1_000_003 + epoch + processes.rank() * 1_000_000_007)
         self.network.train()
         if self.settings.keep_statistics:
             pretrained = [m for b in self.network.built for m in (*b.groups.modules(), *b.head.modules())]
@@ -202,9 +235,9 @@ class _Loop:
         seen, began = 0, time.perf_counter()
         with tqdm(total=self.settings.epochs * steps, initial=epoch * steps, desc=self.title, unit="step",
                   disable=not show_progress(), leave=False) as bar:
-            for number, (rows, images) in enumerate(self.batches.epoch(epoch)):
+            for number, rows in enumerate(self.batches.order(epoch)):
                 rate = learning_rate(epoch * steps + number, self.settings.epochs * steps, self.settings)
-                totals += self._step(rows, images, rate) * len(rows)
+                totals += self._step(epoch, rows, rate) * len(rows)
                 weight += len(rows)
                 seen += len(rows)
                 bar.update()
@@ -213,22 +246,44 @@ class _Loop:
                     self._check(float(totals[0]), epoch, rate)
                     speed = seen / (time.perf_counter() - began)
                     bar.set_postfix_str(f"loss {float(totals[0]) / weight:.3f}, {speed:.0f} images/s")
-        mean = (totals / weight).tolist()
+        mean = (processes.total(totals) / weight).tolist()
         row = {"learning_rate": rate, "train_loss": mean[0], **self.aggregation.weights()}
         return row | {f"train_loss_{t.name}": value for t, value in zip(self.network.tasks, mean[1:], strict=True)}
 
-    def _step(self, rows: np.ndarray, images: Tensor, rate: float) -> Tensor:
+    def _step(self, epoch: int, rows: np.ndarray, rate: float) -> Tensor:
+        """One step on a batch; returns the joint loss and the tasks', of this process' part of it."""
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["factor"]
-        with fast(self.device):
-            logits = self.network(images)
-        index = torch.from_numpy(rows).to(self.device)
-        losses = task_losses(logits, {task.name: self.labels[task.name][index] for task in self.network.tasks})
         self.optimiser.zero_grad(set_to_none=True)
-        self.aggregation.backward(losses)
-        self.optimiser.step()
+        counts = {name: labelled(values).sum() for name, values in self._labels(rows).items()}
+        # A batch that is too small to go round leaves a process without images: it goes through the motions with one.
+        own, share = processes.part(rows), 1.0
+        if not len(own):
+            own, share = rows[:1], 0.0
+        parts = np.array_split(own, min(self.settings.accumulate, len(own)))
+        done = torch.stack([self._part(epoch, part, counts, share, len(parts), part is parts[-1]) for part in parts])
+        for weight in self.aggregation.parameters() if processes.size() > 1 else ():
+            weight.grad = processes.total(weight.grad) / processes.size()  # the network's are exchanged already
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        return done.sum(dim=0)
+
+    def _labels(self, rows: np.ndarray) -> dict[str, Tensor]:
+        index = send(torch.from_numpy(rows), self.device)
+        return {task.name: self.labels[task.name][index] for task in self.network.tasks}
+
+    def _part(self, epoch: int, rows: np.ndarray, counts: dict, share: float, parts: int, last: bool) -> Tensor:
+        """The gradient of one of the ``parts`` of this process' images, added to what is there."""
+        images = self.batches.images(epoch, rows)
+        with processes.unsynchronised(self.forward, last):
+            with fast(self.device):
+                logits = self.forward(images)
+            losses = task_losses(logits, self._labels(rows), counts)
+            # Where several processes' mean is taken, their sum is wanted.
+            wanted = {name: loss * (share * processes.size()) for name, loss in losses.items()}
+            self.aggregation.backward(wanted, 1 / parts, self.scaler.scale)
         loss = joint_loss(losses, self.network.tasks)
-        return torch.stack([loss, *(losses[task.name] for task in self.network.tasks)]).detach()
+        return share * torch.stack([loss, *(losses[task.name] for task in self.network.tasks)]).detach()
 
     def _check(self, total: float, epoch: int, rate: float) -> None:
         if not math.isfinite(total):

@@ -9,7 +9,18 @@ from torch.nn import functional
 from ..tasks import Task
 
 
-def task_losses(logits: dict[str, Tensor], labels: dict[str, Tensor]) -> dict[str, Tensor]:
+def labelled(target: Tensor) -> Tensor:
+    """Which of the images have a label, see ``task_losses``.
+
+    >>> labelled(torch.tensor([3, -1])).tolist(), labelled(torch.tensor([[0.0, 0.0], [0.25, 0.75]])).tolist()
+    ([True, False], [False, True])
+    """
+    return target >= 0 if target.ndim == 1 else target.sum(dim=1) > 0
+
+
+def task_losses(
+    logits: dict[str, Tensor], labels: dict[str, Tensor], counts: dict[str, Tensor] | None = None,
+) -> dict[str, Tensor]:
     r"""Each task's mean cross-entropy over the images that are labelled for it.
 
     .. math:: L_t = -\frac{1}{|\{i: y_i \ge 0\}|} \sum_{i: y_i \ge 0} \log p_t(y_i | x_i)
@@ -23,6 +34,8 @@ def task_losses(logits: dict[str, Tensor], labels: dict[str, Tensor]) -> dict[st
         logits: (B, C) by task name.
         labels: by task name (B,) int64, negative where unlabelled; or (B, C) float rows that sum to 1, or to 0 where
             unlabelled.
+        counts: by task name how many images are labelled; those given here by default. Where these are a part of a
+            batch, the whole batch's counts make the parts' losses sum up to the batch's.
 
     Returns:
         a scalar by task name; 0, with a gradient of 0, where no image of the batch is labelled.
@@ -34,9 +47,9 @@ def task_losses(logits: dict[str, Tensor], labels: dict[str, Tensor]) -> dict[st
     losses = {}
     for name, values in logits.items():
         target = labels[name]
-        labelled = target >= 0 if target.ndim == 1 else target.sum(dim=1) > 0
+        known = labelled(target)
         total = functional.cross_entropy(values.float(), target.clamp(min=0), reduction="none")
-        losses[name] = (total * labelled).sum() / labelled.sum().clamp(min=1)
+        losses[name] = (total * known).sum() / (counts[name] if counts else known.sum()).clamp(min=1)
     return losses
 
 

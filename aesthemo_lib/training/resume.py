@@ -21,6 +21,7 @@ class Loop(Protocol):
     network: nn.Module
     aggregation: nn.Module
     optimiser: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
 
 
 def contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -42,6 +43,7 @@ def save_state(folder: Path, epoch: int, loop: Loop, best: dict[str, Tensor], hi
         save_file(contiguous(loop.aggregation.state_dict()), whole / "aggregation.safetensors")
         save_file(contiguous(best), whole / "best.safetensors")
         save_file(contiguous(known), whole / "momentum.safetensors")
+        write_json(whole / "scaler.json", loop.scaler.state_dict())
         write_json(whole / "history.json", [{k: None if v != v else v for k, v in row.items()} for row in history])
     for old in folder.glob("epoch-*"):
         if old != target:
@@ -70,6 +72,8 @@ def _read_state(state: Path, loop: Loop) -> tuple[list[dict], dict[str, Tensor]]
         parameter = parameters[int(i)]
         # The buffer takes the parameter's device and layout, or the next sums would run in another order.
         loop.optimiser.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(buffer)
+    if (state / "scaler.json").exists():
+        loop.scaler.load_state_dict(read_json(state / "scaler.json"))
     history = [{k: math.nan if v is None else v for k, v in row.items()} for row in read_json(state / "history.json")]
     return history, read_tensors(state / "best.safetensors", device=str(parameters[0].device))
 

@@ -21,8 +21,8 @@ import contextlib
 import platform
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -41,10 +41,14 @@ from ..files import PATIENCE, alone, atomic_folder, digest, read_json, read_tens
 from ..models.networks import build
 from ..tasks import Task, with_loss_weights
 from . import labels as label
+from . import processes
 from .config import SCENES, Config
 from .fit import Data, fit, predict_logits
 from .resume import contiguous, write_history
 from .settings import Settings
+
+LATER = ("aggregation", "accumulate", "checkpoint", "compile")
+"""Settings that came after the first runs: described only where they are not what those had."""
 
 
 class RunExists(ValueError):
@@ -118,34 +122,53 @@ def train(
     Raises:
         RunExists: the folder holds a run of another configuration.
     """
-    folder, threads = config.folder(Path(out)), set_threads()
+    folder, threads, place = config.folder(Path(out)), set_threads(), pick_device(device)
     prepared = prepare(config, None if root is None else Path(root), on_bad_image)
     described = describe(config, prepared.images)
+    states = folder.with_name(folder.name + ".resume")
+    with processes.together(place), _claimed(folder, described, redo, place) as finished:
+        if not finished:
+            began = time.perf_counter()
+            network = build_network(config, prepared.images.tasks)
+            history = _fit(network, config, prepared, place, states / digest(described)[:16], after_epoch)
+            trained = time.perf_counter()
+            table, metrics = _evaluate(network, prepared, config.training_settings().crop)
+            timing = {"training_seconds": trained - began, "evaluation_seconds": time.perf_counter() - trained}
+            if processes.rank() == 0:
+                with atomic_folder(folder) as whole:
+                    table.to_csv(whole / "predictions.csv", index=False, encoding="utf-8")
+                    _write(whole, config, described, network, prepared, history, metrics, timing, threads, root)
+        if processes.rank() == 0:  # or a run may have been killed before it had cleared them away
+            shutil.rmtree(states, ignore_errors=True)
+        processes.share(True, place)  # nobody leaves before the run is there
+    return Run(folder)
+
+
+@contextlib.contextmanager
+def _claimed(folder: Path, described: dict, redo: bool, device: torch.device) -> Iterator[bool]:
+    """Hold a run folder against other trainings; yields whether it holds this very run already.
+
+    The first of several processes does so for all. If it refuses, it ends, and the others with it.
+    """
+    if processes.rank():
+        yield processes.share(None, device)
+        return
     with alone(folder.with_name(folder.name + ".lock"), f"training in {folder}", PATIENCE):
-        states = folder.with_name(folder.name + ".resume")
-        if stored_hash(folder) == digest(described):
-            shutil.rmtree(states, ignore_errors=True)  # it may have been killed before it had cleared them away
-            return Run(folder)
-        if (folder / "metrics.json").exists() and not redo:
+        finished = stored_hash(folder) == digest(described)
+        if not finished and (folder / "metrics.json").exists() and not redo:
             raise RunExists(f"{folder} holds a run of another configuration or version "
                             f"({_difference(folder, described)}); train into another --out, delete the folder, or ask "
                             f"to redo it")
-        began = time.perf_counter()
-        network = build_network(config, prepared.images.tasks)
-        history = _fit(network, config, prepared, pick_device(device), states / digest(described)[:16], after_epoch)
-        seconds = time.perf_counter() - began
-        with atomic_folder(folder) as whole:
-            _write(whole, config, described, network, prepared, history, seconds, threads, root)
-        shutil.rmtree(states, ignore_errors=True)
-    return Run(folder)
+        yield processes.share(finished, device)
 
 
 def describe(config: Config, images: AnnotatedImages) -> dict:
     """All that decides a run's result, as JSON: its hash is the run's identity."""
     settings = asdict(config.training_settings())
     settings["weights"] = Path(settings["weights"]).name
-    if settings["aggregation"] == "sum":  # as runs that are older than the choice are described
-        del settings["aggregation"]
+    for choice in fields(Settings):  # as runs that are older than the choice are described
+        if choice.name in LATER and settings[choice.name] == choice.default:
+            del settings[choice.name]
     return {
         "data": config.data, "method": config.method, "variant": config.variant, "preset": config.preset,
         "split": config.split, "seed": config.seed,
@@ -201,12 +224,8 @@ def _fit(network, config: Config, prepared: Prepared, device, resume: Path, afte
     return history
 
 
-def _write(folder, config, described, network, prepared: Prepared, history, seconds, threads, root) -> None:
-    """Evaluate, and write the whole folder (into an empty one that will take its place)."""
-    began = time.perf_counter()
-    table, metrics = _evaluate(network, prepared, config.training_settings().crop)
-    evaluation_seconds = time.perf_counter() - began
-    table.to_csv(folder / "predictions.csv", index=False, encoding="utf-8")
+def _write(folder, config, described, network, prepared: Prepared, history, metrics, timing, threads, root) -> None:
+    """Write the rest of the folder (an empty one that will take its place)."""
     write_json(folder / "config.json", {
         "hash": digest(described), "config": described,
         "weights": network.built[0].weights, "deviations": network.built[0].deviations(),
@@ -218,10 +237,8 @@ def _write(folder, config, described, network, prepared: Prepared, history, seco
         "tasks": metrics, "data": config.data, "method": config.method, "variant": config.variant,
         "preset": config.preset, "split": config.split, "seed": config.seed, "threads": threads,
     })
-    write_json(folder / "timing.json", {
-        "training_seconds": seconds, "evaluation_seconds": evaluation_seconds,
-        "images_per_second": len(history) * len(_told(config, prepared)[1]) / seconds,
-    })
+    speed = len(history) * len(_told(config, prepared)[1]) / timing["training_seconds"]
+    write_json(folder / "timing.json", timing | {"images_per_second": speed, "processes": processes.size()})
     write_history(folder / "history.csv", history)
     save_file(
         contiguous(network.state_dict()) | {"mean_image": torch.from_numpy(prepared.mean)},

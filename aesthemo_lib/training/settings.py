@@ -32,6 +32,9 @@ class Settings:
     weight_decay: float = 5e-4
     warm_up: float = 0.3  # share of the steps over which the learning rate rises
     aggregation: str = "sum"  # how the tasks' losses make one step, see ``training.aggregation``
+    accumulate: int = 1  # parts in which a batch is computed, one after another, where memory is short
+    checkpoint: bool = False  # compute maps again in the backward pass instead of keeping them: less memory, more time
+    compile: bool = False  # have torch.compile fuse the network's steps
 
     def __post_init__(self):
         if self.aggregation not in AGGREGATIONS:

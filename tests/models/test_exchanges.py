@@ -145,7 +145,7 @@ class _NoBatches:
     def __len__(self):
         return 0
 
-    def epoch(self, number):
+    def order(self, number):
         raise StopIteration
 
 

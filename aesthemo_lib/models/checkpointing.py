@@ -1,0 +1,56 @@
+"""Activation checkpointing: maps within a conv group are computed again in the backward pass instead of being kept."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from functools import partial
+
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+
+@contextlib.contextmanager
+def checkpointed(network: nn.Module) -> Iterator[None]:
+    """Within this block a training step keeps only what each conv group puts out, and pays with a second forward pass.
+
+    Gradients are the same: dropout draws the same numbers again, and batch statistics are counted once.
+
+    Args:
+        network: any with ``built``, its branches.
+
+    >>> import torch
+    >>> from ..tasks import PATENT_TASKS
+    >>> from .networks import build
+    >>> network = build("cross_branch", PATENT_TASKS, "tiny", "none")
+    >>> with checkpointed(network):
+    ...     network(torch.ones(2, 3, 32, 32))["emotion"].sum().backward()
+    >>> network.branches[0]["groups"][0][0].weight.grad.shape
+    torch.Size([8, 3, 3, 3])
+    """
+    groups = [group for branch in network.built for group in branch.groups]
+    for group in groups:
+        once = partial(_uncounted, [m for m in group.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)])
+        group.forward = partial(checkpoint, group.forward, use_reentrant=False, context_fn=once)
+    try:
+        yield
+    finally:
+        for group in groups:
+            del group.forward  # the class' own is there again
+
+
+def _uncounted(norms: list[nn.Module]) -> tuple:
+    """The contexts of the first and of the second computation; in the second, running statistics stay as they are."""
+    return contextlib.nullcontext(), _still(norms)
+
+
+@contextlib.contextmanager
+def _still(norms: list[nn.Module]) -> Iterator[None]:
+    counted = [norm for norm in norms if norm.training and norm.track_running_stats]
+    for norm in counted:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in counted:
+            norm.track_running_stats = True
