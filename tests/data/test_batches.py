@@ -41,6 +41,22 @@ def test_crop_flip_and_mean_are_those_of_a_plain_loop(pixels):
     assert got.is_contiguous(memory_format=torch.channels_last)
 
 
+def test_the_fast_ways_of_a_cpu_give_the_bits_of_the_plain_ones(pixels):
+    dice, std, images = np.random.default_rng(2), torch.tensor(STD), torch.from_numpy(pixels)
+    mean = torch.from_numpy(pixels.mean(axis=0, dtype=np.float32))
+    top, left = (torch.from_numpy(dice.integers(0, 5, 20)) for _ in range(2))
+    flip = torch.from_numpy(dice.random(20) < 0.5)
+    whole = (images - mean) / (255 * std)  # (20, 16, 16, 3)
+    cut = [image[y:y + 12, x:x + 12] for image, y, x in zip(whole, top, left, strict=True)]
+    plain = torch.stack([image.flip(1) if mirrored else image for image, mirrored in zip(cut, flip, strict=True)])
+    assert torch.equal(crop_and_flip(images, mean, std, 12, top, left, flip), plain.permute(0, 3, 1, 2))
+    for side in (12, 16):
+        plain = whole.permute(0, 3, 1, 2)
+        plain = torch.nn.functional.interpolate(plain, (side, side), mode="bilinear", antialias=True)
+        got = resize(images, mean, std, side)
+        assert torch.equal(got, plain) and got.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_prediction_resizes_image_and_mean_alike(pixels):
     mean = pixels.mean(axis=0).astype(np.float32)
     got = resize(torch.from_numpy(pixels), torch.from_numpy(mean), torch.tensor(STD), 12)
