@@ -160,14 +160,6 @@ def _run(given) -> None:
     print(run_notebook(given.notebook, dict(given.parameter), given.out))
 
 
-def _predict(given) -> None:
-    from .data.readers.folders import IMAGE_SUFFIXES
-    from .files import atomic
-    from .prediction import Predictor
-
-    run, photos = given.run, given.photos
-    if run.is_file() or run.suffix.lower() in IMAGE_SUFFIXES:  # a run is a folder, so this is a photo, there or not
-        from .pretrained import packaged_run
 def _train(given) -> None:
     from .jobs import train_plainly
 
@@ -181,6 +173,14 @@ def _process() -> int:
     return int(os.environ.get("RANK", 0))
 
 
+def _predict(given) -> None:
+    from .data.readers.folders import IMAGE_SUFFIXES
+    from .files import atomic
+    from .prediction import Predictor
+
+    run, photos = given.run, given.photos
+    if run.is_file() or run.suffix.lower() in IMAGE_SUFFIXES:  # a run is a folder, so this is a photo, there or not
+        from .pretrained import packaged_run
 
         run, photos = packaged_run(), [run, *photos]
         print("aesthemo: no run was named, so the network of results/pretrained answers. It learnt from drawn scenes; "

@@ -160,8 +160,6 @@ def run_notebook(name: str, parameters: dict, out: Path) -> Path:
     return execute_training(given, training(values).folder(Path(values["out"])))
 
 
-class _headless:
-    """The kernel's environment: no progress bars, and figures drawn inline (MPLBACKEND=Agg would drop them)."""
 def train_plainly(parameters: dict, settings: dict, out: Path, device: str | None = None) -> Path:
     """What ``aesthemo train`` does: the run of 03_train without the notebook, which several processes can share.
 
@@ -189,6 +187,8 @@ def train_plainly(parameters: dict, settings: dict, out: Path, device: str | Non
     return train(config, values["out"], root, values["redo"], device, on_bad_image=values["on_bad_image"]).folder
 
 
+class _headless:
+    """The kernel's environment: no progress bars, and figures drawn inline (MPLBACKEND=Agg would drop them)."""
 
     def __enter__(self):
         self.before = {name: os.environ.get(name) for name in ("AESTHEMO_HEADLESS", "MPLBACKEND")}
