@@ -38,6 +38,21 @@ def _quota() -> int | None:
     return None if limit in ("max", "-1") else max(1, math.ceil(int(limit) / int(period)))
 
 
+def free_memory() -> float:
+    """Bytes of memory that this process may still take: what the machine has, or its container's limit if less.
+
+    >>> free_memory() > 0
+    True
+    """
+    import psutil
+
+    free = psutil.virtual_memory().available
+    for limit in (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")):
+        with contextlib.suppress(OSError, ValueError):  # 'max'
+            free = min(free, int(limit.read_text(encoding="utf-8")))
+    return free
+
+
 def pick_device(name: str | None = None) -> torch.device:
     """The device to compute on: CUDA if there is one, else the CPU. Apple's 'mps' only when asked (it has no float64).
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import hashlib
 import os
 import re
 import sys
-import threading
 import time
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from .files import atomic, digest, project_folder, read_json
+from .device import pick_device
+from .files import atomic, digest, project_folder, write_json
+from .parallel import Jobs, share
 
 MAIN_METHODS = {"scenes": (("independent", ""), ("shared_bottom", ""), ("cross_branch", ""))}
 """What ``reproduce`` trains, (method, variant); real photographs get both starts of the cross-branch layers."""
@@ -22,6 +23,10 @@ OTHER_METHODS = (("independent", ""), ("shared_bottom", ""), ("cross_branch", "d
 SPLITS = 3
 """Or as many seeds, where the publisher fixed the split."""
 READING_NOTEBOOKS = ("00_tour", "01_data_and_labels", "02_network", "04_compare", "05_confusion", "06_attribution")
+RUNLESS = ("01_data_and_labels", "02_network")
+"""Those of them that read no run."""
+EXTRA_NOTEBOOKS = ("08_retrieval", "09_task_sequence", "10_style_transfer")
+"""The neighbouring systems, each of which trains something small of its own."""
 
 
 class NotebookFailed(RuntimeError):
@@ -214,46 +219,74 @@ def planned(data: str, preset: str, fixed: bool) -> list:
             for j in range(SPLITS) for method, variant in MAIN_METHODS.get(data, OTHER_METHODS)]
 
 
-def reproduce(data: str, root: Path | None, preset: str, out: Path) -> None:
+def reproduce(data: str, root: Path | None, preset: str, out: Path, extra: bool = False) -> None:
     """The main job: ``planned``, each run by the notebook 03_train, then the notebooks that read the runs.
 
     Finished runs are skipped by their configuration's hash, interrupted ones go on, changed ones are done again.
+    As many run at once as ``parallel.share`` says. ``<out>/<data>/timing.json`` keeps what it took: the seconds in all
+    and of each job, how many ran at once, and how many runs had been finished before.
+
+    Args:
+        data, root, preset: what is trained, on what.
+        out: the folder of runs.
+        extra: ``EXTRA_NOTEBOOKS`` too.
     """
     from .training.runs import Config, Run, describe, open_data, stored_hash
 
+    jobs = Jobs(*share(len(planned(data, preset, fixed=False)), pick_device().type))
     images = open_data(Config(data=data, preset=preset), root)
     configs = planned(data, preset, images.fixed is not None)
-    print(f"{data}: {len(images)} images, {len(configs)} runs of preset {preset}, then "
-          f"{len(READING_NOTEBOOKS)} notebooks; results in {out / data}", flush=True)
-    begun, hashes = time.monotonic(), []
-    for number, config in enumerate(configs):
-        folder, wanted = config.folder(out), digest(describe(config, images))
-        hashes.append(wanted)
-        executed = folder / "03_train.ipynb"
-        finished = stored_hash(folder) == wanted and executed.exists()
-        if not finished:
-            parameters = _shared_parameters(config.data, root, preset, config.seed, out) | {
-                "method": config.method, "variant": config.variant or "", "split": config.split, "redo": True,
-            }
-            with _Watch(f"[{number + 1}/{len(configs)}] {config.name} {folder.name}", folder):
-                execute_training(parameters, folder)
-        _report(number, configs, Run(folder), begun, finished)
-    for name in READING_NOTEBOOKS:
-        _read_runs(name, _shared_parameters(data, root, preset, 0, out), out / data / f"{name}.ipynb", hashes)
+    notebooks = READING_NOTEBOOKS + (EXTRA_NOTEBOOKS if extra else ())
+    print(f"{data}: {len(images)} images, {len(configs)} runs of preset {preset}, {jobs.at_once} at a time, and "
+          f"{len(notebooks)} notebooks; results in {out / data}", flush=True)
+    hashes = [digest(describe(config, images)) for config in configs]
+    left = []
+    for config, wanted in zip(configs, hashes, strict=True):
+        if stored_hash(config.folder(out)) == wanted and (config.folder(out) / "03_train.ipynb").exists():
+            print(f"{_reached(Run(config.folder(out)))} (was finished)", flush=True)
+        else:
+            left.append(config)
+    left.sort(key=lambda config: config.method == "shared_bottom")  # the short ones last, so that all end together
+    trainings = _trainings(left, root, out, jobs)
+    reads = {name: (name, partial(_read_runs, name, _shared_parameters(data, root, preset, 0, out),
+                                  out / data / f"{name}.ipynb", hashes)) for name in notebooks}
+    with _headless():
+        jobs.run([*trainings, *(reads.pop(name) for name in RUNLESS if name in reads)])
+        jobs.run(list(reads.values()))
+    write_json(out / data / "timing.json", {
+        "seconds": jobs.seconds(), "at_once": jobs.at_once, "threads": jobs.threads, "preset": preset,
+        "runs": len(left), "runs_finished_before": len(configs) - len(left),
+        "jobs": [{"name": name, "began": began, "seconds": seconds} for name, began, seconds in jobs.times],
+    })
+
+
+def _trainings(configs: list, root: Path | None, out: Path, jobs: Jobs) -> list[tuple]:
+    """A job for each run: what it is called, its training through 03_train, and its folder."""
+    from .training.runs import Run
+
+    ended = []
+
+    def train(config) -> None:
+        execute_training(_shared_parameters(config.data, root, config.preset, config.seed, out) | {
+            "method": config.method, "variant": config.variant or "", "split": config.split, "redo": True,
+        }, config.folder(out))
+        ended.append(config)
+        minutes = jobs.seconds() / len(ended) * (len(configs) - len(ended)) / 60
+        print(f"[{len(ended)}/{len(configs)}] {_reached(Run(config.folder(out)))}, about {minutes:.0f} min of training "
+              f"left", flush=True)
+
+    return [(f"{config.name} split{config.split}-seed{config.seed}", partial(train, config), config.folder(out))
+            for config in configs]
 
 
 def _shared_parameters(data, root, preset, seed, out) -> dict:
     return {"preset": preset, "data": data, "root": "" if root is None else str(root), "seed": seed, "out": str(out)}
 
 
-def _report(number: int, configs: list, run, begun: float, skipped: bool) -> None:
+def _reached(run) -> str:
     accuracy = ", ".join(f"{name} {values['accuracy']:.3f} (majority {values['majority_accuracy']:.3f})"
                          for name, values in run.metrics.items() if values["n"])
-    spent = time.monotonic() - begun
-    minutes = spent / (number + 1) * (len(configs) - number - 1) / 60
-    left = "" if skipped else f", about {minutes:.0f} min of training left"
-    print(f"[{number + 1}/{len(configs)}] {run.name} {run.folder.name}: accuracy {accuracy}"
-          f"{' (was finished)' if skipped else ''}{left}", flush=True)
+    return f"{run.name} {run.folder.name}: accuracy {accuracy}"
 
 
 def _read_runs(name: str, parameters: dict, target: Path, hashes: list[str]) -> None:
@@ -268,35 +301,6 @@ def _read_runs(name: str, parameters: dict, target: Path, hashes: list[str]) -> 
     with atomic(stamp) as temporary:
         temporary.write_text(mark, encoding="utf-8")
     print(f"{name}: {time.monotonic() - began:.0f} s, {target}", flush=True)
-
-
-class _Watch:
-    """While a notebook trains in its kernel, says on a terminal which epoch it has reached."""
-
-    def __init__(self, title: str, folder: Path):
-        self.title, self.resume, self.done = title, folder.with_name(folder.name + ".resume"), threading.Event()
-        self.thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self):
-        if sys.stderr.isatty():
-            self.thread.start()
-
-    def __exit__(self, *_):
-        self.done.set()
-        if self.thread.is_alive():
-            self.thread.join()
-            print("\r\033[K", end="", file=sys.stderr)
-
-    def _watch(self):
-        began = time.monotonic()
-        while not self.done.wait(1):
-            line = f"{self.title}: {time.monotonic() - began:.0f} s"
-            with contextlib.suppress(OSError, ValueError):  # a state may be replaced while one reads it
-                newest = max(self.resume.glob("*/*/epoch-*/history.json"), key=os.path.getmtime, default=None)
-                if newest:
-                    last, name = read_json(newest)[-1], newest.parent.parent.name
-                    line += f", {name}: epoch {last['epoch']}, validation loss {last['validation_loss']:.3f}"
-            print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
 
 
 def all_notebooks(out: Path) -> None:
