@@ -112,6 +112,8 @@ def predict_logits(
         for start in range(processes.rank() * batch, len(rows), processes.size() * batch):
             images = resize(to_device(pixels, rows[start:start + batch], device), mean, std, side)
             for name, values in network(images).items():
+                if values.shape[1] != logits[name].shape[1]:  # a head without its last layer puts out features
+                    logits[name] = torch.zeros(len(rows), values.shape[1], device=device)
                 logits[name][start:start + batch] = values
     network.train(was_training)
     return {name: processes.total(values).cpu().numpy() for name, values in logits.items()}
