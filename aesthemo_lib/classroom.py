@@ -71,6 +71,10 @@ def write_votes(path: Path, name: str, votes: Sequence[dict[str, str]], tasks: t
         name: the rater's.
         votes: a row a photograph: its ``path`` as seen from the CSV, and a class by task name ('' where there is none).
         tasks: what was asked.
+
+    >>> votes = [{"path": "photos/a.jpg", "aesthetics": "high", "emotion": "awe"}]
+    >>> write_votes(Path("votes-zoe.csv"), "Zoë", votes, PATENT_TASKS).read_text(encoding="utf-8").splitlines()
+    ['path,annotator,aesthetics,emotion', 'photos/a.jpg,Zoë,high,awe']
     """
     with atomic(Path(path)) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, [*VOTE_COLUMNS, *(task.name for task in tasks)], restval="")
@@ -90,6 +94,14 @@ def merge_votes(folder: Path, tasks: tuple[Task, ...] = PATENT_TASKS) -> list[st
 
     Raises:
         ValueError: no ballot is left.
+
+    >>> (photos := Path("class/photos")).mkdir(parents=True)
+    >>> (photos / "a.jpg").touch()
+    >>> for name, emotion in (("Zoë", "awe"), ("Ben", "fear")):
+    ...     vote = {"path": "photos/a.jpg", "aesthetics": "high", "emotion": emotion}
+    ...     _ = write_votes(Path(f"class/votes-{name}.csv"), name, [vote], PATENT_TASKS)
+    >>> merge_votes(Path("class")), len(pd.read_csv("class/labels.csv"))
+    ([], 2)
     """
     folder, rows, first, left_out = Path(folder), [], {}, []
     for path in sorted(folder.glob("votes-*.csv")):
@@ -132,7 +144,12 @@ def _ballot(path: Path, tasks: tuple[Task, ...]) -> tuple[str, list[dict[str, st
 
 
 def panel(images: AnnotatedImages) -> pd.DataFrame:
-    """What a class's votes say of themselves, a column a task: raters, alpha, ties, one rater, ceiling."""
+    """What a class's votes say of themselves, a column a task: raters, alpha, ties, one rater, ceiling.
+
+    >>> from .data.readers import read
+    >>> panel(read("scenes", "scenes", images=20, size=32)).loc[["raters", "ratings"]].astype(int).to_dict("list")
+    {'aesthetics': [10, 200], 'emotion': [10, 200]}
+    """
     told = {}
     for task in images.tasks:
         table, votes = images.ratings[task.name], images.votes[task.name]
@@ -165,6 +182,15 @@ def pool(folder: Path) -> tuple[pd.DataFrame, list[str]]:
 
     Raises:
         ValueError: runs of different configurations, or none at all.
+
+    >>> task = dict.fromkeys([*METRICS, "majority_accuracy"], 0.5) | {"n": 9}
+    >>> run = {"data": "scenes", "method": "nddr", "variant": None, "preset": "teach", "split": 0, "seed": 0}
+    >>> from .files import write_json
+    >>> Path("handed in/anna").mkdir(parents=True)
+    >>> write_json(Path("handed in/anna/metrics.json"), run | {"tasks": {"emotion": task}})
+    >>> runs, notes = pool(Path("handed in"))
+    >>> runs[["method", "split", "auc"]].values.tolist(), notes
+    ([['nddr', 0, 0.5]], ['1 came without a config.json: their settings and images could not be compared'])
     """
     rows, notes, taken, told = [], [], {}, {}
     for path in sorted(Path(folder).rglob("*metrics*.json")):
@@ -200,6 +226,11 @@ def pool_figure(runs: pd.DataFrame, reference: str = "independent", metric: str 
 
     Raises:
         ValueError: no split was trained with both the reference and another method.
+
+    >>> runs = pd.DataFrame({"task": "emotion", "split": [0, 1, 0, 1], "seed": 0, "auc": [0.75, 0.5, 0.5, 0.5],
+    ...                      "method": ["cross_branch.diagonal"] * 2 + ["independent"] * 2})
+    >>> pool_figure(runs).axes[0].get_xlabel()
+    "AUC, minus independent's"
     """
     overlap = 1 / (TEST_FOLDS - 1) if runs["split"].nunique() > 1 else 0.0
     if reference not in set(runs["method"]) or paired_differences(runs, metric, reference).empty:
