@@ -81,14 +81,22 @@ TEXTS = {
 
 
 class Picture(NamedTuple):
-    """One picture: the hash of what it is drawn from, and how to draw it."""
+    """One picture: the hash of what it is drawn from, and how to draw it.
+
+    >>> Picture("the hash of its data", lambda: Figure((1, 1))).source
+    'the hash of its data'
+    """
 
     source: str
     draw: Callable[[], Figure]
 
 
 def sources() -> dict[str, Picture]:
-    """The pictures by file name."""
+    """The pictures by file name.
+
+    >>> sorted(sources())[:2]
+    ['answers.png', 'compare-auc.png']
+    """
     runs, compared = project_folder() / OASIS_RUNS, project_folder() / COMPARED
     return {
         **_of_networks(), **_of_scenes(), **_of_the_packaged_run(),
@@ -98,7 +106,11 @@ def sources() -> dict[str, Picture]:
 
 
 def compared_runs() -> pd.DataFrame:
-    """The tuned rows of the study ``compare``, aesthetics first."""
+    """The tuned rows of the study ``compare``, aesthetics first.
+
+    >>> compared_runs()["task"].unique().tolist()
+    ['aesthetics', 'emotion']
+    """
     return studies.selected(studies.read("compare")).sort_values("task", kind="stable")
 
 
@@ -173,7 +185,10 @@ def _answers(scenes: AnnotatedImages) -> Figure:
 
 
 def draw_all(folder: Path) -> list[Path]:
-    """Draw every picture; each carries the command and its source's hash in its metadata, so that a stale one shows."""
+    """Draw every picture; each carries the command and its source's hash in its metadata, so that a stale one shows.
+
+    >>> draw_all(Path("figures"))  # doctest: +SKIP
+    """
     use_style()
     drawn = []
     for name, picture in sources().items():
