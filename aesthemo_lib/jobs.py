@@ -30,7 +30,11 @@ EXTRA_NOTEBOOKS = ("08_retrieval", "09_task_sequence", "10_style_transfer")
 
 
 class NotebookFailed(RuntimeError):
-    """A cell raised; the message names the notebook, the cell and the fault."""
+    """A cell raised; the message names the notebook, the cell and the fault.
+
+    >>> issubclass(NotebookFailed, RuntimeError)
+    True
+    """
 
 
 def notebook_path(name: str) -> Path:
@@ -38,6 +42,9 @@ def notebook_path(name: str) -> Path:
 
     Raises:
         ValueError: there is none, or the name is not unique; lists what there is.
+
+    >>> notebook_path("03_train").relative_to(project_folder()).as_posix()
+    'notebooks/03_train.ipynb'
     """
     folder = project_folder() / "notebooks"
     there = {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.ipynb"))
@@ -57,6 +64,9 @@ def checked_parameters(notebook: Path, given: dict[str, str | int | float | bool
 
     Raises:
         ValueError: a name that the notebook lacks, or a value that is not of its type, out of range or contradictory.
+
+    >>> checked_parameters(notebook_path("03_train"), {"split": "2", "method": "nddr"})
+    {'split': 2, 'method': 'nddr'}
     """
     import papermill
 
@@ -108,6 +118,10 @@ def execute(name: str, parameters: dict, target: Path) -> Path:
     Raises:
         NotebookFailed: a cell raised.
         ValueError: unknown or ill-typed parameters; nothing has run then.
+
+    >>> execute("03_train", {"metod": "nddr"}, Path("out.ipynb"))
+    Traceback (most recent call last):
+    ValueError: 03_train has no parameter 'metod'; its parameters are ...
     """
     import papermill
     from papermill.exceptions import PapermillExecutionError
@@ -135,7 +149,12 @@ def execute(name: str, parameters: dict, target: Path) -> Path:
 
 
 def execute_training(parameters: dict, folder: Path) -> Path:
-    """Run 03_train and put its executed copy into the run folder that it leaves; returns the copy's path."""
+    """Run 03_train and put its executed copy into the run folder that it leaves; returns the copy's path.
+
+    >>> execute_training({"preset": "tiny"}, Path("runs/split0-seed0"))
+    Traceback (most recent call last):
+    ValueError: parameter preset: expected one of smoke, teach, paper, got 'tiny'
+    """
     # Beside the folder until the training has put it in place, whole.
     staged = execute("03_train", parameters, folder.with_name(f"{folder.name}.03_train.ipynb"))
     os.replace(staged, folder / "03_train.ipynb")
@@ -152,6 +171,10 @@ def run_notebook(name: str, parameters: dict, out: Path) -> Path:
 
     Returns:
         the executed copy's path.
+
+    >>> run_notebook("03_train", {"method": "independent", "variant": "diagonal"}, Path("runs"))
+    Traceback (most recent call last):
+    ValueError: method 'independent' has no variant 'diagonal'; its variants: none
     """
     import papermill
 
@@ -212,6 +235,9 @@ def planned(data: str, preset: str, fixed: bool) -> list:
 
     Args:
         fixed: whether the split is the publisher's, which no number changes.
+
+    >>> [f"{config.name} {config.split}" for config in planned("scenes", "teach", fixed=False)][:3]
+    ['independent 0', 'shared_bottom 0', 'cross_branch.diagonal 0']
     """
     from .training.config import Config
 
@@ -230,6 +256,10 @@ def reproduce(data: str, root: Path | None, preset: str, out: Path, extra: bool 
         data, root, preset: what is trained, on what.
         out: the folder of runs.
         extra: ``EXTRA_NOTEBOOKS`` too.
+
+    >>> reproduce("oasis", Path("no such folder"), "smoke", Path("runs"))
+    Traceback (most recent call last):
+    FileNotFoundError: ...OASIS.csv: not found; ...
     """
     from .training.runs import Config, Run, describe, open_data, stored_hash
 
@@ -304,7 +334,10 @@ def _read_runs(name: str, parameters: dict, target: Path, hashes: list[str]) -> 
 
 
 def all_notebooks(out: Path) -> None:
-    """Every notebook with the preset 'smoke', headless through papermill; those with kept outputs through nbval too."""
+    """Every notebook with the preset 'smoke', headless through papermill; those with kept outputs through nbval too.
+
+    >>> all_notebooks(Path("runs"))  # doctest: +SKIP
+    """
     import subprocess
 
     folder = project_folder() / "notebooks"
