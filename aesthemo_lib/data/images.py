@@ -9,7 +9,8 @@ import math
 import os
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from ..device import allowed_cores
+from ..device import allowed_cores, keep_freed_memory
 from ..files import DiskFull, alone, cache_folder, digest, read_json, room_for, show_progress, write_json
 from .table import AnnotatedImages
 
@@ -26,8 +27,11 @@ RECIPE = "rgb, exif upright, alpha over white, bilinear square, 1"
 MOST_PIXELS = 89_478_485
 """A larger picture is taken for a decompression bomb; Pillow's own bound (1/4 GiB of RGB), of which it only warns."""
 ON_BAD_IMAGE = ("error", "skip")
-CHUNK = 256
-"""Images between two notes of what is done; a build that was cut off goes on from the last note."""
+CHUNK = 64
+"""Images between two notes of what is done; a build that was cut off goes on from the last note. So few stay in the
+processor's cache until they are hashed and written."""
+AT_ONCE = 8
+"""Images that a decoding thread takes at a time."""
 
 
 class BadImages(ValueError):
@@ -199,6 +203,7 @@ def _build(paths: Sequence[Path], target: Path, shape: tuple[int, ...], name: st
 
     Pixels are written, not mapped: on a full disk writing fails, where touching a mapped page kills the process.
     """
+    keep_freed_memory()  # each photograph takes the place of the last one
     partial, journal, header = target.with_suffix(".partial"), target.with_suffix(".done"), _header(shape)
     finished = _finished_chunks(journal) if partial.exists() else {}
     missing = math.prod(shape) - (partial.stat().st_size if finished else 0)
@@ -212,11 +217,16 @@ def _build(paths: Sequence[Path], target: Path, shape: tuple[int, ...], name: st
         tqdm(total=len(paths), desc=f"Decoding {name}", unit="image", disable=not show_progress()) as bar,
     ):
         out.write(header)
-        for start in range(0, len(paths), CHUNK):
+        sha, starts, size = hashlib.sha256(), range(0, len(paths), CHUNK), math.prod(shape[1:])
+        decoded = _decoded_ahead(paths, [start for start in starts if start not in finished], shape[1], pool)
+        for start in starts:
             rows = range(start, min(start + CHUNK, len(paths)))
-            if start not in finished:
-                pixels, finished[start] = _decode_chunk(paths, rows, shape[1], pool)
-                out.seek(len(header) + start * math.prod(shape[1:]))
+            out.seek(len(header) + start * size)
+            if start in finished:
+                sha.update(out.read(len(rows) * size))
+            else:  # the pool decodes the next chunk while this one is hashed and written
+                pixels, finished[start] = next(decoded)
+                sha.update(pixels.data)
                 out.write(pixels.data)
                 out.flush()
                 os.fsync(out.fileno())  # the pixels are on disk before the journal says so
@@ -224,8 +234,7 @@ def _build(paths: Sequence[Path], target: Path, shape: tuple[int, ...], name: st
                     notes.write(json.dumps([start, finished[start]]) + "\n")
             bar.update(len(rows))
     bad = {row: reason for part in finished.values() for row, reason in part.items()}
-    sha = pixels_sha256(_mapped(partial, shape))
-    write_json(target.with_suffix(".json"), {"sha256": sha, "images": len(paths), "bad": bad})
+    write_json(target.with_suffix(".json"), {"sha256": sha.hexdigest(), "images": len(paths), "bad": bad})
     os.replace(partial, target)
     journal.unlink(missing_ok=True)
 
@@ -241,17 +250,35 @@ def _finished_chunks(journal: Path) -> dict[int, dict[str, str]]:
     return done
 
 
-def _decode_chunk(paths: Sequence[Path], rows: range, side: int, pool) -> tuple[np.ndarray, dict[str, str]]:
-    """The pixels of some rows, and what is wrong with the bad ones; these are black."""
-    pixels, bad = np.zeros((len(rows), side, side, 3), np.uint8), {}
+def _decoded_ahead(paths: Sequence[Path], starts: Sequence[int], side: int, pool: ThreadPoolExecutor) -> Iterator:
+    """The chunks that begin at ``starts``: pixels, and what is wrong with the bad ones; these are black.
 
-    def one(place: int) -> None:
-        try:
-            pixels[place] = decode(paths[rows[place]], side)
-        except ValueError as fault:
-            bad[str(rows[place])] = str(fault)
+    While a chunk is in use the pool decodes the next, so that the decoders need not wait for the disk.
+    """
+    begun: deque = deque()
+    for start in starts:
+        begun.append(_begin_chunk(paths, range(start, min(start + CHUNK, len(paths))), side, pool))
+        if len(begun) > 1:
+            yield _ended(*begun.popleft())
+    while begun:
+        yield _ended(*begun.popleft())
 
-    list(pool.map(one, range(len(rows))))
+
+def _begin_chunk(paths: Sequence[Path], rows: range, side: int, pool: ThreadPoolExecutor) -> tuple:
+    pixels, bad = np.empty((len(rows), side, side, 3), np.uint8), {}
+
+    def some(first: int) -> None:
+        for place in range(first, min(first + AT_ONCE, len(rows))):
+            try:
+                pixels[place] = decode(paths[rows[place]], side)
+            except ValueError as fault:
+                pixels[place], bad[str(rows[place])] = 0, str(fault)
+
+    return pool.map(some, range(0, len(rows), AT_ONCE)), pixels, bad
+
+
+def _ended(decoding: Iterator, pixels: np.ndarray, bad: dict[str, str]) -> tuple[np.ndarray, dict[str, str]]:
+    list(decoding)
     return pixels, dict(sorted(bad.items(), key=lambda entry: int(entry[0])))
 
 
