@@ -46,11 +46,13 @@ def _uncounted(norms: list[nn.Module]) -> tuple:
 
 @contextlib.contextmanager
 def _still(norms: list[nn.Module]) -> Iterator[None]:
-    counted = [norm for norm in norms if norm.training and norm.track_running_stats]
-    for norm in counted:
-        norm.track_running_stats = False
+    before = [(norm, norm.momentum, norm.num_batches_tracked.clone()) for norm in norms
+              if norm.training and norm.track_running_stats]
+    for norm, *_ in before:
+        norm.momentum = 0.0
     try:
         yield
     finally:
-        for norm in counted:
-            norm.track_running_stats = True
+        for norm, momentum, count in before:
+            norm.momentum = momentum
+            norm.num_batches_tracked.copy_(count)
