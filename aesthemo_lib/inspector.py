@@ -47,7 +47,11 @@ LIBRARY_PHOTOS = {"china.jpg": "danielbuechele (flickr.com/photos/danielbuechele
 
 
 def packed(values: np.ndarray, kind: str) -> str:
-    """Numbers as base64 of a little-endian type, such as '<f4', for ``inspector.js``."""
+    """Numbers as base64 of a little-endian type, such as '<f4', for ``inspector.js``.
+
+    >>> packed(np.array([1.0]), "<f4")
+    'AACAPw=='
+    """
     return base64.b64encode(np.ascontiguousarray(values, dtype=kind).tobytes()).decode()
 
 
@@ -56,6 +60,11 @@ class Subject:
 
     Attributes:
         switches: the borrowed streams that can be closed; none where nothing is borrowed, and ``reason`` says why.
+
+    >>> from .pretrained import packaged_run
+    >>> subject = Subject(packaged_run())
+    >>> len(subject.switches), subject.complete
+    (8, True)
     """
 
     def __init__(self, run: Run | Path | str):
@@ -155,7 +164,13 @@ def _shown(source: str, found: SignedMap) -> dict:
 
 
 def photo(path: Path | str, truth: dict | None = None, credit: str = "") -> dict:
-    """A photo for the page: its name, and itself in small as a data address."""
+    """A photo for the page: its name, and itself in small as a data address.
+
+    >>> Image.new("RGB", (600, 400), "orange").save("orange.jpg")
+    >>> seen = photo("orange.jpg", truth={"emotion": "contentment"})
+    >>> seen["name"], seen["truth"], seen["image"][:23]
+    ('orange.jpg', {'emotion': 'contentment'}, 'data:image/jpeg;base64,')
+    """
     with Image.open(path) as image:
         image = ImageOps.exif_transpose(image).convert("RGB")
         image.thumbnail((SHOWN_SIDE * 2, SHOWN_SIDE))
@@ -173,6 +188,12 @@ def write_page(run: Path | str, out: Path) -> Path:
 
     Raises:
         ValueError: the run was trained on other data than scenes, or has too many states, or none.
+
+    >>> from .training.runs import train
+    >>> config = Config("scenes", preset="smoke", settings={"epochs": 1}, data_options={"images": 24, "size": 40})
+    >>> run = train(config, "runs", "scenes")
+    >>> write_page(run.folder, Path("inspector.html")).stat().st_size > 100_000
+    True
     """
     subject = Subject(run)
     if subject.run.described["data"] != "scenes":
@@ -220,7 +241,12 @@ def _beforehand(subject: Subject, images: dict[str, Tensor], name: str, donors: 
 
 
 def html(page: dict) -> str:
-    """The whole file; its policy forbids the browser to load anything else."""
+    """The whole file; its policy forbids the browser to load anything else.
+
+    >>> page = html({"title": "a run", "photos": [], "note": "</script>"})
+    >>> page.splitlines()[0], page.count("</script>")  # what the data say can't end the script
+    ('<!doctype html>', 2)
+    """
     data = json.dumps(page, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")  # no tag can end the script
     return f"""<!doctype html>
 <html lang="en">
@@ -257,6 +283,12 @@ class Inspector(anywidget.AnyWidget):
         runs: folders of finished runs; the first one is shown.
         root: the data's folder.
         count: how many photos.
+
+    >>> from .training.runs import train
+    >>> config = Config("scenes", preset="smoke", settings={"epochs": 1}, data_options={"images": 24, "size": 40})
+    >>> inspector = Inspector([train(config, "runs", "scenes").folder], root=Path("scenes"), count=2)
+    >>> len(inspector.page["photos"])
+    2
     """
 
     _esm, _css = SCRIPT, STYLE
