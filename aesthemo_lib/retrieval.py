@@ -35,6 +35,11 @@ class Space:
     Attributes:
         mean, scale: (F,) of the training images.
         axes: (F, D), the first principal components of these.
+
+    >>> features = np.random.default_rng(0).normal(size=(20, 5))
+    >>> vectors = Space.fit(features, width=3)(features)
+    >>> vectors.shape, np.linalg.norm(vectors, axis=1).round(3).max().item()
+    ((20, 3), 1.0)
     """
 
     mean: np.ndarray
@@ -104,6 +109,9 @@ def nearest(scores: np.ndarray, k: int) -> np.ndarray:
 
     Returns:
         (Q, k) column numbers.
+
+    >>> nearest(np.array([[0.1, 0.9, 0.9, 0.2]]), k=2).tolist()
+    [[1, 2]]
     """
     best = np.empty((len(scores), k), dtype=np.int64)
     for row, values in enumerate(scores):
@@ -127,6 +135,15 @@ class Gallery:
 
     Raises:
         ValueError: no photographs, or parts that don't fit together.
+
+    >>> from .tasks import AESTHETICS
+    >>> features = np.random.default_rng(0).normal(size=(4, 5))
+    >>> space, high = Space.fit(features), np.array([0.9, 0.2, 0.6, 0.4])
+    >>> gallery = Gallery((AESTHETICS,), ("a", "b", "c", "d"), np.arange(4), space(features),
+    ...                   {"aesthetics": np.stack([1 - high, high], axis=1)}, space)
+    >>> found, scores = gallery.search(condition="beautiful", k=2)
+    >>> [gallery.names[number] for number in found[0]]
+    ['a', 'c']
     """
 
     tasks: tuple[Task, ...]
@@ -258,6 +275,10 @@ def measures(
         one row a query: ``precision`` (of the first k), ``map`` (average precision, of the whole ranking), ``ndcg`` (of
         the first k, gain 1 or 0), and each one's expectation for a random order as ``chance_..``. NaN where nothing
         relevant may be found.
+
+    >>> scores, relevant = np.array([[0.9, 0.8, 0.1]]), np.array([[True, False, True]])
+    >>> measures(scores, relevant, k=2)[["precision", "map", "chance_precision"]].round(3).values.tolist()
+    [[0.5, 0.833, 0.667]]
     """
     allowed = np.ones(relevant.shape, dtype=bool) if allowed is None else allowed
     order = np.argsort(np.where(allowed, -scores, np.inf), axis=1, kind="stable")
@@ -292,6 +313,10 @@ def search_measures(vectors: np.ndarray, labels: np.ndarray, groups: np.ndarray,
 
     Returns:
         one row a labelled photograph, in order, with its ``group``.
+
+    >>> vectors = np.array([[1.0, 0.0], [0.8, 0.6], [0.0, 1.0]])
+    >>> search_measures(vectors, labels=np.array([0, 0, 1]), groups=np.arange(3), k=1)["map"].tolist()
+    [1.0, 1.0, nan]
     """
     keep = labels >= 0
     vectors, labels, groups = vectors[keep], labels[keep], np.asarray(groups)[keep]
@@ -300,7 +325,11 @@ def search_measures(vectors: np.ndarray, labels: np.ndarray, groups: np.ndarray,
 
 
 def class_map(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Mean over the classes of the average precision when one asks for the class itself; NaN without labels."""
+    """Mean over the classes of the average precision when one asks for the class itself; NaN without labels.
+
+    >>> class_map(np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]), labels=np.array([0, 1, 1]))
+    1.0
+    """
     keep = labels >= 0
     classes = np.arange(probabilities.shape[1])[:, None]
     values = measures(probabilities[keep].T, classes == labels[keep])["map"] if keep.any() else pd.Series(dtype=float)
@@ -319,6 +348,10 @@ def takes(high: np.ndarray, liked: np.ndarray, groups: np.ndarray) -> pd.DataFra
         one row a series of two or more takes that the raters tell apart: ``group``, ``photos``, ``agree`` (the share of
         the pairs in the raters' order; a pair that the network holds equal counts half; without such pairs Kendall's
         tau is 2 agree - 1), ``best`` (whether the network's first is the raters'), ``chance_best``.
+
+    >>> table = takes(high=np.array([0.9, 0.4, 0.5]), liked=np.array([5.0, 3.0, 4.0]), groups=np.array(["lake"] * 3))
+    >>> table[["photos", "agree", "best"]].values.tolist()
+    [[3.0, 1.0, 1.0]]
     """
     rows = []
     for group in pd.unique(np.asarray(groups)):
