@@ -37,6 +37,10 @@ class Study:
         name: its name in ``results/protocol.json``.
         form: one of ``FORMS``.
         told: what the protocol says of it.
+
+    >>> of = Study("compare", "first", protocol()["studies"]["compare"])
+    >>> of.splits, [name for name, _ in of.candidates()]
+    (8, ['learning_rate=0.002', 'learning_rate=0.005'])
     """
 
     name: str
@@ -71,7 +75,11 @@ class Study:
 
 @dataclass(frozen=True)
 class Cell:
-    """One contender under one condition on one split."""
+    """One contender under one condition on one split.
+
+    >>> Cell("", "cross_branch.diagonal", split=2, seed=0).slug
+    'cross_branch.diagonal_split2-seed0'
+    """
 
     condition: str
     contender: str
@@ -86,7 +94,11 @@ class Cell:
 
 
 def protocol() -> dict:
-    """The protocol as committed, ``results/protocol.json``."""
+    """The protocol as committed, ``results/protocol.json``.
+
+    >>> sorted(protocol())[:4]
+    ['decision', 'endpoints', 'forms', 'interval']
+    """
     return read_json(project_folder() / "results" / "protocol.json")
 
 
@@ -95,6 +107,9 @@ def study(name: str, form: str = "first") -> Study:
 
     Raises:
         ValueError: an unknown name or form; lists what there is.
+
+    >>> list(study("compare").told["contenders"])[:3]
+    ['independent', 'shared_bottom', 'cross_branch.diagonal']
     """
     known = protocol()["studies"]
     if name not in known:
@@ -105,7 +120,11 @@ def study(name: str, form: str = "first") -> Study:
 
 
 def cells(of: Study) -> list[Cell]:
-    """All cells of a study, whole splits first, so that what is there when it is cut off compares like with like."""
+    """All cells of a study, whole splits first, so that what is there when it is cut off compares like with like.
+
+    >>> [cell.slug for cell in cells(study("compare"))][:2]
+    ['independent_split0-seed0', 'shared_bottom_split0-seed0']
+    """
     return [
         Cell(condition, contender, split, 0)
         for split in range(of.splits) for condition, _ in of.conditions() for contender in of.told["contenders"]
@@ -113,7 +132,12 @@ def cells(of: Study) -> list[Cell]:
 
 
 def load(path: Path) -> pd.DataFrame:
-    """A table of rows, with empty names read as empty."""
+    """A table of rows, with empty names read as empty.
+
+    >>> pd.DataFrame({"condition": ["", "soft"], "candidate": "", "auc": 0.5}).to_csv("rows.csv", index=False)
+    >>> load(Path("rows.csv"))["condition"].tolist()
+    ['', 'soft']
+    """
     table = pd.read_csv(path, encoding="utf-8", dtype={"condition": str, "candidate": str})
     return table.fillna({"condition": "", "candidate": ""})
 
@@ -123,6 +147,9 @@ def read(name: str) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: it has not been run; the message says how to.
+
+    >>> read("compare")[["contender", "split", "task"]].values.tolist()[0]
+    ['independent', 0, 'aesthetics']
     """
     path = project_folder() / "results" / "studies" / f"{name}.csv"
     if not path.exists():
@@ -141,6 +168,11 @@ def selected(rows: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         one row a cell and task, with a column ``method`` for ``evaluation.paired_differences``.
+
+    >>> rows = pd.DataFrame({"condition": "", "contender": "nddr", "candidate": ["slow", "fast"], "split": 0, "seed": 0,
+    ...                      "task": "emotion", "diverged": False, "validation_log_loss": [1.2, 1.4]})
+    >>> selected(rows)[["method", "candidate"]].values.tolist()
+    [['nddr', 'slow']]
     """
     rows = rows[~rows["diverged"].astype(bool)].copy()
     where = ["condition", "contender", "split", "seed"]
@@ -162,6 +194,11 @@ def differences(rows: pd.DataFrame, metric: str, reference: str = "independent")
 
     Returns:
         columns condition, task, method, mean, low, high, pairs.
+
+    >>> rows = pd.DataFrame({"condition": "", "task": "emotion", "split": [0, 1, 0, 1], "seed": 0,
+    ...                      "auc": [0.75, 0.5, 0.5, 0.5], "method": ["nddr"] * 2 + ["independent"] * 2})
+    >>> differences(rows, "auc")[["method", "mean", "pairs"]].values.tolist()
+    [['nddr', 0.125, 2]]
     """
     parts = [
         paired_differences(part, metric, reference, OVERLAP).assign(condition=condition)
