@@ -53,7 +53,8 @@ class Target(NamedTuple):
 DATA = {"DATA": "--data", "ROOT": "--root"}
 TARGETS = {
     "reproduce": Target(
-        "train, compare, run the notebooks", ("-m", "aesthemo_lib.cli", "reproduce"), {**DATA, "PRESET": "--preset"}
+        "train, compare, run the notebooks", ("-m", "aesthemo_lib.cli", "reproduce"),
+        {**DATA, "PRESET": "--preset", "EXTRA": "--extra"}
     ),
     "test": Target("run the tests", ("-m", "pytest")),
     "browser": Target("test the inspector in a real browser", ("-m", "pytest", "tests/browser")),

@@ -75,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     _data_arguments(reproduce)
     reproduce.add_argument("--preset", default="teach", help="smoke, teach or paper")
     reproduce.add_argument("--out", type=Path, default=Path("runs"))
+    reproduce.add_argument("--extra", type=int, choices=(0, 1), default=0, help="1: the lessons 08 to 10 too")
     reproduce.set_defaults(command=_reproduce)
     table = commands.add_parser("table", help="mean and interval of every method over its finished runs, as Markdown")
     table.add_argument("runs", type=Path, help="a folder of runs, such as runs/oasis, or a CSV written before")
@@ -109,6 +110,13 @@ def _parser() -> argparse.ArgumentParser:
     retrieval.add_argument("--root", type=Path, help="the data set's folder")
     retrieval.add_argument("--to", type=Path, help="the table, by default results/retrieval.csv")
     retrieval.set_defaults(command=_retrieval)
+    style = commands.add_parser("style-transfer", help="what a change of camera costs, and what comes back; resumable")
+    _data_arguments(style)
+    style.add_argument("--preset", default="teach", help="smoke, teach or paper")
+    style.add_argument("--splits", type=int, default=4, help="how many, each with a style and a classifier of its own")
+    style.add_argument("--out", type=Path, default=Path("runs/style"))
+    style.add_argument("--to", type=Path, help="the table, by default results/style_transfer.csv")
+    style.set_defaults(command=_style_transfer, data="oasis")
     pool = commands.add_parser("pool", help="a class's runs, each student's from its own machine, as one comparison")
     pool.add_argument("folder", type=Path, help="what was handed in: run folders, or metrics.json and config.json")
     pool.add_argument("--out", type=Path, help="where pooled.csv and pooled.png go; FOLDER if not given")
@@ -209,7 +217,7 @@ def _evaluate(given) -> None:
 def _reproduce(given) -> None:
     from .jobs import reproduce
 
-    reproduce(given.data, given.root, given.preset, given.out)
+    reproduce(given.data, given.root, given.preset, given.out, bool(given.extra))
 
 
 def _table(given) -> None:
@@ -254,6 +262,12 @@ def _retrieval(given) -> None:
     from .retrieval_study import compare, keep
 
     print(keep(compare(given.studies, given.root, given.form), given.to))
+
+
+def _style_transfer(given) -> None:
+    from .style_study import study
+
+    print(study(given.out, given.data, given.root, given.preset, given.splits, given.to))
 
 
 def _pool(given) -> None:

@@ -182,6 +182,18 @@ def test_reproduce_resumes_skips_and_redoes(small_job, project, monkeypatch, cap
     assert straight.metrics == runs.Run(folder).metrics
 
 
+@pytest.mark.parametrize("extra, read", [([], []), (["--extra", "1"], ["09_sequence"])])
+def test_the_neighbouring_lessons_are_read_when_asked_for(small_job, project, monkeypatch, extra, read):
+    monkeypatch.setenv("TEST_EPOCHS", "1")
+    monkeypatch.setattr(jobs, "EXTRA_NOTEBOOKS", ("09_sequence",))
+    common = "preset: str = ''\ndata: str = ''\nroot: str = ''\nseed: int = 0\nout: str = ''"
+    write_notebook(project, "09_sequence", common, "print(preset, data)")
+    assert cli.main(["reproduce", "--preset", "smoke", *extra]) == 0
+    assert small_job == ["03_train", "04_compare", *read]
+    target = project / "runs" / "scenes" / "09_sequence.ipynb"
+    assert not read and not target.exists() or printed(target) == "smoke scenes\n"
+
+
 def test_a_training_run_by_hand_keeps_its_notebook_in_the_run_folder(small_job, monkeypatch, capsys):
     monkeypatch.setenv("TEST_EPOCHS", "1")
     arguments = ["-p", "preset", "smoke", "-p", "method", "shared_bottom", "-p", "split", "1", "--out", "mine"]
