@@ -52,7 +52,11 @@ LATER = ("aggregation", "accumulate", "checkpoint", "compile")
 
 
 class RunExists(ValueError):
-    """A run folder holds a run of another configuration."""
+    """A run folder holds a run of another configuration.
+
+    >>> issubclass(RunExists, ValueError)
+    True
+    """
 
 
 def open_data(config: Config, root: Path | None = None) -> AnnotatedImages:
@@ -60,6 +64,11 @@ def open_data(config: Config, root: Path | None = None) -> AnnotatedImages:
 
     Args:
         root: its folder; see ``data.readers.data_root`` for the place it has by default.
+
+    >>> config = Config("scenes", preset="smoke", loss_weights={"emotion": 1}, data_options={"images": 24, "size": 40})
+    >>> images = open_data(config, Path("scenes"))
+    >>> len(images), [task.loss_weight for task in images.tasks]
+    (24, [1.0, 1.0])
     """
     options = dict(config.data_options)
     if config.data == "scenes":
@@ -70,7 +79,12 @@ def open_data(config: Config, root: Path | None = None) -> AnnotatedImages:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a training reads: images with their pixels, a split and the mean image of its training part."""
+    """What a training reads: images with their pixels, a split and the mean image of its training part.
+
+    >>> config = Config("scenes", preset="smoke", data_options={"images": 24, "size": 40})
+    >>> isinstance(prepare(config, Path("scenes")), Prepared)
+    True
+    """
 
     images: AnnotatedImages
     pixels: np.ndarray
@@ -79,7 +93,13 @@ class Prepared:
 
 
 def prepare(config: Config, root: Path | None = None, on_bad_image: str = "error") -> Prepared:
-    """Open a run's data, decode what is not cached, split, and take the training part's mean image."""
+    """Open a run's data, decode what is not cached, split, and take the training part's mean image.
+
+    >>> config = Config("scenes", preset="smoke", data_options={"images": 24, "size": 40})
+    >>> prepared = prepare(config, Path("scenes"))
+    >>> prepared.pixels.shape, [len(part) for part in prepared.split]
+    ((24, 36, 36, 3), [14, 4, 6])
+    """
     images, pixels = load_pixels(open_data(config, root), config.training_settings().resize, on_bad_image)
     split = images.split(config.split)
     return Prepared(images, pixels, split, mean_image(pixels, split.train))
@@ -90,6 +110,10 @@ def build_network(config: Config, tasks: tuple[Task, ...]) -> nn.Module:
 
     Raises:
         ValueError: ``paper`` with a backbone that is not within the patent's claim 3.
+
+    >>> from ..tasks import PATENT_TASKS
+    >>> type(build_network(Config("scenes", preset="smoke"), PATENT_TASKS)).__name__
+    'CrossBranch'
     """
     settings = config.training_settings()
     network = build(
@@ -121,6 +145,11 @@ def train(
 
     Raises:
         RunExists: the folder holds a run of another configuration.
+
+    >>> config = Config("scenes", preset="smoke", settings={"epochs": 1}, data_options={"images": 24, "size": 40})
+    >>> run = train(config, "runs", "scenes")
+    >>> run.folder.as_posix(), sorted(run.metrics)
+    ('runs/scenes/cross_branch.diagonal/smoke/split0-seed0', ['aesthetics', 'emotion'])
     """
     folder, threads, place = config.folder(Path(out)), set_threads(), pick_device(device)
     prepared = prepare(config, None if root is None else Path(root), on_bad_image)
@@ -163,7 +192,13 @@ def _claimed(folder: Path, described: dict, redo: bool, device: torch.device) ->
 
 
 def describe(config: Config, images: AnnotatedImages) -> dict:
-    """All that decides a run's result, as JSON: its hash is the run's identity."""
+    """All that decides a run's result, as JSON: its hash is the run's identity.
+
+    >>> config = Config("scenes", preset="smoke", data_options={"images": 24, "size": 40})
+    >>> told = describe(config, open_data(config, Path("scenes")))
+    >>> told["method"], told["settings"]["crop"], len(digest(told))
+    ('cross_branch', 32, 64)
+    """
     settings = asdict(config.training_settings())
     settings["weights"] = Path(settings["weights"]).name
     for choice in fields(Settings):  # as runs that are older than the choice are described
@@ -179,7 +214,11 @@ def describe(config: Config, images: AnnotatedImages) -> dict:
 
 
 def stored_hash(folder: Path) -> str | None:
-    """The hash of the finished run in a folder; None if there is none that this version can read."""
+    """The hash of the finished run in a folder; None if there is none that this version can read.
+
+    >>> stored_hash(Path("nothing here")) is None
+    True
+    """
     with contextlib.suppress(FileNotFoundError, ValueError):
         return Run(folder).hash
     return None
@@ -273,6 +312,11 @@ class Run:
     Raises:
         FileNotFoundError: the folder holds no finished run.
         ValueError: it holds one that this version of the library can't read.
+
+    >>> config = Config("scenes", preset="smoke", settings={"epochs": 1}, data_options={"images": 24, "size": 40})
+    >>> run = Run(train(config, "runs", "scenes").folder)
+    >>> run.name, len(run.predictions("test")), run.metrics["emotion"]["n"]
+    ('cross_branch.diagonal', 6, 6)
     """
 
     def __init__(self, folder: Path | str):
