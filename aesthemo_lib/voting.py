@@ -35,6 +35,14 @@ class Ballot(anywidget.AnyWidget):
 
     Raises:
         ValueError: two photographs have one name, or a file is no picture.
+
+    >>> from PIL import Image
+    >>> Image.new("RGB", (64, 64), "orange").save("orange.jpg")
+    >>> ballot = Ballot([Path("orange.jpg")], "class")
+    >>> ballot.name = "Zoë"
+    >>> ballot.vote("orange.jpg", aesthetics="high", emotion="contentment")
+    >>> ballot.file.read_text(encoding="utf-8").splitlines()
+    ['path,annotator,aesthetics,emotion', 'photos/orange.jpg,Zoë,high,contentment']
     """
 
     _esm, _css = SCRIPT, STYLE
