@@ -28,6 +28,11 @@ def null_bars(run: Run) -> dict:
     Returns:
         {'tasks': {name: {'low', 'high': (C, P)}}, 'note'} where ``results/attribution`` has them for this kind of run;
         else the 'note' alone, which says so.
+
+    >>> from .pretrained import packaged_run
+    >>> bars = null_bars(packaged_run())
+    >>> np.shape(bars["tasks"]["emotion"]["low"])  # eight classes; own, and what four layers borrow
+    (8, 5)
     """
     try:
         found = read_json(project_folder() / NULL)["networks"]
@@ -49,6 +54,12 @@ def write_null(run: Run, runs: Path, seeds: int, root: Path | None = None, out: 
         seeds: networks for each task.
         root: the data's folder.
         out: the file; by default ``NULL``. What it says of other kinds stays.
+
+    >>> config = Config("scenes", preset="smoke")
+    >>> run = train(config, Path("runs"), Path("scenes"))
+    >>> told = read_json(write_null(run, Path("runs"), seeds=1, root=Path("scenes"), out=Path("null.json")))
+    >>> told["networks"][0]["method"], np.shape(told["networks"][0]["tasks"]["emotion"]["low"])
+    ('cross_branch', (8, 3))
     """
     out = out or project_folder() / NULL
     told, names = run.described, [task.name for task in run.tasks]
