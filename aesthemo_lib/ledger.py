@@ -17,7 +17,6 @@ they are; the tests work a linear network out by hand.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from math import comb, sqrt
 
@@ -27,14 +26,16 @@ from torch import Tensor, nn
 
 from .attribution import baselines_of
 from .device import keep_freed_memory
-from .models.fusion import Stream, evaluating, streams
+from .flows import Flows
+from .games import Game, Part, layer_games, trunk_games
+from .models.fusion import Stream, evaluating
 
 EXACT = 12
 """Up to so many players every coalition is computed; beyond, permutations are drawn."""
 DRAWS = 100
 """How many permutations are drawn then, each with its reverse."""
-ROWS = 512
-"""Coalitions times images that go through a network at once."""
+ROWS = 1024
+"""Coalitions times images whose maps are in memory at once."""
 
 
 @dataclass
@@ -103,21 +104,28 @@ def shapley(
     >>> shapley(game, players=2)[0].tolist()
     [3.0, 4.0]
     """
-    def values(masks: np.ndarray) -> np.ndarray:
-        return np.concatenate([value(masks[start:start + chunk]) for start in range(0, len(masks), chunk)])
+    masks, combine = _plan(players, draws, seed)
+    return combine(np.concatenate([value(masks[start:start + chunk]) for start in range(0, len(masks), chunk)]))
 
+
+def _plan(players: int, draws: int | None, seed: int) -> tuple[np.ndarray, Callable]:
+    """The distinct coalitions (M, P) that are needed, and what makes ``shapley``'s answer of their (M, ...) values."""
     if draws is None and players <= EXACT:
-        return _exact(values(coalitions(players)), players), None
+        return coalitions(players), lambda values: (_exact(values, players), None)
     rng, draws = np.random.default_rng(seed), max(draws or DRAWS, 2)
     orders = np.array([rng.permutation(players) for _ in range(draws)])
     orders = np.stack([orders, orders[:, ::-1]], axis=1).reshape(-1, players)  # (2R, P)
     place = np.argsort(orders, axis=1)  # when each player joins
     masks = place[:, None, :] < np.arange(players + 1)[:, None]  # (2R, P+1, P): who has joined by then
     distinct, where = np.unique(masks.reshape(-1, players), axis=0, return_inverse=True)
-    reached = values(distinct)[where.reshape(masks.shape[:2])]  # (2R, P+1, ...)
-    steps = np.stack([np.diff(path, axis=0)[at] for path, at in zip(reached, place, strict=True)])
-    pairs = steps.reshape(draws, 2, *steps.shape[1:]).mean(axis=1)  # (R, P, ...)
-    return pairs.mean(axis=0), pairs.std(axis=0, ddof=1) / sqrt(draws)
+
+    def combine(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        reached = values[where.reshape(masks.shape[:2])]  # (2R, P+1, ...)
+        steps = np.stack([np.diff(path, axis=0)[at] for path, at in zip(reached, place, strict=True)])
+        pairs = steps.reshape(draws, 2, *steps.shape[1:]).mean(axis=1)  # (R, P, ...)
+        return pairs.mean(axis=0), pairs.std(axis=0, ddof=1) / sqrt(draws)
+
+    return distinct, combine
 
 
 def _exact(values: np.ndarray, players: int) -> np.ndarray:
@@ -153,17 +161,7 @@ def trunk_ledger(
     >>> ledger.players, bool(ledger.residual()[0] < 1e-4)
     (('own', 'borrowed at 1', 'borrowed at 2'), True)
     """
-    known, names = streams(network), [task.name for task in network.tasks]
-
-    def split(natural: list[list[Tensor]]):
-        for t, name in enumerate(names):
-            incoming = [s for s in known if s.borrowed and s.receiver == name]
-            labels = ["own", *(f"borrowed at {s.layer}" + f" from {s.source}" * (len(names) > 2) for s in incoming)]
-            found = shapley(lambda masks, t=t: _trunk_values(network, natural, t, masks),
-                            len(labels), draws, seed, max(ROWS // len(images), 1))
-            yield name, name, labels, [None, *incoming], found
-
-    return _ledgers(network, images, baseline, split)
+    return _ledgers(network, images, baseline, trunk_games(network), draws, seed)
 
 
 def layer_ledger(
@@ -183,120 +181,78 @@ def layer_ledger(
     >>> layer_ledger(network, torch.rand(1, 3, 32, 32))[1, "emotion"].values.shape  # images, classes, streams
     (1, 8, 4)
     """
-    known, names = streams(network), [task.name for task in network.tasks]
-    ends = np.cumsum([len(task.classes) for task in network.tasks])
-
-    def split(natural: list[list[Tensor]]):
-        for i in range(len(natural)):
-            here = [s for s in known if s.layer == i + 1]
-            found = shapley(lambda masks, i=i: _layer_values(network, natural[i], i, masks),
-                            len(here), draws, seed, max(ROWS // len(images), 1))
-            for task, end in zip(network.tasks, ends, strict=True):
-                order = sorted(range(len(here)), key=lambda p: (
-                    here[p].receiver != task.name, names.index(here[p].receiver), here[p].borrowed))
-                classes = slice(end - len(task.classes), end)
-                mine = [None if part is None else part[order][..., classes] for part in found]
-                labels = [_label(here[p], task.name, len(names)) for p in order]
-                yield (i + 1, task.name), task.name, labels, [here[p] for p in order], mine
-
-    return _ledgers(network, images, baseline, split)
+    return _ledgers(network, images, baseline, layer_games(network), draws, seed)
 
 
-def _label(stream: Stream, task: str, tasks: int) -> str:
-    what = "own" if not stream.borrowed else f"borrowed from {stream.source}" if tasks > 2 else "borrowed"
-    return what if stream.receiver == task else f"via {stream.receiver}: {what}"
+def both_ledgers(
+    network: nn.Module, images: Tensor, baseline: Tensor | None = None, draws: int | None = None, seed: int = 0
+) -> dict:
+    """Trunk and layer ledgers at once, in one dictionary, quicker than apart: they share a third of their maps.
+
+    Args, Raises: see ``trunk_ledger``.
+
+    Returns:
+        the ledgers of ``trunk_ledger`` by task name, and those of ``layer_ledger`` by (layer, task name).
+
+    >>> from .models.networks import build
+    >>> from .tasks import PATENT_TASKS
+    >>> network = build("cross_branch", PATENT_TASKS, "tiny", "none")
+    >>> list(both_ledgers(network, torch.rand(1, 3, 32, 32)))[1:4]
+    ['emotion', (1, 'aesthetics'), (1, 'emotion')]
+    """
+    return _ledgers(network, images, baseline, [*trunk_games(network), *layer_games(network)], draws, seed)
 
 
-def _ledgers(network: nn.Module, images: Tensor, baseline: Tensor | None, split: Callable) -> dict:
-    """Run ``split`` on what flows for the images and for each baseline; average over the baselines."""
+def _ledgers(
+    network: nn.Module, images: Tensor, baseline: Tensor | None, games: list[Game], draws: int | None, seed: int
+) -> dict:
+    """Play the games on what flows for the images and for each baseline; average over the baselines."""
     keep_freed_memory()  # each level's maps take the place of the last one's
-    parts: dict = {}
-    zero = np.zeros(())
+    plans = [_plan(game.players, draws, seed) for game in games]
+    ledgers: dict = {}
     with evaluating(network), torch.inference_mode():
         given = baselines_of(images, baseline)
         for base in given:
-            natural, logits, at_base = _natural(network, images, base)
-            for key, task, labels, who, (values, error) in split(natural):
-                found = parts.setdefault(key, Ledger(task, tuple(labels), tuple(who), zero, logits[task], zero))
-                found.values = found.values + np.moveaxis(values, 0, 2) / len(given)
-                found.baseline = found.baseline + at_base[task] / len(given)
-                if error is not None:  # every baseline has the same permutations, so their errors are not apart: add up
-                    so_far = 0 if found.standard_error is None else found.standard_error
-                    found.standard_error = so_far + np.moveaxis(error, 0, 2) / len(given)
-    return parts
+            flows = Flows(network, images, base)
+            values = _values(flows, games, [masks for masks, _ in plans])
+            for game, (_, combine), reached in zip(games, plans, values, strict=True):
+                shares, error = combine(reached)  # (P, B, C)
+                for part in game.parts:
+                    _add(ledgers, part, shares, error, flows, len(given))
+    return ledgers
 
 
-def _natural(network: nn.Module, images: Tensor, base: Tensor) -> tuple[list[list[Tensor]], dict, dict]:
-    """What flows by itself: natural[i][s] (2, B, K, h, w), branch s's map at layer i for baseline and image; logits."""
-    caught: list[list[Tensor]] = []
-    with ExitStack() as stack:
-        for exchange in network.exchanges:
-            stack.callback(exchange.register_forward_pre_hook(lambda _, args: caught.append(list(args[0]))).remove)
-        logits = network(torch.cat([base, images]))
-    n, size = len(base), len(images)
-    natural = [[torch.stack([x[:n].expand(size, -1, -1, -1), x[n:]]) for x in maps] for maps in caught]
-    plain = {task: values.cpu().double().numpy() for task, values in logits.items()}
-    at_base = {task: np.broadcast_to(values[:n], values[n:].shape) for task, values in plain.items()}
-    return natural, {task: values[n:] for task, values in plain.items()}, at_base
+def _values(flows: Flows, games: list[Game], masks: list[np.ndarray]) -> list[np.ndarray]:
+    """For each game (M, B, C of its branches) logits of its (M, P) coalitions; so many at a time as memory allows."""
+    asked = [(g, bits) for g, rows in enumerate(masks) for bits in rows.astype(int).tolist()]
+    found: list[list[np.ndarray]] = [[] for _ in games]
+    at_once = max(ROWS // len(flows.images), 1)
+    for start in range(0, len(asked), at_once):
+        flows.forget()
+        some = asked[start:start + at_once]
+        numbers = [games[g].numbers(flows, bits) for g, bits in some]
+        answers = [x.cpu().double().numpy() for x in flows.answers()]
+        for (g, _), of in zip(some, numbers, strict=True):
+            found[g].append(np.concatenate([answers[t][n] for t, n in zip(games[g].branches, of, strict=True)], axis=1))
+    return [np.stack(rows) for rows in found]
 
 
-def _flat(module: Callable, *maps: Tensor) -> Tensor:
-    """A module on (U, B, ..) as if the first two were one."""
-    out = module(*(x.flatten(0, 1) for x in maps))
-    return out.unflatten(0, maps[0].shape[:2])
-
-
-def _distinct(masks: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The distinct rows, where each is first, and which of them each row is."""
-    rows, first, where = np.unique(masks, axis=0, return_index=True, return_inverse=True)
-    return rows.astype(np.int64), first, where.reshape(-1)
-
-
-def _trunk_values(network: nn.Module, natural: list[list[Tensor]], t: int, masks: np.ndarray) -> np.ndarray:
-    """(M, B, C) logits of branch t, for (M, 1 + layers * (T-1)) coalitions of own trunk and incoming maps.
-
-    Coalitions that begin alike share their nodes: one walks down a binary tree, a level at a time, as one batch.
-    """
-    branch, others = network.branches[t], [s for s in range(len(network.branches)) if s != t]
-    rows, _, where = _distinct(masks[:, :1])
-    maps = natural[0][t][rows[:, 0]]  # (U, B, K, h, w), what the own first group puts out
-    for i, exchange in enumerate(network.exchanges):
-        known = 1 + (i + 1) * len(others)
-        rows, first, onward = _distinct(masks[:, :known])
-        arriving = [maps[where[first]] if s == t else natural[i][s][rows[:, known - len(others) + others.index(s)]]
-                    for s in range(len(network.branches))]
-        maps, where = _flat(lambda *x, e=exchange: e.receive(t, x), *arriving), onward
-        if i + 1 < len(branch["groups"]):
-            maps = _flat(branch["groups"][i + 1], maps)
-    return _flat(branch["head"], maps).cpu().double().numpy()[where]
-
-
-def _layer_values(network: nn.Module, natural: list[Tensor], i: int, masks: np.ndarray) -> np.ndarray:
-    """(M, B, C of all tasks) logits for (M, T*T) coalitions of one layer's streams, receiver by receiver.
-
-    What a branch receives, and so its next group, depends on its own T streams alone; after the last layer all does.
-    """
-    exchange, tasks = network.exchanges[i], len(network.branches)
-    maps, where = [], []
-    for t, branch in enumerate(network.branches):
-        rows, _, of = _distinct(masks[:, t * tasks:(t + 1) * tasks])
-        x = _flat(lambda *x, t=t: exchange.receive(t, x), *(natural[s][rows[:, s]] for s in range(tasks)))
-        maps.append(_flat(branch["groups"][i + 1], x) if i + 1 < len(branch["groups"]) else x)
-        where.append(of)
-    if i + 1 == len(network.exchanges):
-        found = [_flat(branch["head"], x)[of] for branch, x, of in zip(network.branches, maps, where, strict=True)]
-    else:
-        arriving = [x[of].flatten(0, 1) for x, of in zip(maps, where, strict=True)]
-        logits = network.onward(i + 2, network.exchange(i + 1, arriving))
-        found = [values.unflatten(0, (len(masks), -1)) for values in logits.values()]
-    return torch.cat(found, dim=2).cpu().double().numpy()
+def _add(ledgers: dict, part: Part, shares: np.ndarray, error: np.ndarray | None, flows: Flows, of: int) -> None:
+    """One baseline's ledger, as one of ``of`` that are averaged."""
+    logits, at_base = (x[part.task].cpu().double().numpy() for x in (flows.logits, flows.at_base))
+    new = Ledger(part.task, part.labels, part.streams, np.zeros(()), logits, np.zeros(()))
+    found = ledgers.setdefault(part.key, new)
+    mine = [None if x is None else np.moveaxis(x[part.order][..., part.classes], 0, 2) / of for x in (shares, error)]
+    found.values, found.baseline = found.values + mine[0], found.baseline + at_base / of
+    if mine[1] is not None:  # every baseline has the same permutations, so their errors are not apart: add up
+        found.standard_error = mine[1] + (0 if found.standard_error is None else found.standard_error)
 
 
 def over_set(ledger: Callable, network: nn.Module, batches: Iterable[Tensor], **options) -> dict:
     """A ledger over a whole set, batch by batch.
 
     Args:
-        ledger: ``trunk_ledger`` or ``layer_ledger``, with their ``options``.
+        ledger: ``trunk_ledger``, ``layer_ledger`` or ``both_ledgers``, with their ``options``.
         batches: (B, 3, H, W) each, see ``attribution.image_batches``.
 
     Returns:

@@ -8,13 +8,12 @@ left to compute when somebody clicks. A closed stream carries what it carries fo
 
 from __future__ import annotations
 
-from contextlib import ExitStack
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from .attribution import SignedMap, cut
+from .flows import Flows, flowing
 from .models.fusion import Stream, evaluating, streams
 
 MOST_SWITCHES = 10
@@ -104,49 +103,22 @@ def all_logits(network: nn.Module, images: Tensor, instead: Tensor | None = None
         raise ValueError(f"the network borrows {len(known)} streams; all states are computed of at most "
                          f"{MOST_SWITCHES}. state_logits computes any of them one by one")
     instead = torch.zeros_like(images[:1]) if instead is None else instead
+    closing = [(s.layer - 1, names.index(s.receiver), names.index(s.source)) for s in known]
     with evaluating(network), torch.inference_mode():
-        there, _ = flowing(network, instead)
-        maps = [branch["groups"][0](images)[None] for branch in network.branches]  # (U, B, K, h, w): U distinct ones
-        which = np.zeros((len(names), 1), int)  # (T, states so far): the row of a branch's maps in each state
-        for i, exchange in enumerate(network.exchanges):
-            here = [stream for stream in known if stream.layer == i + 1]
-            bits, before = divmod(np.arange(which.shape[1] << len(here)), which.shape[1])
-            following, onward = [], []
-            for t, (name, branch) in enumerate(zip(names, network.branches, strict=True)):
-                rows = which[:, before].T.copy()  # (states, T): what reaches this branch; -1 for a closed stream
-                for k, stream in enumerate(here):
-                    if stream.receiver == name:
-                        rows[bits >> k & 1 == 1, names.index(stream.source)] = -1
-                rows, where = np.unique(rows, axis=0, return_inverse=True)
-                x = exchange.receive(t, [_picked(m, n, of) for m, n, of in zip(maps, there[i], rows.T, strict=True)])
-                x = branch["groups"][i + 1](x) if i + 1 < len(branch["groups"]) else x
-                following.append(x.unflatten(0, (len(rows), -1)))
-                onward.append(where.reshape(-1))
-            maps, which = following, np.stack(onward)
-        return {name: branch["head"](x.flatten(0, 1)).unflatten(0, x.shape[:2])[of]
-                for name, branch, x, of in zip(names, network.branches, maps, which, strict=True)}
+        flows = Flows(network, images, instead)
+        numbers = [_state_numbers(flows, {s for k, s in enumerate(closing) if state >> k & 1}, len(names))
+                   for state in range(2 ** len(known))]
+        return {name: values[list(of)] for name, values, of in zip(names, flows.answers(), zip(*numbers, strict=True),
+                                                                   strict=True)}
 
 
-def _picked(maps: Tensor, there: Tensor, rows: np.ndarray) -> Tensor:
-    """Rows of (U, B, K, h, w) maps as one batch; row -1 is that of the image whose maps a closed stream carries."""
-    return torch.cat([maps, there.expand_as(maps[0])[None]])[torch.from_numpy(rows).to(maps.device)].flatten(0, 1)
-
-
-def flowing(network: nn.Module, images: Tensor) -> tuple[list[list[Tensor]], dict[str, Tensor]]:
-    """What (B, 3, s, s) images send into each exchange layer, one map a branch, and their logits.
-
-    >>> from .models.networks import build
-    >>> from .tasks import PATENT_TASKS
-    >>> maps, logits = flowing(build("cross_branch", PATENT_TASKS, "tiny", "none"), torch.rand(1, 3, 32, 32))
-    >>> [[tuple(x.shape) for x in branch_maps] for branch_maps in maps]
-    [[(1, 8, 16, 16), (1, 8, 16, 16)], [(1, 16, 8, 8), (1, 16, 8, 8)]]
-    """
-    caught: list[list[Tensor]] = []
-    with ExitStack() as stack:
-        for exchange in network.exchanges:
-            stack.callback(exchange.register_forward_pre_hook(lambda _, args: caught.append(list(args[0]))).remove)
-        logits = network(images)
-    return caught, logits
+def _state_numbers(flows: Flows, closed: set[tuple[int, int, int]], branches: int) -> list[int]:
+    """The numbers behind the last layer of all branches, with some (layer, receiver, source), all from 0, closed."""
+    maps = [1] * branches
+    for i in range(flows.layers):
+        maps = [flows.mixed(i, t, [0 if (i, t, s) in closed else maps[s] for s in range(branches)])
+                for t in range(branches)]
+    return maps
 
 
 def stream_maps(network: nn.Module, image: Tensor, task: str, target: int, layer: int) -> dict[Stream, SignedMap]:
@@ -178,28 +150,37 @@ def stream_maps(network: nn.Module, image: Tensor, task: str, target: int, layer
     names = [t.name for t in network.tasks]
     with torch.no_grad(), evaluating(network):
         caught, logits = flowing(network, torch.cat([torch.zeros_like(image), image]))
-    rest, here = ({name: x[n:n + 1] for name, x in zip(names, caught[layer - 1], strict=True)} for n in (0, 1))
+    here = [[x[1:] for x in maps] for maps in caught]
     found = {}
-    for stream in (Stream(layer, task, source) for source in names):
-        nodes, weights = np.polynomial.legendre.leggauss(STEPS[stream.borrowed])
-        change = here[stream.source] - rest[stream.source]
-        along = rest[stream.source] + torch.tensor((nodes + 1) / 2).to(change)[:, None, None, None] * change
+    for s, stream in enumerate(Stream(layer, task, source) for source in names):
+        rest, nodes, weights = caught[layer - 1][s][:1], *np.polynomial.legendre.leggauss(STEPS[stream.borrowed])
+        change = here[layer - 1][s] - rest
+        along = rest + torch.tensor((nodes + 1) / 2).to(change)[:, None, None, None] * change
         along.requires_grad_()
         (slope,) = torch.autograd.grad(_with_stream(network, here, stream, along)[:, target].sum(), along)
         values = torch.einsum("n,nkhw->khw", torch.tensor(weights / 2).to(slope), slope) * change[0]
         with torch.no_grad():
-            without = _with_stream(network, here, stream, rest[stream.source])[0, target]
+            without = _with_stream(network, here, stream, rest)[0, target]
         values, effect = (x.cpu().double().numpy() for x in (values, logits[task][1, target] - without))
         found[stream] = SignedMap(values.sum(0)[None], effect[None], values.sum((1, 2))[None])
     return found
 
 
-def _with_stream(network: nn.Module, here: dict[str, Tensor], stream: Stream, instead: Tensor) -> Tensor:
-    """The receiver's (S, C) logits when one stream carries ``instead`` (S, K, h, w) and all others what they do."""
-    def arriving(receiver: str) -> list[Tensor]:
-        return [instead if (receiver, name) == stream[1:] else x.expand_as(instead) for name, x in here.items()]
+def _with_stream(network: nn.Module, here: list[list[Tensor]], stream: Stream, instead: Tensor) -> Tensor:
+    """The receiver's (S, C) logits when one stream carries ``instead`` (S, K, h, w) and all others what they do.
 
-    exchange = network.exchanges[stream.layer - 1]
+    Only what it can change is run: at its own layer, and at the last one, the receiver alone.
+    """
+    names, last = [task.name for task in network.tasks], len(network.exchanges)
+    t, source, maps = names.index(stream.receiver), names.index(stream.source), here[stream.layer - 1]
     with evaluating(network):
-        maps = [exchange.receive(t, arriving(name)) for t, name in enumerate(here)]
-        return network.onward(stream.layer, maps)[stream.receiver]
+        for i in range(stream.layer, last + 1):
+            reaching = [x.expand(len(instead), -1, -1, -1) for x in maps]
+            if i == stream.layer:
+                reaching[source] = instead
+            changed = {}
+            for r in [t] if i in (stream.layer, last) else range(len(names)):
+                x, groups = network.exchanges[i - 1].receive(r, reaching), network.branches[r]["groups"]
+                changed[r] = groups[i](x) if i < len(groups) else x
+            maps = [] if i == last else [changed.get(r, x) for r, x in enumerate(here[i])]
+        return network.branches[t]["head"](changed[t])

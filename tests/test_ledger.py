@@ -13,10 +13,10 @@ import torch
 from captum.attr import ShapleyValues
 from torch import nn
 
-from aesthemo_lib import bench, ledger, plots
+from aesthemo_lib import bench, flows, ledger, plots
 from aesthemo_lib.attribution import baseline, stream_map
 from aesthemo_lib.faithfulness import patch_shapley
-from aesthemo_lib.ledger import layer_ledger, mean_flows, over_set, shapley, trunk_ledger
+from aesthemo_lib.ledger import both_ledgers, layer_ledger, mean_flows, over_set, shapley, trunk_ledger
 from aesthemo_lib.models.backbones import Backbone
 from aesthemo_lib.models.fusion import Stream, port, record, replaced, streams
 from aesthemo_lib.models.networks import METHODS, CrossBranch, Exchanging, build
@@ -261,6 +261,29 @@ def test_a_set_in_batches_and_what_flows_by_class():
     assert over_set(trunk_ledger, network, photos.split(2), draws=3)["emotion"].standard_error.shape == (5, 8, 3)
     with pytest.raises(ValueError, match="no images"):
         over_set(trunk_ledger, network, [])
+
+
+@pytest.mark.parametrize("tasks", [2, 3])
+def test_both_at_once_are_each_alone_and_no_map_is_computed_twice(tasks, images, monkeypatch):
+    network = network_of(tasks=tasks).double()
+    apart = {**trunk_ledger(network, images.double()), **layer_ledger(network, images.double())}
+    seen: list[torch.Tensor] = []
+    monkeypatch.setattr(ledger, "ROWS", 4096)  # all at once
+    stack = [group.register_forward_pre_hook(lambda _, args: seen.extend(args[0]))
+             for branch in network.branches for group in branch["groups"][1:]]
+    together = both_ledgers(network, images.double())
+    assert len({x.numpy().tobytes() for x in seen}) == len(seen) > 0
+    for handle in stack:
+        handle.remove()
+    monkeypatch.setattr(ledger, "ROWS", 10)  # five coalitions of two images at a time
+    monkeypatch.setattr(flows, "ROWS", 3)
+    few = both_ledgers(network, images.double())
+    assert list(together) == list(apart) == list(few)
+    for key, found in together.items():
+        assert found.players == apart[key].players and found.streams == apart[key].streams
+        for other in (apart[key], few[key]):
+            assert np.allclose(found.values, other.values, rtol=1e-10, atol=1e-12)
+            assert np.allclose(found.logits, other.logits) and np.allclose(found.baseline, other.baseline)
 
 
 def test_the_network_is_left_as_it_was(images):
