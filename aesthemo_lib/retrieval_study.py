@@ -81,7 +81,8 @@ def descriptors(images: AnnotatedImages, pixels: np.ndarray, side: int, batch: i
         pixels: (N, S, S, 3) uint8.
         side: what they are resized to first, as a network sees them.
     """
-    look, mean, std = Appearance(HALF), 255 * torch.tensor(MEAN), torch.tensor(HALF)
+    look, std = Appearance(HALF), torch.tensor(HALF)
+    mean = (255 * torch.tensor(MEAN)).expand(pixels.shape[1:])  # one colour as an image
     key = digest([pixels_sha256(pixels), side, look(torch.ones(1, 3, 64, 64)).tolist()])
     target = cache_folder() / "features" / f"{images.name}-colour-texture-{side}-{key[:16]}.npy"
     try:
