@@ -42,7 +42,11 @@ TABLES = ("null", "flow", "links", "faithful", "pointing", "training")
 
 
 class Cell(NamedTuple):
-    """One kind of check in one setting, such as ('null', 'scenes-0.5', 0)."""
+    """One kind of check in one setting, such as ('null', 'scenes-0.5', 0).
+
+    >>> Cell("null", "scenes-0.5", 0).kind
+    'null'
+    """
 
     kind: str
     setting: str
@@ -50,7 +54,11 @@ class Cell(NamedTuple):
 
 
 def cells(seeds: int = 3) -> list[Cell]:
-    """What is done, the first seed of everything first; ``oasis`` is left out by ``run`` where it isn't there."""
+    """What is done, the first seed of everything first; ``oasis`` is left out by ``run`` where it isn't there.
+
+    >>> len(cells(seeds=3)), cells()[0]
+    (39, Cell(kind='null', setting='scenes-0.5', seed=0))
+    """
     of_each = ("null", "links", "faithful", "training")
     found = []
     for seed in range(seeds):
@@ -66,6 +74,9 @@ def config_of(setting: str, seed: int, run: str = "trained") -> Config:
     Args:
         setting: 'oasis', or 'scenes-0.5' with its relatedness.
         run: 'trained', 'null-<task>' (that task's labels permuted) or 'without-<layer>-<receiver>' (one link left out).
+
+    >>> config_of("scenes-0.5", 0, "without-3-emotion").options
+    {'without': [[3, 'emotion', 'aesthetics']]}
     """
     data, _, relatedness = setting.partition("-")
     kind, *which = run.split("-")
@@ -78,7 +89,11 @@ def config_of(setting: str, seed: int, run: str = "trained") -> Config:
 
 
 class Workplace(NamedTuple):
-    """Where the study's runs and scenes lie, and where OASIS does."""
+    """Where the study's runs and scenes lie, and where OASIS does.
+
+    >>> Workplace(Path("runs"), None).data("scenes-0.5").as_posix()
+    'runs/data/scenes-0.5'
+    """
 
     out: Path
     root: Path | None
@@ -310,6 +325,10 @@ def gather(out: Path, to: Path | None = None, seeds: int = 3) -> list[Path]:
 
     Raises:
         FileNotFoundError: no cell is finished.
+
+    >>> gather(Path("nothing here"))
+    Traceback (most recent call last):
+    FileNotFoundError: nothing here: no cell of the attribution study is finished; aesthemo attribution-study
     """
     to, done = to or project_folder() / "results" / "attribution", []
     for name in TABLES:
@@ -325,7 +344,11 @@ def gather(out: Path, to: Path | None = None, seeds: int = 3) -> list[Path]:
 
 
 def read(name: str) -> pd.DataFrame | None:
-    """A table of the study as committed, one of ``TABLES``; without it None, and a line that says how to make it."""
+    """A table of the study as committed, one of ``TABLES``; without it None, and a line that says how to make it.
+
+    >>> read("null")["setting"].unique().tolist()[:2]
+    ['scenes-0.5', 'oasis']
+    """
     path = project_folder() / "results" / "attribution" / f"{name}.csv"
     if not path.exists():
         print(f"results/attribution has no {path.name}; make it: aesthemo attribution-study --root <OASIS' folder>")
