@@ -27,6 +27,14 @@ def through(network: nn.Module, images: Tensor, stream: Stream, task: str) -> tu
 
     Returns:
         (B, K, h, w), and a function from (n*B, K, h, w), n copies of the batch one after another, to (n*B, C).
+
+    >>> from .models.networks import build
+    >>> from .tasks import PATENT_TASKS
+    >>> network, photo = build("cross_branch", PATENT_TASKS, "tiny", "none"), torch.rand(1, 3, 32, 32)
+    >>> flow, forward = through(network, photo, Stream(1, "emotion", "aesthetics"), "emotion")
+    >>> with evaluating(network):
+    ...     flow.shape, torch.allclose(forward(flow), network(photo)["emotion"])
+    (torch.Size([1, 8, 16, 16]), True)
     """
     port(network, stream)  # refuses what the network hasn't got
     names, exchange = [t.name for t in network.tasks], network.exchanges[stream.layer - 1]
@@ -53,6 +61,12 @@ def stream_gradients(
 
     Args:
         targets: (B,) class numbers, one an image.
+
+    >>> from .models.networks import build
+    >>> from .tasks import PATENT_TASKS
+    >>> network, photo = build("cross_branch", PATENT_TASKS, "tiny", "none"), torch.rand(1, 3, 32, 32)
+    >>> stream_gradients(network, photo, Stream(1, "emotion", "aesthetics"), "emotion", torch.tensor([2])).shape
+    torch.Size([1, 8, 16, 16])
     """
     from captum.attr import IntegratedGradients
 
@@ -75,6 +89,13 @@ def deletion(
 
     Returns:
         (B, points + 1) by order: 'map' (the channels first that speak most for the logit), 'reverse' and 'random'.
+
+    >>> from .models.networks import build
+    >>> from .tasks import PATENT_TASKS
+    >>> network, photo = build("cross_branch", PATENT_TASKS, "tiny", "none"), torch.rand(1, 3, 32, 32)
+    >>> curves = deletion(network, photo, Stream(1, "emotion", "aesthetics"), "emotion", torch.tensor([2]), points=4)
+    >>> {order: curve.shape for order, curve in curves.items()}, bool(curves["map"][0, 2] <= curves["reverse"][0, 2])
+    ({'map': (1, 5), 'reverse': (1, 5), 'random': (1, 5)}, True)
     """
     values = stream_gradients(network, images, stream, task, targets).sum((2, 3)).cpu().numpy()  # (B, K)
     rng = np.random.default_rng(seed)
@@ -102,7 +123,11 @@ def _curve(
 
 
 def area_between(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """(N,) the mean height of the second of two (N, points + 1) curves above the first, by the trapezoid rule."""
+    """(N,) the mean height of the second of two (N, points + 1) curves above the first, by the trapezoid rule.
+
+    >>> area_between(np.array([[0.0, -1.0, -2.0]]), np.array([[0.0, 0.0, -2.0]])).tolist()
+    [0.5]
+    """
     return np.trapezoid(second - first, dx=1 / (first.shape[1] - 1), axis=1)
 
 
@@ -119,6 +144,14 @@ def infidelity(
         image: (1, 3, s, s).
         values: (1, K, h, w), the attribution to be judged.
         samples: random sets of patches, each patch in it with probability 1/2.
+
+    >>> from .models.networks import build
+    >>> from .tasks import PATENT_TASKS
+    >>> network, photo = build("cross_branch", PATENT_TASKS, "tiny", "none"), torch.rand(1, 3, 32, 32)
+    >>> stream = Stream(1, "emotion", "aesthetics")
+    >>> empty = torch.zeros(1, 8, 16, 16)
+    >>> round(infidelity(network, photo, stream, "emotion", 2, empty), 3)  # what an empty map gets
+    1.0
     """
     from captum.metrics import infidelity as captum_infidelity
     from captum.metrics import infidelity_perturb_func_decorator
@@ -149,6 +182,12 @@ def sensitivity(
 
     Args:
         image: (1, 3, s, s).
+
+    >>> from .models.networks import build
+    >>> from .tasks import PATENT_TASKS
+    >>> network, photo = build("cross_branch", PATENT_TASKS, "tiny", "none"), torch.rand(1, 3, 32, 32)
+    >>> 0 < sensitivity(network, photo, Stream(1, "emotion", "aesthetics"), "emotion", 2, samples=2) < 1
+    True
     """
     from captum.metrics import sensitivity_max
 
@@ -171,6 +210,11 @@ def randomised(network: nn.Module, seed: int = 0) -> Iterator[tuple[str, nn.Modu
 
     Yields:
         what has just been destroyed, in all branches at once, and the network (one copy, which goes on changing).
+
+    >>> from .models.networks import build
+    >>> from .tasks import PATENT_TASKS
+    >>> [what for what, _ in randomised(build("cross_branch", PATENT_TASKS, "tiny", "none"))]
+    ['heads', 'group 3', 'layer 2', 'group 2', 'layer 1', 'group 1']
     """
     network, random = copy.deepcopy(network), torch.Generator().manual_seed(seed)
     parts = [("heads", [branch["head"] for branch in network.branches])]
@@ -190,6 +234,10 @@ def rank_similarity(first: np.ndarray, second: np.ndarray, absolute: bool) -> np
     """(N,) Spearman's rank correlation of each pair of (N, h, w) maps, of their sizes alone if ``absolute``.
 
     A map without any variation has nothing in common with another: 0.
+
+    >>> one = np.array([[[1.0, 2.0], [3.0, -4.0]]])
+    >>> rank_similarity(one, -one, absolute=False).tolist(), rank_similarity(one, -one, absolute=True).tolist()
+    ([-1.0], [1.0])
     """
     from scipy.stats import rankdata
 
@@ -209,6 +257,11 @@ def pointing(maps: np.ndarray, masks: np.ndarray) -> pd.DataFrame:
     Returns:
         a row an image whose mask isn't empty: hit (0 or 1); area (the mask's share of the image); chance (how often the
         same point would hit the *other* images' masks, so that a habit of pointing at the middle gains nothing).
+
+    >>> maps, masks = np.zeros((2, 4, 4)), np.zeros((2, 4, 4), dtype=bool)
+    >>> maps[:, 1, 1], masks[0, :2, :2], masks[1, 2:, 2:] = 1.0, True, True
+    >>> pointing(maps, masks)[["hit", "area", "chance"]].values.tolist()
+    [[1.0, 0.25, 0.0], [0.0, 0.25, 1.0]]
     """
     peaks = np.abs(maps).reshape(len(maps), -1).argmax(axis=1)
     known = masks.reshape(len(masks), -1).any(axis=1)
@@ -231,6 +284,13 @@ def patch_shapley(
 
     Returns:
         (B, grid, grid) values that add up to the stream's patch effect, and their standard errors, None where exact.
+
+    >>> from .models.networks import build
+    >>> from .tasks import PATENT_TASKS
+    >>> network, photo = build("cross_branch", PATENT_TASKS, "tiny", "none"), torch.rand(1, 3, 32, 32)
+    >>> values, errors = patch_shapley(network, photo, Stream(1, "emotion", "aesthetics"), "emotion", 2, grid=2)
+    >>> values.shape, errors
+    ((1, 2, 2), None)
     """
     forward, place = one_task(network, task), port(network, stream)
     base = baselines_of(images, baseline)[0]
