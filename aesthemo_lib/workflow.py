@@ -28,6 +28,9 @@ def run_workflow(of: Study, out: Path, root: Path | None = None, arguments: Sequ
     Raises:
         ValueError: Snakemake is not installed.
         RuntimeError: another process runs this study, or a cell failed (its own words stand above).
+
+    >>> from .studies import study
+    >>> run_workflow(study("compare"), Path("runs/studies"), Path("oasis"))  # doctest: +SKIP
     """
     from filelock import FileLock, Timeout
 
