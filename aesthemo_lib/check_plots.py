@@ -84,7 +84,7 @@ def doses(rows: pd.DataFrame) -> Figure:
     return figure
 
 
-def agreements(rows: pd.DataFrame) -> Figure:
+def agreements(rows: pd.DataFrame, what: str = "Spearman's rank correlation over the links") -> Figure:
     """Rank correlations over links with their intervals.
 
     Args:
@@ -99,7 +99,7 @@ def agreements(rows: pd.DataFrame) -> Figure:
         ax.hlines(at, row["low"], row["high"], color=NEUTRAL, lw=3.5)
         ax.plot(row["correlation"], at, "D", color="black", ms=7)
     ax.axvline(0, color=NEUTRAL, lw=1)
-    ax.set(xlim=(-1.05, 1.05), ylim=(len(rows) - 0.4, -0.6), xlabel="Spearman's rank correlation over the links")
+    ax.set(xlim=(-1.05, 1.05), ylim=(len(rows) - 0.4, -0.6), xlabel=what)
     ax.set_yticks(range(len(rows)), rows["what"])
     ax.grid(axis="y", visible=False)
     return figure
@@ -230,13 +230,30 @@ def pointing_game(rows: pd.DataFrame) -> Figure:
     return figure
 
 
+def baseline_shares(rows: pd.DataFrame) -> Figure:
+    """What share of a task's ledger is borrowed, against one baseline or another.
+
+    Args:
+        rows: ``checks.summary`` by task and case (the baseline).
+    """
+    figure, axes = _panels(rows["task"].nunique(), 3.9, 3.0, sharey=True)
+    for ax, (task, part) in zip(axes, rows.groupby("task", sort=False), strict=True):
+        for at, (_, row) in enumerate(part.iterrows()):
+            _bars(ax, at, row, task_colour(task), across=False)
+        ax.set_xticks(range(len(part)), part["case"])
+        ax.set(title=task, xlabel="baseline", ylim=(0, 1), xlim=(-0.5, len(part) - 0.5),
+               ylabel="borrowed share of the ledger" if ax is axes[0] else "")
+    return figure
+
+
 # --- flow over a data set
 
 
 def flow_diagram(found: dict[str, pd.DataFrame]) -> Figure:
     """What flows between two tasks: at each layer an arrow as wide as the receiver's share of its ledger.
 
-    The outline is the null's: so much flows from a branch that has learnt permuted labels.
+    The outline is the null's: so much flows from a branch that has learnt permuted labels. The excess has its interval
+    over splits and seeds; over images, where there is one split.
 
     Args:
         found: by receiving task, ``checks.excess`` of shares.
@@ -263,7 +280,8 @@ def flow_diagram(found: dict[str, pd.DataFrame]) -> Figure:
                 ax.add_patch(FancyArrowPatch((x, start), (x + 0.12, end), lw=1.2, facecolor=face, edgecolor=edge,
                              arrowstyle=f"simple,tail_width={width},head_width={width + 6},head_length=9",
                              shrinkA=0, shrinkB=0))
-            text = f"{row['trained']:.0%}\nnull {row['null']:.0%}"
+            low, high = (row["low"], row["high"]) if np.isfinite(row["low"]) else row[["image_low", "image_high"]]
+            text = f"{row['trained']:.0%}\nnull {row['null']:.0%}\nexcess {100 * low:+.0f} to {high:+.0%}"
             up = end > start
             ax.text(x + 0.12, 1.08 if up else -0.08, text, ha="center", va="bottom" if up else "top", fontsize=8)
     for i in range(len(layers)):

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from . import checks, faithfulness
+from . import checks, faithfulness, map_rows
 from .attribution import image_batches
 from .data.readers.scene_drawing import motif_mask
 from .files import atomic, project_folder
@@ -38,7 +38,7 @@ LAYER = 3
 """Whose borrowed maps are tested: late enough to mean something, early enough to say where."""
 TASKS = tuple(task.name for task in PATENT_TASKS)
 OTHER = dict(zip(TASKS, TASKS[::-1], strict=True))
-TABLES = ("null", "flow", "links", "faithful", "pointing", "training")
+TABLES = ("null", "flow", "links", "faithful", "exact", "pointing", "training")
 
 
 class Cell(NamedTuple):
@@ -57,9 +57,9 @@ def cells(seeds: int = 3) -> list[Cell]:
     """What is done, the first seed of everything first; ``oasis`` is left out by ``run`` where it isn't there.
 
     >>> len(cells(seeds=3)), cells()[0]
-    (39, Cell(kind='null', setting='scenes-0.5', seed=0))
+    (45, Cell(kind='null', setting='scenes-0.5', seed=0))
     """
-    of_each = ("null", "links", "faithful", "training")
+    of_each = ("null", "links", "faithful", "exact", "training")
     found = []
     for seed in range(seeds):
         found += [Cell(kind, setting, seed) for setting in ("scenes-0.5", "oasis") for kind in of_each]
@@ -200,43 +200,22 @@ def faithful(place: Workplace, setting: str, seed: int) -> Iterator[tuple[str, p
     for task in TASKS:
         stream = Stream(LAYER, task, OTHER[task])
         targets = torch.cat([of.network(x)[task].argmax(1) for x in of.batches]).detach()
-        rows = [row for part in (_deleted, _by_captum, _destroyed) for row in part(of, stream, targets)]
+        given = of.network, torch.cat(of.batches), stream, targets
+        rows = [*map_rows.deleted(*given), *map_rows.by_captum(*given, FEW), *map_rows.destroyed(*given, FEW)]
         table = pd.DataFrame(rows, columns=["check", "case", "step", "at", "value"])
         table[["image", "group"]] = np.array([of.columns(setting, seed)[c] for c in ("image", "group")]).T[table["at"]]
         yield "faithful", table.drop(columns="at").assign(setting=setting, seed=seed, task=task)
 
 
-def _deleted(of: Explained, stream: Stream, targets: Tensor) -> Iterator[tuple]:
-    curves = faithfulness.deletion(of.network, torch.cat(of.batches), stream, stream.receiver, targets, 6, draws=4)
-    start = curves["map"][:, :1]
-    for name, curve in curves.items():
-        for n, point in np.ndindex(curve.shape):
-            yield "deletion", name, point / (curve.shape[1] - 1), n, (curve - start)[n, point]
-
-
-def _by_captum(of: Explained, stream: Stream, targets: Tensor) -> Iterator[tuple]:
-    images, shuffle = torch.cat(of.batches), torch.Generator().manual_seed(0)
-    for n in range(FEW):
-        given = of.network, images[n:n + 1], stream, stream.receiver
-        values = faithfulness.stream_gradients(*given, targets[n:n + 1])
-        mixed = values.flatten()[torch.randperm(values.numel(), generator=shuffle)].view(values.shape)
-        for case, judged in (("integrated gradients", values), ("the same, shuffled", mixed)):
-            yield "infidelity", case, 0, n, faithfulness.infidelity(*given, int(targets[n]), judged)
-        yield "sensitivity", "integrated gradients", 0, n, faithfulness.sensitivity(*given, int(targets[n]))
-
-
-def _destroyed(of: Explained, stream: Stream, targets: Tensor) -> Iterator[tuple]:
-    def cells_of(network: nn.Module) -> np.ndarray:
-        images = torch.cat(of.batches)[:FEW]
-        values = faithfulness.stream_gradients(network, images, stream, stream.receiver, targets[:FEW])
-        return values.sum(1).cpu().numpy()
-
-    original = cells_of(of.network)
-    for stage, (name, broken) in enumerate(faithfulness.randomised(of.network), start=1):
-        found = cells_of(broken)
-        for sign in ("signed", "size alone"):
-            alike = faithfulness.rank_similarity(original, found, absolute=sign != "signed")
-            yield from (("destroyed", f"{name}, {sign}", stage, n, value) for n, value in enumerate(alike))
+def exact(place: Workplace, setting: str, seed: int) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Maps by gradients against Shapley values of patches, and ledgers against other baselines than the mean image."""
+    of = explained(place, setting, seed, photos=2 * FEW + map_rows.OTHERS)
+    links, images = [Stream(LAYER, task, OTHER[task]) for task in TASKS], torch.cat(of.batches)
+    found = [*map_rows.patches(of.network, images, links, FEW),
+             *map_rows.baselines(of.network, images, of.prepared.mean)]
+    table = pd.DataFrame(found, columns=["task", "check", "case", "at", "value"])
+    table[["image", "group"]] = np.array([of.columns(setting, seed)[c] for c in ("image", "group")]).T[table["at"]]
+    yield "exact", table.drop(columns="at").assign(setting=setting, seed=seed)
 
 
 def pointing(place: Workplace, setting: str, seed: int) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -284,7 +263,7 @@ def training(place: Workplace, setting: str, seed: int) -> Iterator[tuple[str, p
     yield "training", pd.DataFrame(rows)
 
 
-KINDS = {kind.__name__: kind for kind in (null, links, faithful, pointing, training)}
+KINDS = {kind.__name__: kind for kind in (null, links, faithful, exact, pointing, training)}
 
 
 # --- running, gathering, reading

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .attribution import baselines_of, one_task, patch_numbers
 from .ledger import shapley
-from .models.fusion import Stream, evaluating, port, record, replaced
+from .models.fusion import Stream, evaluating, port, record
 
 STEPS = 8
 """Nodes of captum's Gauss-Legendre rule: what lies above one borrowed stream bends little along its path."""
@@ -36,7 +36,7 @@ def through(network: nn.Module, images: Tensor, stream: Stream, task: str) -> tu
     ...     flow.shape, torch.allclose(forward(flow), network(photo)["emotion"])
     (torch.Size([1, 8, 16, 16]), True)
     """
-    port(network, stream)  # refuses what the network hasn't got
+    port(network, stream), one_task(network, task)  # both refuse what the network hasn't got
     names, exchange = [t.name for t in network.tasks], network.exchanges[stream.layer - 1]
     caught: list[Tensor] = []
     handle = exchange.register_forward_pre_hook(lambda _, args: caught.extend(args[0]))
@@ -292,24 +292,18 @@ def patch_shapley(
     >>> values.shape, errors
     ((1, 2, 2), None)
     """
-    forward, place = one_task(network, task), port(network, stream)
     base = baselines_of(images, baseline)[0]
-    at_base = record(network, [stream], base)[stream]
-    patches = patch_numbers(at_base.shape[-2:], grid).to(images.device)
-    players = int(patches.max()) + 1
-
-    def value(masks: np.ndarray) -> np.ndarray:
-        inside = torch.from_numpy(masks).to(images.device)[:, patches][:, None, None]  # (M, 1, 1, h, w)
-
-        def mixed(x: Tensor) -> Tensor:
-            x = x.unflatten(0, (len(masks), -1))  # (M, B, K, h, w)
-            return torch.where(inside, x, at_base).flatten(0, 1)
-
-        with replaced(place, mixed):
-            logits = forward(images.repeat(len(masks), 1, 1, 1))[:, target]
-        return logits.cpu().double().unflatten(0, (len(masks), -1)).numpy()
-
     with evaluating(network), torch.inference_mode():
+        flow, forward = through(network, images, stream, task)
+        rest = record(network, [stream], base)[stream]
+        patches = patch_numbers(rest.shape[-2:], grid).to(images.device)
+        players = int(patches.max()) + 1
+
+        def value(masks: np.ndarray) -> np.ndarray:
+            inside = torch.from_numpy(masks).to(images.device)[:, patches][:, None, None]  # (M, 1, 1, h, w)
+            logits = forward(torch.where(inside, flow, rest).flatten(0, 1))[:, target]
+            return logits.cpu().double().unflatten(0, (len(masks), -1)).numpy()
+
         found = shapley(value, players, draws, seed, max(64 // len(images), 1))
     side = round(sqrt(players))
     values, errors = found

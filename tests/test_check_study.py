@@ -53,7 +53,7 @@ def test_every_network_is_trained_as_it_says(out):
 
 def test_every_question_is_asked_of_scenes_and_of_photographs():
     asked = {(cell.kind, cell.setting) for cell in check_study.cells(1)}
-    assert asked == {(kind, setting) for kind in ("null", "links", "faithful", "training")
+    assert asked == {(kind, setting) for kind in ("null", "links", "faithful", "exact", "training")
                      for setting in ("scenes-0.5", "oasis")} | {("null", f"scenes-{r}") for r in (0.0, 1.0)} | {
                          ("pointing", f"scenes-{r}") for r in (0.0, 0.5, 1.0)}
     assert len(set(check_study.cells(3))) == 3 * len(asked)
@@ -84,6 +84,12 @@ def test_maps_are_tested_for_each_task(out):
     assert set(faithful["image"]) <= set(of.rows)
     last = faithful.query("check == 'destroyed'")["step"].max()
     assert last == 6  # heads, three groups and two layers
+    exact = tables["exact"].set_index(["check", "case"])["value"]
+    assert exact["patches", "correlation"].between(-1, 1).all() and len(exact["patches", "distance"]) == 2 * 2
+    assert np.allclose(exact["alike", "mean"], 1) and (exact["alike", "black"] < 1).any()
+    borrowed = exact["borrowed"]
+    assert len(borrowed["blur"]) == 2 * 4 and borrowed.between(0, 1).all()
+    assert set(borrowed.index) == {"mean", "black", "blur", "set"}
     assert set(tables["pointing"]["mask"]) >= {"lamp", "motif"}
     assert all({"setting", "seed", "task", "image", "group"} <= {*tables[name]} for name in ("faithful", "pointing"))
     assert tables["training"].groupby(["task", "epoch"])["share"].sum().round(3).eq(1).all()
@@ -170,5 +176,8 @@ def test_figures_show_the_tables_numbers(out):
     alike = checks.photo_agreements(tables["links"], [("layer support", "mean loss")], resamples=5)
     assert [line.get_ydata()[0] for line in check_plots.photo_agreements(alike).axes[0].lines[:2]] == pytest.approx(
         [alike.query("receiver == @task")["correlation"].iloc[0] for task in alike["receiver"].unique()])
+    shares = checks.summary(tables["exact"].query("check == 'borrowed'"), "value", ["task", "case"])
+    drawn = [line.get_ydata()[0] for line in check_plots.baseline_shares(shares).axes[0].lines]
+    assert drawn == pytest.approx(list(shares[shares["task"] == shares["task"].iloc[0]]["mean"]))
     check_plots.agreements(pd.DataFrame({"what": ["a"], "correlation": [0.5], "low": [0.1], "high": [0.8]}))
     check_plots.flow_matrix(means.set_index("layer")[["zero size"]], "a", "b")
