@@ -151,6 +151,7 @@ def fit(
     [1]
     """
     network.to(device, memory_format=torch.channels_last)
+    torch.backends.cudnn.benchmark = device.type == "cuda"  # all batches are alike: the best convolution is tried out
     batches = TrainingBatches(
         data.pixels, data.train, data.mean, network.std, settings.crop, settings.batch, seed, device
     )
@@ -213,8 +214,6 @@ class _Loop:
         self.scaler.load_state_dict(scaler)
         if history and processes.size() > 1:
             trained = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
-            for parameter in trained:
-                self.optimiser.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter))
             processes.copy(self.optimiser.state[parameter]["momentum_buffer"] for parameter in trained)
         processes.copy(self.aggregation.state_dict().values())
         self.forward = processes.spread(self.network, self.device)
