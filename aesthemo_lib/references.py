@@ -43,6 +43,12 @@ def references(config: Config, predictions: pd.DataFrame, root: Path | None = No
         config: of the run of ``independent`` on that split.
         predictions: that run's ``predictions.csv``, all parts.
         root: the data's folder.
+
+    >>> from .training.runs import train
+    >>> config = Config("scenes", "independent", preset="smoke", data_options={"images": 48, "size": 40})
+    >>> predictions = pd.read_csv(train(config, "runs", "scenes").folder / "predictions.csv")
+    >>> list(references(config, predictions, Path("scenes")))
+    ['linear_probe', 'late_fusion', 'one_rater', 'new_panel']
     """
     images, split = (prepared := prepare(config, root)).images, prepared.split
     return {
@@ -64,6 +70,11 @@ def linear_probe(config: Config, root: Path | None = None) -> pd.DataFrame:
 
     Returns:
         predictions of all parts, as a run's ``predictions.csv``.
+
+    >>> config = Config("scenes", preset="smoke", data_options={"images": 48, "size": 40})
+    >>> table = linear_probe(config, Path("scenes"))
+    >>> len(table), table["part"].unique().tolist()
+    (48, ['train', 'validation', 'test'])
     """
     prepared = prepare(config, root)
     images, split = prepared.images, prepared.split
@@ -95,6 +106,14 @@ def late_fusion(predictions: pd.DataFrame, tasks: tuple[Task, ...]) -> pd.DataFr
 
     Returns:
         predictions of the same images.
+
+    >>> from .tasks import AESTHETICS
+    >>> high = np.tile([0.1, 0.2, 0.9, 0.8], 10)
+    >>> predictions = pd.DataFrame({"image": range(40), "group": range(40), "part": ["validation"] * 20 + ["test"] * 20,
+    ...                             "true_aesthetics": np.where(high > 0.5, "high", "low"),
+    ...                             "aesthetics_low": 1 - high, "aesthetics_high": high})
+    >>> late_fusion(predictions, (AESTHETICS,))["aesthetics"].tolist()[:4]
+    ['low', 'low', 'high', 'high']
     """
     read = {task.name: truth_and_probabilities(predictions, task) for task in tasks}
     x = np.concatenate([np.log(np.maximum(p, 1e-12)) for _, p in read.values()], axis=1)
@@ -112,6 +131,10 @@ def frozen_features(config: Config, prepared: Prepared) -> np.ndarray:
 
     One pass a data set, backbone and image size, whatever the split: kept in the cache under a name that holds a hash
     of the pixels and of the weights.
+
+    >>> config = Config("scenes", preset="smoke", data_options={"images": 48, "size": 40})
+    >>> frozen_features(config, prepare(config, Path("scenes"))).shape
+    (48, 64)
     """
     settings = config.training_settings()
     network = build("independent", prepared.images.tasks[:1], settings.backbone, settings.weights, seed=config.seed)
@@ -149,6 +172,10 @@ def fitted(x: np.ndarray, y: np.ndarray, groups: np.ndarray, classes: int) -> Ca
 
     Returns:
         a function from (M, D) to (M, C) probabilities.
+
+    >>> x, y = np.array([[-2.0], [-1.0], [1.0], [2.0]]), np.array([0, 0, 1, 1])
+    >>> fitted(x, y, groups=np.array(list("abcd")), classes=2)(np.array([[3.0]])).argmax().item()
+    1
     """
     from sklearn.metrics import log_loss
     from sklearn.model_selection import GroupKFold
@@ -203,6 +230,11 @@ def one_rater(images: AnnotatedImages, rows: np.ndarray, resamples: int = 200) -
 
     Returns:
         by task what ``calibration.endpoints`` returns, and ``n``, the images that say something.
+
+    >>> from .data.readers import read
+    >>> images = read("scenes", "scenes", images=30, size=32)
+    >>> 0.5 < one_rater(images, np.arange(30), resamples=9)["aesthetics"]["accuracy"] < 1
+    True
     """
     part, found = images.select(rows), {}
     for task in part.tasks:
@@ -251,6 +283,9 @@ def rater_auc(rater, value, truth, weight) -> float:
 
     Args:
         rater, value, truth, weight: (R,) who, the rating, the class 0 or 1, and how often the image counts.
+
+    >>> rater_auc(rater=["anna"] * 4, value=[1, 4, 4, 7], truth=[0, 0, 1, 1], weight=[1, 1, 1, 1])
+    0.875
     """
     person, who = np.unique(np.asarray(rater), return_inverse=True)
     level, value = np.unique(np.asarray(value), return_inverse=True)
@@ -284,6 +319,11 @@ def new_panel(images: AnnotatedImages, rows: np.ndarray, draws: int = 200, resam
 
     Returns:
         by task what ``one_rater`` returns; None where nobody had two raters.
+
+    >>> from .data.readers import read
+    >>> images = read("scenes", "scenes", images=30, size=32)
+    >>> 0.5 < new_panel(images, np.arange(30), draws=9, resamples=9)["aesthetics"]["accuracy"] <= 1
+    True
     """
     part = images.select(rows)
     return {task.name: _undefined() | _new_panel(part, task, draws, resamples) for task in part.tasks}
