@@ -21,7 +21,13 @@ from .training.runs import open_data, train
 
 
 def rows_file(of: Study, cell: Cell, out: Path) -> Path:
-    """Where a cell's rows lie; the name holds a hash of all that decides them, so a changed study starts anew."""
+    """Where a cell's rows lie; the name holds a hash of all that decides them, so a changed study starts anew.
+
+    >>> from .studies import study
+    >>> of = study("compare")
+    >>> rows_file(of, cells(of)[0], Path("runs")).parent.as_posix()
+    'runs/compare/rows'
+    """
     configs = [of.config(cell, settings) for _, settings in of.candidates()]
     plans = [[_unusual(config), _unusual(config.training_settings())] for config in configs]
     return Path(out) / of.name / "rows" / f"{cell.slug}-{digest(plans)[:10]}.csv"
@@ -44,6 +50,12 @@ def run_cell(of: Study, cell: Cell, out: Path, root: Path | None = None) -> Path
 
     Returns:
         the CSV with one row a candidate and task.
+
+    >>> told = {"data": "scenes", "preset": "smoke", "splits": {"first": 1}, "settings": {"first": {"epochs": 1}},
+    ...         "contenders": {"nddr": {"method": "nddr", "data_options": {"images": 24, "size": 40}}}}
+    >>> of = Study("one", "first", told)
+    >>> load(run_cell(of, cells(of)[0], Path("runs")))[["contender", "task"]].values.tolist()
+    [['nddr', 'aesthetics'], ['nddr', 'emotion']]
     """
     target = rows_file(of, cell, out)
     if target.exists():
@@ -96,7 +108,13 @@ def _candidate_rows(of: Study, cell: Cell, name: str, settings: dict, out: Path,
 
 
 def data_place(config: Config, out: Path, root: Path | None) -> Path | None:
-    """The data's folder: scenes of another setting would replace those at the same place, so each has its own."""
+    """The data's folder: scenes of another setting would replace those at the same place, so each has its own.
+
+    >>> data_place(Config("scenes", preset="smoke"), Path("runs"), None).parent.as_posix()
+    'runs/data'
+    >>> data_place(Config("oasis"), Path("runs"), Path("photos")).as_posix()
+    'photos'
+    """
     if config.data != "scenes":
         return root
     return Path(out) / "data" / f"scenes-{digest([config.preset, config.data_options])[:8]}"
@@ -112,6 +130,13 @@ def run_study(of: Study, out: Path, root: Path | None = None, part: tuple[int, i
 
     Returns:
         all rows there are; also kept as they come, see ``gather``.
+
+    >>> told = {"data": "scenes", "preset": "smoke", "splits": {"first": 1}, "settings": {"first": {"epochs": 1}},
+    ...         "contenders": {"nddr": {"method": "nddr", "data_options": {"images": 24, "size": 40}}}}
+    >>> rows = run_study(Study("two", "first", told), Path("runs"))
+    [1/1] two: nddr_split0-seed0, at most 0 min left
+    >>> len(rows)  # a task each
+    2
     """
     todo = cells(of)[part[0]::part[1]]
     begun, made = time.monotonic(), 0
@@ -130,6 +155,11 @@ def gather(of: Study, out: Path) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: no cell is finished.
+
+    >>> from .studies import study
+    >>> gather(study("compare"), Path("no runs here"))
+    Traceback (most recent call last):
+    FileNotFoundError: ... no finished cell of study compare (first form); run it: make study STUDY=compare
     """
     files = [path for path in (rows_file(of, cell, out) for cell in cells(of)) if path.exists()]
     if not files:
@@ -147,6 +177,14 @@ def lines(of: Study, out: Path, root: Path | None = None) -> pd.DataFrame:
 
     Returns:
         one row a line, split and task, in the columns of ``gather``; of the splits that are finished.
+
+    >>> told = {"data": "scenes", "preset": "smoke", "splits": {"first": 1}, "settings": {"first": {"epochs": 1}},
+    ...         "contenders": {"independent": {"method": "independent", "data_options": {"images": 60, "size": 40}}}}
+    >>> of = Study("three", "first", told)
+    >>> rows = run_study(of, Path("runs"))
+    [1/1] three: independent_split0-seed0, at most 0 min left
+    >>> lines(of, Path("runs"))["contender"].unique().tolist()
+    ['linear probe', 'late fusion', 'one rater', 'new panel']
     """
     rows = []
     for cell in cells(of):
@@ -167,7 +205,13 @@ def lines(of: Study, out: Path, root: Path | None = None) -> pd.DataFrame:
 
 
 def run_folder(of: Study, cell: Cell, candidate: str, out: Path) -> Path:
-    """The folder below which ``train`` puts a candidate's run."""
+    """The folder below which ``train`` puts a candidate's run.
+
+    >>> from .studies import study
+    >>> of = study("compare")
+    >>> run_folder(of, cells(of)[0], "learning_rate=0.002", Path("runs")).as_posix()
+    'runs/compare/independent_split0-seed0/learning_rate=0.002'
+    """
     return Path(out) / of.name / cell.slug / (candidate or "only")
 
 
@@ -185,6 +229,14 @@ def keep(of: Study, out: Path, root: Path | None = None, target: Path | None = N
     """Write what is finished to ``results/studies/<name>.csv``, and its lines, where it has some, beside it.
 
     The study ``recipe`` also writes ``results/recipe.json``, or ``recipe.json`` beside a target of one's own.
+
+    >>> told = {"data": "scenes", "preset": "smoke", "splits": {"first": 1}, "settings": {"first": {"epochs": 1}},
+    ...         "contenders": {"nddr": {"method": "nddr", "data_options": {"images": 24, "size": 40}}}}
+    >>> of = Study("four", "first", told)
+    >>> rows = run_study(of, Path("runs"))
+    [1/1] four: nddr_split0-seed0, at most 0 min left
+    >>> len(load(keep(of, Path("runs"), target=Path("four.csv"))))
+    2
     """
     summary = target.with_name("recipe.json") if target else project_folder() / "results" / "recipe.json"
     target = target or project_folder() / "results" / "studies" / f"{of.name}.csv"
