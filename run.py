@@ -63,6 +63,10 @@ TARGETS = {
         "run a study of results/protocol.json, say STUDY=compare", ("-m", "aesthemo_lib.cli", "study"),
         {"STUDY": "--study", "FORM": "--form", "ROOT": "--root"},
     ),
+    "bench": Target(
+        "measure how fast everything is, into results/bench.md", ("-m", "aesthemo_lib.cli", "bench"),
+        {"DEVICE": "--device", "ROOT": "--root"},
+    ),
     "doctor": Target("say what is here, and the cure for what is not", ("-m", "aesthemo_lib.cli", "doctor"), DATA),
     "fetch": Target("get everything that will be needed offline", ("-m", "aesthemo_lib.cli", "fetch"), DATA),
     "lab": Target("open JupyterLab", ("-m", "jupyterlab", "--LabApp.default_url=/lab/tree/notebooks")),

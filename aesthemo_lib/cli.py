@@ -97,6 +97,13 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--cell", type=int, metavar="N", help="this cell alone")
     how.add_argument("--gather", action="store_true", help="write the table of what is finished, and run nothing")
     study.set_defaults(command=_study)
+    bench = commands.add_parser("bench", help="how fast everything is, into results/bench.json and bench.md")
+    bench.add_argument("--rows", nargs="+", default=[], metavar="NAME", help="these rows or groups alone")
+    bench.add_argument("--missing", action="store_true", help="go on: only what is not in the file yet")
+    bench.add_argument("--device", help="cpu or cuda")
+    bench.add_argument("--root", type=Path, help="OASIS' folder, for reproduce_oasis")
+    bench.add_argument("--small", action="store_true", help="tiny sizes, to try the rows; into out/bench-small.json")
+    bench.set_defaults(command=_bench)
     attribution = commands.add_parser("attribution-study", help="train and measure what lesson 11 shows; resumable")
     attribution.add_argument("--root", type=Path, help="OASIS' folder; without it that part is left out")
     attribution.add_argument("--out", type=Path, default=Path("runs/attribution"))
@@ -256,6 +263,17 @@ def _study(given) -> None:
     elif not given.gather:
         run_workflow(of, given.out, given.root, given.rest)
     print(study_runs.keep(of, given.out, given.root, given.to))
+
+
+def _bench(given) -> None:
+    from .bench.rows import run
+    from .device import pick_device
+    from .files import project_folder
+
+    name = "bench-cuda" if pick_device(given.device).type == "cuda" else "bench"
+    out = Path("out") / f"{name}-small" if given.small else project_folder() / "results" / name
+    run(given.rows, out, given.device, given.root, given.small, given.missing)
+    print(out.with_suffix(".md"))
 
 
 def _retrieval(given) -> None:

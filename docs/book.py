@@ -245,7 +245,13 @@ def stage_results(folder: Path) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
         parts.append(f"## {name}\n\nThe file: [`{name}`]({name})\n\n{table_text(path)}")
-    parts.append("```{toctree}\n:hidden:\n\ncard\n```")
+    pages = ["card"]
+    for page in sorted((PROJECT / "results").glob("bench*.md")):
+        shutil.copy(page, folder)
+        pages.append(page.stem)
+    for picture in (PROJECT / "results").glob("*.png"):
+        shutil.copy(picture, folder)
+    parts.append("\n".join(["```{toctree}", ":hidden:", "", *pages, "```"]))
     (folder / "index.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     shutil.copy(PROJECT / "results" / "pretrained" / "README.md", folder / "card.md")
 

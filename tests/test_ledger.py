@@ -13,8 +13,9 @@ import torch
 from captum.attr import ShapleyValues
 from torch import nn
 
-from aesthemo_lib import bench, flows, ledger, plots
+from aesthemo_lib import flows, ledger, plots
 from aesthemo_lib.attribution import baseline, stream_map
+from aesthemo_lib.bench import ledgers as bench
 from aesthemo_lib.faithfulness import patch_shapley
 from aesthemo_lib.ledger import both_ledgers, layer_ledger, mean_flows, over_set, shapley, trunk_ledger
 from aesthemo_lib.models.backbones import Backbone

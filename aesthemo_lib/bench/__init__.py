@@ -1,0 +1,5 @@
+"""How fast everything is, as ratios measured within one process or in runs by turns: ``make bench``.
+
+``rows`` says what is measured and keeps it; each group of rows is measured by a function of its name, in a process of
+its own (``child``); ``measure`` has the clocks.
+"""
