@@ -50,20 +50,22 @@ Path(out, mine).touch()
 until = time.monotonic() + 60
 while not Path(out, other).exists() and time.monotonic() < until:
     time.sleep(0.05)
-print(Path(out, other).exists(), os.environ["OMP_NUM_THREADS"], os.environ["AESTHEMO_HEADLESS"])
+print(Path(out, other).exists(), os.environ["OMP_NUM_THREADS"], os.environ["AESTHEMO_HEADLESS"], Path.cwd().name)
 """
 
 
-def test_two_notebooks_at_a_time(project, tmp_path, monkeypatch):  # noqa: F811
+def test_two_notebooks_at_a_time(project, monkeypatch):  # noqa: F811
     """Each waits for the other: one after another they would print False."""
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    (project / "made").mkdir()
     for mine, other in (("one", "two"), ("two", "one")):
         write_notebook(project, mine, 'out: str = ""  # folder', f"mine, other = {mine!r}, {other!r}" + WAIT)
     pair = parallel.Jobs(2, 1)
     with jobs._headless():
-        pair.run([(name, partial(jobs.execute, name, {"out": str(tmp_path)}, tmp_path / f"{name}.ipynb"))
+        pair.run([(name, partial(jobs.execute, name, {"out": "made"}, Path("made", f"{name}.ipynb")))
                   for name in ("one", "two")])
-    assert [printed(tmp_path / f"{name}.ipynb") for name in ("one", "two")] == ["True 1 1\n"] * 2
+    assert [printed(project / "made" / f"{name}.ipynb") for name in ("one", "two")] == ["True 1 1 notebooks\n"] * 2
+    assert Path.cwd() == project
     assert sorted(name for name, *_ in pair.times) == ["one", "two"]
     assert jobs.os.environ["OMP_NUM_THREADS"] == "7"
 

@@ -84,8 +84,8 @@ def results(out: Path) -> tuple[list, dict]:
 
 
 @pytest.mark.parametrize(("size", "images", "settings"), [
-    (2, 33, {}), (2, 33, {"accumulate": 3, "aggregation": "uncertainty"}),
-    (3, 26, {}),  # the last batch has two images: one process has none
+    (2, 33, {}),
+    (3, 26, {"accumulate": 3, "aggregation": "uncertainty"}),  # the last batch has two images: one process has none
 ])
 def test_several_processes_have_the_losses_of_one_with_the_whole_batch(size, images, settings, tmp_path, monkeypatch):
     started = start(size, tmp_path / "several", images, **settings)
