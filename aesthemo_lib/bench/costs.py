@@ -9,21 +9,24 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 
 POINT = "-c", "import sys; from aesthemo_lib.bench.costs import point; point(sys.argv[1])"
-AXES = {
+AXES: dict[str, tuple[int, ...]] = {
     "images": (128, 256, 512, 1024), "pixels": (64, 96, 128, 192, 256), "tasks": (2, 3, 4, 6, 8),
     "batch": (4, 8, 16, 32, 64),
 }
 """What grows, and the sizes at which it is measured; 'pixels' by the side of an image."""
-USUAL = {"side": 96, "batch": 8, "tasks": 2, "images": 48, "epochs": 2, "backbone": "efficientnet_lite0"}
-SMALL = {"images": (8, 16), "pixels": (32, 48), "tasks": (2, 3), "batch": (2, 4)}
-TINY = {"side": 32, "batch": 4, "images": 8, "backbone": "tiny"}
+USUAL: dict[str, Any] = {
+    "side": 96, "batch": 8, "tasks": 2, "images": 48, "epochs": 2, "backbone": "efficientnet_lite0",
+}
+SMALL: dict[str, tuple[int, ...]] = {"images": (8, 16), "pixels": (32, 48), "tasks": (2, 3), "batch": (2, 4)}
+TINY: dict[str, Any] = {"side": 32, "batch": 4, "images": 8, "backbone": "tiny"}
 
 
 class Watch(threading.Thread):
@@ -141,7 +144,7 @@ def _data(told: dict, tasks: tuple, folder: Path):
 
     count, side = told["images"] + 1, told["side"]
     images = AnnotatedImages(
-        "photos", tasks, [f"photographs/{i // 1000}/{i:07}.jpg" for i in range(count)],
+        "photos", tasks, tuple(Path(f"photographs/{i // 1000}/{i:07}.jpg") for i in range(count)),
         {task.name: np.eye(2)[np.arange(count) % 2] for task in tasks},
         fixed=np.array(["train"] * (count - 2) + ["validation", "test"]),
     )
@@ -202,7 +205,7 @@ def _change(axis: str, size: int, usual: dict) -> dict:
     return {"side": size} if axis == "pixels" else {axis: size}
 
 
-def exponents(points: list[tuple[float, float]]) -> list[float]:
+def exponents(points: Sequence[tuple[float, float]]) -> list[float]:
     """The slope of a straight line through the points' logarithms, and those when either end is left out.
 
     1 is a straight line, 2 a parabola; a fixed cost makes it smaller. The median of the three is the row's value.

@@ -89,7 +89,7 @@ def cache(job: Job) -> Iterator[tuple]:
     """A data set that is read for the first time."""
     count, side, rounds = (40, 36, 2) if job.small else (2000, 219, 4)
     paths = draw_photos(job.folder / "photos", count)
-    images = AnnotatedImages("photos", (AESTHETICS,), paths, {"aesthetics": np.ones((count, 2))})
+    images = AnnotatedImages("photos", (AESTHETICS,), tuple(paths), {"aesthetics": np.ones((count, 2))})
     number = itertools.count()
 
     def build() -> None:

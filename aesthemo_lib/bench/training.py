@@ -89,7 +89,7 @@ def fit_in_turn(this: Race, network: nn.Module, data: Data, others: dict[str, Ca
     return {name: np.array(values[-this.rounds:]) for name, values in times.items()}
 
 
-def step_of(network: nn.Module, settings: Settings, images: Tensor, precise: bool = False) -> Callable[[], None]:
+def step_of(network: nn.Module, settings: Settings, images: Tensor, precise: bool = False) -> Callable[..., None]:
     """The bare step: forward, backward and optimiser on one batch in memory.
 
     Args:
