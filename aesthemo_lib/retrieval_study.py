@@ -53,6 +53,12 @@ def features(run: Run | Path, pixels: np.ndarray, task: str, device: str | None 
 
     Raises:
         ValueError: the run doesn't know the task, or its method has no last layer for it alone.
+
+    >>> from .training.runs import train
+    >>> config = Config("scenes", preset="smoke", settings={"epochs": 1}, data_options={"images": 24, "size": 40})
+    >>> run, pixels = train(config, "runs", "scenes"), prepare(config, Path("scenes")).pixels
+    >>> features(run, pixels, "emotion").shape
+    (24, 64)
     """
     run = run if isinstance(run, Run) else Run(run)
     names = [one.name for one in run.tasks]
@@ -80,6 +86,11 @@ def descriptors(images: AnnotatedImages, pixels: np.ndarray, side: int, batch: i
         images: whose pixels these are; its name names the file.
         pixels: (N, S, S, 3) uint8.
         side: what they are resized to first, as a network sees them.
+
+    >>> config = Config("scenes", preset="smoke", data_options={"images": 24, "size": 40})
+    >>> prepared = prepare(config, Path("scenes"))
+    >>> descriptors(prepared.images, prepared.pixels, side=32).shape
+    (24, 57)
     """
     look, std = Appearance(HALF), torch.tensor(HALF)
     mean = (255 * torch.tensor(MEAN)).expand(pixels.shape[1:])  # one colour as an image
@@ -105,6 +116,11 @@ def gallery(run: Run | Path, root: Path | None = None, part: str = "test", task:
         root: the data's folder.
         part: 'test', 'validation' or 'train'.
         task: whose features say what is near.
+
+    >>> from .training.runs import train
+    >>> config = Config("scenes", preset="smoke", settings={"epochs": 1}, data_options={"images": 24, "size": 40})
+    >>> len(gallery(train(config, "runs", "scenes"), Path("scenes")).names)  # its test images
+    6
     """
     run = run if isinstance(run, Run) else Run(run)
     prepared = prepare(_config(run), root)
@@ -127,7 +143,11 @@ def _config(run: Run) -> Config:
 
 @dataclass(frozen=True)
 class Seen:
-    """What a contender sees in all N images of a split: features (N, F), and probabilities by task name."""
+    """What a contender sees in all N images of a split: features (N, F), and probabilities by task name.
+
+    >>> Seen(np.zeros((3, 5)), {"emotion": np.full((3, 8), 1 / 8)}).features.shape
+    (3, 5)
+    """
 
     features: np.ndarray
     probabilities: dict[str, np.ndarray]
@@ -139,6 +159,12 @@ def measure(seen: Seen, prepared: Prepared, k: int = 10) -> Iterator[dict]:
     Photographs are searched by features (``precision``, ``map``, ``ndcg``) and by the answers alone (``answers_..``):
     there the vector is the root of the emotion's probabilities, whose cosine is the Bhattacharyya coefficient. The
     intervals ``.._low`` and ``.._high`` resample whole series.
+
+    >>> config = Config("scenes", preset="smoke", data_options={"images": 48, "size": 40})
+    >>> prepared = prepare(config, Path("scenes"))
+    >>> said = {task.name: np.full((48, len(task.classes)), 1 / len(task.classes)) for task in prepared.images.tasks}
+    >>> [row["part"] for row in measure(Seen(np.random.default_rng(0).normal(size=(48, 5)), said), prepared)]
+    ['test', 'train']
     """
     images = prepared.images
     labels, answers = images.labels("emotion"), seen.probabilities["emotion"]
@@ -171,6 +197,10 @@ def chosen(out: Path, form: str = "first") -> dict[int, dict[str, dict[str, Run]
     Args:
         out: the folder of all studies, see ``study_runs.run_cell``.
         form: of the studies.
+
+    >>> chosen(Path("no runs here"))
+    Traceback (most recent call last):
+    FileNotFoundError: ... no finished cell of study colour (first form); run it: make study STUDY=colour
     """
     found: dict[int, dict[str, dict[str, Run]]] = {}
     for name, (study, contender) in CONTENDERS.items():
@@ -190,6 +220,10 @@ def compare(out: Path, root: Path | None = None, form: str = "first") -> pd.Data
 
     Raises:
         FileNotFoundError: no split is finished by all contenders; the message says what to run.
+
+    >>> compare(Path("no runs here"))
+    Traceback (most recent call last):
+    FileNotFoundError: ... no finished cell of study colour (first form); run it: make study STUDY=colour
     """
     set_threads()
     splits, rows = chosen(Path(out), form), []
@@ -206,7 +240,12 @@ def compare(out: Path, root: Path | None = None, form: str = "first") -> pd.Data
 
 
 def keep(table: pd.DataFrame, target: Path | None = None) -> Path:
-    """Write the table, by default to ``results/retrieval.csv``."""
+    """Write the table, by default to ``results/retrieval.csv``.
+
+    >>> table = pd.DataFrame({"split": [0], "contender": "independent", "precision": 0.3})
+    >>> keep(table, Path("retrieval.csv")).read_text(encoding="utf-8").split()
+    ['split,contender,precision', '0,independent,0.30000']
+    """
     target = target or project_folder() / "results" / "retrieval.csv"
     with atomic(target) as temporary:
         table.to_csv(temporary, index=False, encoding="utf-8", float_format="%.5f", lineterminator="\n")
@@ -218,6 +257,9 @@ def read() -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: it has not been made; the message says how to.
+
+    >>> sorted(read()["contender"].unique())
+    ['colour_texture', 'cross_branch', 'descriptors', 'independent']
     """
     path = project_folder() / "results" / "retrieval.csv"
     if not path.exists():
