@@ -140,10 +140,10 @@ def _chosen(prepared: Prepared, photos: int) -> np.ndarray:
     return np.argsort(pd.Series(groups).groupby(groups).cumcount().to_numpy(), kind="stable")[:photos]
 
 
-# --- the kinds of cells: each yields the name of a table and rows for it
+# --- the kinds of cells, called by their names in KINDS: each yields the name of a table and rows for it
 
 
-def null(place: Workplace, setting: str, seed: int) -> Iterator[tuple[str, pd.DataFrame]]:
+def _null(place: Workplace, setting: str, seed: int) -> Iterator[tuple[str, pd.DataFrame]]:
     """The trunk ledgers of the trained network, and of those for which the other task's labels were permuted."""
     for permuted in ("", *TASKS):
         of = explained(place, setting, seed, f"null-{permuted}" if permuted else "trained")
@@ -167,7 +167,7 @@ def flow_table(of: Explained, ledgers: dict) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def links(place: Workplace, setting: str, seed: int) -> Iterator[tuple[str, pd.DataFrame]]:
+def _links(place: Workplace, setting: str, seed: int) -> Iterator[tuple[str, pd.DataFrame]]:
     """Each borrowed stream by every measure: both ledgers, three cuts, and a network retrained without its link."""
     of = explained(place, setting, seed)
     trunk, layer = (over_set(ledger, of.network, of.batches) for ledger in (trunk_ledger, layer_ledger))
@@ -194,7 +194,7 @@ def _log_probabilities(run: Run, of: Explained) -> dict[str, np.ndarray]:
     return {t.name: np.log(table[[f"{t.name}_{c}" for c in t.classes]].to_numpy().clip(1e-9)) for t in run.tasks}
 
 
-def faithful(place: Workplace, setting: str, seed: int) -> Iterator[tuple[str, pd.DataFrame]]:
+def _faithful(place: Workplace, setting: str, seed: int) -> Iterator[tuple[str, pd.DataFrame]]:
     """Deletion, captum's two metrics and destroyed weights, at what each task borrows at ``LAYER``."""
     of = explained(place, setting, seed, photos=2 * FEW)
     for task in TASKS:
@@ -207,7 +207,7 @@ def faithful(place: Workplace, setting: str, seed: int) -> Iterator[tuple[str, p
         yield "faithful", table.drop(columns="at").assign(setting=setting, seed=seed, task=task)
 
 
-def exact(place: Workplace, setting: str, seed: int) -> Iterator[tuple[str, pd.DataFrame]]:
+def _exact(place: Workplace, setting: str, seed: int) -> Iterator[tuple[str, pd.DataFrame]]:
     """Maps by gradients against Shapley values of patches, and ledgers against other baselines than the mean image."""
     of = explained(place, setting, seed, photos=2 * FEW + map_rows.OTHERS)
     links, images = [Stream(LAYER, task, OTHER[task]) for task in TASKS], torch.cat(of.batches)
@@ -218,7 +218,7 @@ def exact(place: Workplace, setting: str, seed: int) -> Iterator[tuple[str, pd.D
     yield "exact", table.drop(columns="at").assign(setting=setting, seed=seed)
 
 
-def pointing(place: Workplace, setting: str, seed: int) -> Iterator[tuple[str, pd.DataFrame]]:
+def _pointing(place: Workplace, setting: str, seed: int) -> Iterator[tuple[str, pd.DataFrame]]:
     """Do borrowed maps point at the lamp, which both tasks share, rather than at clutter or at the motif?"""
     of = explained(place, setting, seed)
     facts = of.prepared.images.facts.iloc[of.rows]
@@ -240,7 +240,7 @@ def pointing(place: Workplace, setting: str, seed: int) -> Iterator[tuple[str, p
             yield "pointing", table.assign(**whose)
 
 
-def training(place: Workplace, setting: str, seed: int) -> Iterator[tuple[str, pd.DataFrame]]:
+def _training(place: Workplace, setting: str, seed: int) -> Iterator[tuple[str, pd.DataFrame]]:
     """The trunk ledger after each epoch of a training, and before the first, over a few test images."""
     config, rows = config_of(setting, seed), []
     prepared = prepare(config, place.data(setting))
@@ -263,7 +263,7 @@ def training(place: Workplace, setting: str, seed: int) -> Iterator[tuple[str, p
     yield "training", pd.DataFrame(rows)
 
 
-KINDS = {kind.__name__: kind for kind in (null, links, faithful, exact, pointing, training)}
+KINDS = {kind.__name__[1:]: kind for kind in (_null, _links, _faithful, _exact, _pointing, _training)}
 
 
 # --- running, gathering, reading
