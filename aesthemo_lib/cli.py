@@ -141,6 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("--root", type=Path, help="the data's folder")
     inspect.add_argument("--photos", type=int, default=24, help="how many test photos are offered")
     inspect.add_argument("--no-browser", action="store_true", help="print the address instead of opening it")
+    inspect.add_argument("--time", action="store_true", help="open nothing; print how long each question takes")
     inspect.set_defaults(command=_inspect)
     null = commands.add_parser("null-bars", help="how far the inspector's ledgers reach with nothing to borrow")
     null.add_argument("run", type=Path, nargs="?", help="a run folder; left out: the one that comes along")
@@ -326,6 +327,12 @@ def _inspector_page(given) -> None:
 
 
 def _inspect(given) -> int:
+    if given.time:
+        from .inspector_speed import inspector_speed
+        from .pretrained import packaged_run
+
+        print(inspector_speed(given.run or packaged_run().folder, given.root).round(3).to_string(index=False))
+        return 0
     from .serve import serve
 
     return serve(given.run, given.root, given.photos, ("--no-browser",) if given.no_browser else ())

@@ -105,7 +105,7 @@ export function inspect(root, page, options = {}) {
   }
   const verdict = (item, task, state = cut) => largest(logits(item, task, state));
   const classOf = (item, task) => looked[task.name] ?? verdict(item, task, 0);
-  const mapKey = (item) => `${mapped.name}/${classOf(item, mapped)}/${layer}`;
+  const mapKey = (item, at = layer) => `${mapped.name}/${classOf(item, mapped)}/${at}`;
 
   function wanted() {
     const found = [];
@@ -116,8 +116,14 @@ export function inspect(root, page, options = {}) {
       }
     }
     const item = current();
-    if (where.open && known(item, 0) && !asking(item) && !item.maps?.[mapKey(item)])
-      found.push({ what: "map", item, key: mapKey(item), task: mapped.name, target: classOf(item, mapped), layer });
+    if (where.open && known(item, 0) && !asking(item)) {
+      // First the maps on view, then, while the kernel has nothing else to do, the other layers': a change shows at once.
+      const others = Array.from({ length: page.layers }, (_, k) => k + 1).filter((k) => k !== layer);
+      for (const k of [layer, ...others]) {
+        const key = mapKey(item, k);
+        if (!item.maps?.[key]) found.push({ what: "map", item, key, task: mapped.name, target: classOf(item, mapped), layer: k });
+      }
+    }
     return found.filter((question) => !question.item.problems?.[question.what + question.key]);
   }
   // One question at a time, always the first that the present view needs: what one has clicked past is never asked.

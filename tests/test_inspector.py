@@ -13,6 +13,7 @@ from PIL import Image
 from aesthemo_lib import inspector, pretrained, states
 from aesthemo_lib.attribution import cut, integrated_gradients
 from aesthemo_lib.evaluation import softmax
+from aesthemo_lib.inspector_speed import inspector_speed
 from aesthemo_lib.ledger import trunk_ledger
 from aesthemo_lib.null_bars import null_bars
 from aesthemo_lib.prediction import Predictor
@@ -125,6 +126,15 @@ def widget(run, monkeypatch):
     made = inspector.Inspector([run.folder], count=3)
     made.sent = sent
     return made
+
+
+def test_each_question_that_one_waits_for_is_timed(run):
+    found = inspector_speed(run.folder, photos=1).set_index("question")
+    assert list(found.index) == ["first view", "first view of an own photo", "transplant", "maps at layer 1",
+                                 "maps at layer 2", "all ledgers"]
+    assert (found["seconds"] > 0).all() and (found["slowest"] >= found["seconds"]).all()
+    assert list(found["most"]) == [2.0, 2.0, 0.3, 0.3, 0.3, 0.3]
+    assert found.loc["first view", "kilobytes"] > found.loc["transplant", "kilobytes"], "the ledger comes with it"
 
 
 def ask(widget, name: str, what: str = "answers", image: str | None = None, **more) -> dict:

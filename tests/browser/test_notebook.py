@@ -141,6 +141,9 @@ def look_at_maps(page, widget) -> None:
         assert "borrowed from" in told and "Top channels" in told
         seen.add(told)
     assert len(seen) == 4
+    page.wait_for_timeout(5000)  # by now the other layers' maps have come by themselves
+    widget.get_by_label("Layer of the maps").select_option(index=1)
+    assert widget.locator(".where .small").first.inner_text().startswith("Red"), "another layer shows at once"
     bars = widget.locator('[data-ledger="emotion"][data-slot="0"] .value').all_inner_texts()
     widget.locator('[data-ledger="emotion"][data-slot="0"] select').select_option(index=5)
     assert widget.locator('[data-ledger="emotion"][data-slot="0"] .value').all_inner_texts() != bars
