@@ -200,6 +200,10 @@ def train_plainly(parameters: dict, settings: dict, out: Path, device: str | Non
 
     Returns:
         the run's folder.
+
+    >>> train_plainly({"preset": "smoke"}, {"accumulate": "two"}, Path("runs"))
+    Traceback (most recent call last):
+    ValueError: parameter accumulate: expected int, got 'two'
     """
     import papermill
 

@@ -52,6 +52,9 @@ def measure(root: Path | None = None, data: str = "oasis", images: int = 200) ->
     """Images a second that one core decodes into the cache, and bytes a second that it reads from there, in CPU time.
 
     CPU time, so that other work on the machine does not count.
+
+    >>> measure(Path("photographs of mine"), "folders")["decoded_a_core_second"]  # doctest: +SKIP
+    311.1
     """
     from .data.images import load_pixels
 
@@ -79,6 +82,9 @@ def price(backbone: str = "vgg16", side: int = 224, batch: int = 16, steps: int 
     Returns:
         the median of the ratios of a step's seconds with checkpoints to those without, step by step in turns, with the
         smallest and largest; the peaks of memory of the process, in GB; and their ratio.
+
+    >>> price()["time_ratio"] > 1  # minutes # doctest: +SKIP
+    True
     """
     def measured(ways: list[bool]) -> tuple[list[list[float]], float]:
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as child:
@@ -179,7 +185,11 @@ def row(name: str, gpus: int, measured: dict, cost: dict, stated: dict = STATED)
 
 
 def table(measured: dict, stated: dict = STATED) -> dict:
-    """All rows, and the images a GPU needs in each step for the exchange to hide behind computing."""
+    """All rows, and the images a GPU needs in each step for the exchange to hide behind computing.
+
+    >>> len(table({"decoded_a_core_second": 100})["rows"])
+    9
+    """
     cost = costs()
     an_image = cost["operations"] / stated["operations_a_second"]
     least = {where: round(8 * cost["parameters"] / stated[f"{where}_bytes_a_second"] / an_image, 1)
@@ -197,14 +207,21 @@ COLUMNS = {
 
 
 def markdown(told: dict) -> str:
-    """The rows as a Markdown table."""
+    """The rows as a Markdown table.
+
+    >>> markdown({"rows": []}).splitlines()[1][:11]
+    '| --- | ---'
+    """
     lines = [list(COLUMNS.values()), ["---"] * len(COLUMNS)]
     lines += [[str(one[key]) for key in COLUMNS] for one in told["rows"]]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure, and write results/scale.json; or with --again, only compute the table from what was measured."""
+    """Measure, and write results/scale.json; or with --again, only compute the table from what was measured.
+
+    >>> main(["--again"])  # doctest: +SKIP
+    """
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--root", type=Path, help="OASIS' folder")
     parser.add_argument("--again", action="store_true", help="keep the measured figures that the file holds")

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..files import atomic_folder, read_json, read_tensors, write_json
 
 
-class Loop(Protocol):
+class _Loop(Protocol):
     """What of a training's loop has a state."""
 
     network: nn.Module
@@ -33,8 +33,17 @@ def contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
 
 
-def save_state(folder: Path, epoch: int, loop: Loop, best: dict[str, Tensor], history: list[dict]) -> None:
-    """Write the state after an epoch, whole or not at all, then drop the one before."""
+def save_state(folder: Path, epoch: int, loop: _Loop, best: dict[str, Tensor], history: list[dict]) -> None:
+    """Write the state after an epoch, whole or not at all, then drop the one before.
+
+    >>> from types import SimpleNamespace
+    >>> layer, scaler = nn.Linear(1, 1), torch.amp.GradScaler("cpu", enabled=False)
+    >>> optimiser = torch.optim.SGD(layer.parameters(), 0.1)
+    >>> loop = SimpleNamespace(network=layer, aggregation=nn.Identity(), optimiser=optimiser, scaler=scaler)
+    >>> save_state(Path("state"), 1, loop, layer.state_dict(), [{"epoch": 1}])
+    >>> resume(Path("state"), loop)[0]
+    [{'epoch': 1}]
+    """
     optimiser, target = loop.optimiser, folder / f"epoch-{epoch}"
     momentum = [optimiser.state[p].get("momentum_buffer") for g in optimiser.param_groups for p in g["params"]]
     known = {str(i): m for i, m in enumerate(momentum) if m is not None}
@@ -50,8 +59,12 @@ def save_state(folder: Path, epoch: int, loop: Loop, best: dict[str, Tensor], hi
             shutil.rmtree(old, ignore_errors=True)
 
 
-def resume(folder: Path, loop: Loop) -> tuple[list[dict], dict[str, Tensor]]:
-    """Put the newest whole state back into network, aggregation and optimiser; an empty history if there is none."""
+def resume(folder: Path, loop: _Loop) -> tuple[list[dict], dict[str, Tensor]]:
+    """Put the newest whole state back into network, aggregation and optimiser; an empty history if there is none.
+
+    >>> resume(Path("nothing here"), None)
+    ([], {})
+    """
     whole = sorted(folder.glob("epoch-*"), key=lambda path: int(path.name.split("-")[1]))
     if not whole:
         return [], {}
@@ -63,7 +76,7 @@ def resume(folder: Path, loop: Loop) -> tuple[list[dict], dict[str, Tensor]]:
                          f"start") from fault
 
 
-def _read_state(state: Path, loop: Loop) -> tuple[list[dict], dict[str, Tensor]]:
+def _read_state(state: Path, loop: _Loop) -> tuple[list[dict], dict[str, Tensor]]:
     loop.network.load_state_dict(read_tensors(state / "model.safetensors"))
     if loop.aggregation.state_dict():
         loop.aggregation.load_state_dict(read_tensors(state / "aggregation.safetensors"))
