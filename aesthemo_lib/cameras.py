@@ -56,9 +56,9 @@ class Camera:
         return (1 - self.crosstalk) * np.eye(3) + self.crosstalk / 3
 
 
-FIRST = Camera((1.6, 1.0, 0.3), exposure=0.65, crosstalk=0.3, vignetting=0.6, shot=0.005, read=0.004, contrast=-0.4,
-               black=0.15, quality=60)
-"""An old phone under lamplight that it takes for daylight: warm, dim, pale, dark in the corners, grainy."""
+FIRST = Camera((1.8, 1.0, 0.25), exposure=0.5, crosstalk=0.3, vignetting=0.6, shot=0.002, read=0.002, contrast=-0.6,
+               black=0.2, quality=85)
+"""An old phone under lamplight that it takes for daylight: warm, dim, pale, dark in the corners."""
 SECOND = Camera((0.97, 1.0, 1.06), crosstalk=-0.2, vignetting=0.1, shot=0.0005, read=0.002, contrast=0.4, quality=92)
 """A good camera: slightly cool, vivid, with contrast."""
 CAMERAS = {"first": FIRST, "second": SECOND}
@@ -101,6 +101,9 @@ def develop(light: np.ndarray, camera: Camera, noise: np.ndarray | None = None) 
 
     Returns:
         (S, S, 3).
+
+    >>> develop(np.full((3, 3, 3), 0.21404), Camera((1, 1, 1), black=0.1))[1, 1].round(3).tolist()
+    [0.55, 0.55, 0.55]
     """
     light = light * (1 - camera.vignetting * radius_squared(len(light)))[..., None]
     if noise is not None:
@@ -131,6 +134,10 @@ def shoot(photo: np.ndarray, camera: Camera, seed: tuple[int, ...] = (0,)) -> by
 
 
 def seen(file: bytes) -> np.ndarray:
-    """The pixels of a picture file, (S, S, 3) uint8."""
+    """The pixels of a picture file, (S, S, 3) uint8.
+
+    >>> seen(shoot(np.zeros((8, 8, 3), np.uint8), SECOND)).shape
+    (8, 8, 3)
+    """
     with Image.open(io.BytesIO(file)) as image:
         return np.asarray(image.convert("RGB"))

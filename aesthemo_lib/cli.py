@@ -121,6 +121,8 @@ def _parser() -> argparse.ArgumentParser:
     _data_arguments(style)
     style.add_argument("--preset", default="teach", help="smoke, teach or paper")
     style.add_argument("--splits", type=int, default=4, help="how many, each with a style and a classifier of its own")
+    style.add_argument("--steps", type=int, default=0, help="of each style's training; 0: the preset's")
+    style.add_argument("--only", type=int, metavar="SPLIT", help="this split alone, and no table; for several at once")
     style.add_argument("--out", type=Path, default=Path("runs/style"))
     style.add_argument("--to", type=Path, help="the table, by default results/style_transfer.csv")
     style.set_defaults(command=_style_transfer, data="oasis")
@@ -286,7 +288,7 @@ def _retrieval(given) -> None:
 def _style_transfer(given) -> None:
     from .style_study import study
 
-    print(study(given.out, given.data, given.root, given.preset, given.splits, given.to))
+    print(study(given.out, given.data, given.root, given.preset, given.splits, given.steps, given.only, given.to))
 
 
 def _pool(given) -> None:

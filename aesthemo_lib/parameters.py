@@ -17,6 +17,7 @@ from .training.config import PRESETS, Config
 from .training.runs import Run
 
 COUNTS = {"seed": 0, "split": 0, "epochs": 0, "depth": 0, "photo": 0, "learning_rate": 0, "exchange_factor": 0,
+          "steps": 0, "cycle": 0, "identity": 0, "pool": 0,
           "layer": 1, "photos": 1, "width": 1, "count": 1, "k": 1, "emotion_weight": None, "middle": None}
 """The least value of each number; None: any that is finite."""
 CHOICES = {"preset": tuple(PRESETS), "data": tuple(READERS), "backbone": ("", *BUILDERS),

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ import pandas as pd
 from PIL import Image
 
 from .cameras import CAMERAS, seen, shoot
+from .colour_matching import histogram_matched, likeness, looked_up
 from .data import readers
 from .data.images import load_pixels
 from .data.table import AnnotatedImages
@@ -154,53 +155,6 @@ def write_set(
     return folder
 
 
-# --- the rivals: no network, and no more than the same photographs
-
-
-def histogram_matched(photos: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Each photograph by itself brought to the histogram that all of the second style have together, by channel.
-
-    Args:
-        photos: (N, S, S, 3) uint8.
-        second: (M, S, S, 3) uint8.
-    """
-    from skimage.exposure import match_histograms
-
-    reference = second.reshape(-1, *second.shape[2:])
-    return np.stack([match_histograms(photo, reference, channel_axis=-1) for photo in photos])
-
-
-def looked_up(photos: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """All photographs through one table a channel: it brings the first style's common histogram to the second's.
-
-    The stronger rival, since a dark photograph stays dark.
-    """
-    from skimage.exposure import match_histograms
-
-    source, reference = (style.reshape(-1, *style.shape[2:]) for style in (first, second))
-    matched = match_histograms(source, reference, channel_axis=-1)
-    found = np.empty_like(photos)
-    for channel in range(3):
-        values, where = np.unique(source[..., channel], return_index=True)
-        table = np.interp(np.arange(256), values, matched[..., channel].ravel()[where])
-        found[..., channel] = table.round().astype(np.uint8)[photos[..., channel]]
-    return found
-
-
-def likeness(photos: np.ndarray, truth: np.ndarray) -> pd.DataFrame:
-    """How near photographs come to the truth, one row a photograph: psnr in decibels, ssim up to 1.
-
-    Args:
-        photos, truth: (N, S, S, 3) uint8.
-    """
-    from skimage.metrics import peak_signal_noise_ratio, structural_similarity
-
-    return pd.DataFrame([
-        {"psnr": peak_signal_noise_ratio(true, made), "ssim": structural_similarity(true, made, channel_axis=-1)}
-        for made, true in zip(photos, truth, strict=True)
-    ])
-
-
 # --- one split
 
 
@@ -262,7 +216,8 @@ def measure(plan: Plan, images: AnnotatedImages, taken: Taken, style: Style, run
         tested = evaluate(run, "csv", place)["tasks"]
         found += [{"data": plan.data, "split": plan.split, "seed": plan.split, "method": name, "task": task,
                    **{metric: values[metric] for metric in METRICS}, "majority_accuracy": values["majority_accuracy"],
-                   "n": values["n"], **near, "style_seconds": style.seconds} for task, values in tested.items()]
+                   "n": values["n"], **near, "steps": plan.recipe.steps,
+                   "style_seconds": style.seconds} for task, values in tested.items()]
     return pd.DataFrame(found)
 
 
@@ -296,7 +251,7 @@ def run_split(plan: Plan, out: Path, root: Path | None = None, after: Callable[[
 
 def study(
     out: Path, data: str = "oasis", root: Path | None = None, preset: str = "teach", splits: int = SPLITS,
-    target: Path | None = None,
+    steps: int = 0, only: int | None = None, target: Path | None = None,
 ) -> Path:
     """All splits, one after another; the table is written anew after each, so that what is done is kept.
 
@@ -305,15 +260,22 @@ def study(
         data, root: the photographs.
         preset: see ``Plan``.
         splits: how many.
+        steps: of each style's training; 0: the preset's.
+        only: this split alone, and no table: for several processes at once.
         target: the table, by default ``results/style_transfer.csv``.
+
+    Returns:
+        the table, or with ``only`` the folder.
     """
     target, tables = target or project_folder() / "results" / "style_transfer.csv", []
-    for number in range(splits):
-        tables.append(run_split(Plan(data, preset, number), out, root, _say))
-        _write(pd.concat(tables), target)
+    recipe = replace(RECIPES[preset], steps=steps) if steps else None
+    for number in range(splits) if only is None else [only]:
+        tables.append(run_split(Plan(data, preset, number, recipe), out, root, _say))
         told = tables[-1].pivot(index="method", columns="task", values="auc").loc[list(CONDITIONS)]
-        print(f"[{number + 1}/{splits}] {data}: AUC\n{told.round(3).to_string()}", flush=True)
-    return target
+        print(f"split {number} of {data}: AUC\n{told.round(3).to_string()}", flush=True)
+        if only is None:
+            _write(pd.concat(tables), target)
+    return target if only is None else out
 
 
 def _say(row: dict, sample: Path) -> None:

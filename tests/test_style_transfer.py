@@ -84,8 +84,8 @@ def test_steps_are_those_of_a_plain_loop(styles, monkeypatch):
     model = copy.deepcopy(training.model)
     mine = [list(model.generators.parameters()), list(model.extractor.parameters())
             + list(model.discriminators.parameters())]
-    adam = [torch.optim.Adam(part, lr=2e-4, betas=(0.5, 0.999)) for part in mine]
-    for number, rate in enumerate((2e-4, 2e-4, 2e-4, 1e-4)):
+    adam = [torch.optim.Adam(part, lr=5e-4, betas=(0.5, 0.999)) for part in mine]
+    for number, rate in enumerate((5e-4, 5e-4, 5e-4, 2.5e-4)):
         (x1, p1), (x2, p2) = training.batch(0, number), training.batch(1, number)
         training.step(number)
         total, fake1, fake2 = plain_generators(model, x1, p1, x2, p2, recipe)
