@@ -23,7 +23,15 @@ OTHERS = 4
 
 
 def deleted(network: nn.Module, images: Tensor, stream: Stream, targets: Tensor) -> Iterator[tuple]:
-    """The answer's logit against that of the whole network while channels go, in three orders."""
+    """The answer's logit against that of the whole network while channels go, in three orders.
+
+    >>> from .models.networks import build
+    >>> from .tasks import PATENT_TASKS
+    >>> network, photos = build("cross_branch", PATENT_TASKS, "tiny", "none"), torch.rand(2, 3, 32, 32)
+    >>> rows = list(deleted(network, photos, Stream(1, "emotion", "aesthetics"), torch.tensor([2, 5])))
+    >>> len(rows), rows[0][:2]  # three orders, two photos, seven points
+    (42, ('deletion', 'map'))
+    """
     curves = faithfulness.deletion(network, images, stream, stream.receiver, targets, 6, draws=4)
     start = curves["map"][:, :1]
     for name, curve in curves.items():
@@ -32,7 +40,15 @@ def deleted(network: nn.Module, images: Tensor, stream: Stream, targets: Tensor)
 
 
 def by_captum(network: nn.Module, images: Tensor, stream: Stream, targets: Tensor, few: int) -> Iterator[tuple]:
-    """Infidelity, also of the same map with its places shuffled, and sensitivity, of the first ``few`` images."""
+    """Infidelity, also of the same map with its places shuffled, and sensitivity, of the first ``few`` images.
+
+    >>> from .models.networks import build
+    >>> from .tasks import PATENT_TASKS
+    >>> network, photos = build("cross_branch", PATENT_TASKS, "tiny", "none"), torch.rand(1, 3, 32, 32)
+    >>> rows = by_captum(network, photos, Stream(1, "emotion", "aesthetics"), torch.tensor([2]), few=1)
+    >>> [row[0] for row in rows]
+    ['infidelity', 'infidelity', 'sensitivity']
+    """
     shuffle = torch.Generator().manual_seed(0)
     for n in range(few):
         given = network, images[n:n + 1], stream, stream.receiver
@@ -44,7 +60,15 @@ def by_captum(network: nn.Module, images: Tensor, stream: Stream, targets: Tenso
 
 
 def destroyed(network: nn.Module, images: Tensor, stream: Stream, targets: Tensor, few: int) -> Iterator[tuple]:
-    """How alike the maps of the first ``few`` images stay while the weights are destroyed, stage by stage."""
+    """How alike the maps of the first ``few`` images stay while the weights are destroyed, stage by stage.
+
+    >>> from .models.networks import build
+    >>> from .tasks import PATENT_TASKS
+    >>> network, photos = build("cross_branch", PATENT_TASKS, "tiny", "none"), torch.rand(1, 3, 32, 32)
+    >>> rows = destroyed(network, photos, Stream(1, "emotion", "aesthetics"), torch.tensor([2]), few=1)
+    >>> next(rows)[:3]
+    ('destroyed', 'heads, signed', 1)
+    """
     def cells_of(network: nn.Module) -> np.ndarray:
         values = faithfulness.stream_gradients(network, images[:few], stream, stream.receiver, targets[:few])
         return values.sum(1).cpu().numpy()
@@ -58,7 +82,14 @@ def destroyed(network: nn.Module, images: Tensor, stream: Stream, targets: Tenso
 
 
 def patches(network: nn.Module, images: Tensor, links: Sequence[Stream], few: int) -> Iterator[tuple]:
-    """Integrated gradients, added up over a 3 x 3 grid, against the exact Shapley values of these patches."""
+    """Integrated gradients, added up over a 3 x 3 grid, against the exact Shapley values of these patches.
+
+    >>> from .models.networks import build
+    >>> from .tasks import PATENT_TASKS
+    >>> network, photos = build("cross_branch", PATENT_TASKS, "tiny", "none"), torch.rand(1, 3, 32, 32)
+    >>> [row[1:3] for row in patches(network, photos, [Stream(1, "emotion", "aesthetics")], few=1)]
+    [('patches', 'correlation'), ('patches', 'distance')]
+    """
     for stream, (n, image) in product(links, enumerate(images[:few].split(1))):
         task = stream.receiver
         target = network(image)[task].argmax(1).detach()
@@ -70,7 +101,15 @@ def patches(network: nn.Module, images: Tensor, links: Sequence[Stream], few: in
 
 
 def baselines(network: nn.Module, images: Tensor, mean: np.ndarray) -> Iterator[tuple]:
-    """What share is borrowed against each baseline, and how alike an image's pieces rank to those against the mean."""
+    """What share is borrowed against each baseline, and how alike an image's pieces rank to those against the mean.
+
+    >>> from .models.networks import build
+    >>> from .tasks import PATENT_TASKS
+    >>> network, photos = build("cross_branch", PATENT_TASKS, "tiny", "none"), torch.rand(5, 3, 32, 32)
+    >>> rows = baselines(network, photos, mean=np.full((32, 32, 3), 128, np.float32))
+    >>> next(rows)[:3]  # of each task, baseline and photo
+    ('aesthetics', 'borrowed', 'mean')
+    """
     asked, others, first = images[:-OTHERS], images[-OTHERS:], {}
     for kind in BASELINES:
         ledgers = trunk_ledger(network, asked, baseline(kind, asked, mean, network.std, others))
