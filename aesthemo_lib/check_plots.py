@@ -235,6 +235,11 @@ def baseline_shares(rows: pd.DataFrame) -> Figure:
 
     Args:
         rows: ``checks.summary`` by task and case (the baseline).
+
+    >>> rows = pd.DataFrame({"task": "emotion", "case": ["mean", "black"], "mean": [0.3, 0.4], "low": np.nan,
+    ...                      "high": np.nan, "image_low": [0.2, 0.3], "image_high": [0.4, 0.5]})
+    >>> [label.get_text() for label in baseline_shares(rows).axes[0].get_xticklabels()]
+    ['mean', 'black']
     """
     figure, axes = _panels(rows["task"].nunique(), 3.9, 3.0, sharey=True)
     for ax, (task, part) in zip(axes, rows.groupby("task", sort=False), strict=True):
