@@ -108,7 +108,11 @@ class Workplace(NamedTuple):
 
 
 class Explained(NamedTuple):
-    """A trained network with the test images that it is asked about."""
+    """A trained network with the test images that it is asked about.
+
+    >>> Explained._fields
+    ('network', 'prepared', 'places', 'rows', 'batches')
+    """
 
     network: nn.Module
     prepared: Prepared
@@ -126,7 +130,10 @@ class Explained(NamedTuple):
 
 
 def explained(place: Workplace, setting: str, seed: int, run: str = "trained", photos: int | None = None) -> Explained:
-    """A network of the study (trained if it isn't yet) with some test images: first one of each group, then others."""
+    """A network of the study (trained if it isn't yet) with some test images: first one of each group, then others.
+
+    >>> of = explained(Workplace(Path("runs"), None), "scenes-0.5", seed=0)  # doctest: +SKIP
+    """
     network, mean = place.run(setting, seed, run).network()
     prepared = prepare(config_of(setting, seed), place.data(setting))
     places = _chosen(prepared, photos or PHOTOS)
@@ -156,7 +163,16 @@ def _null(place: Workplace, setting: str, seed: int) -> Iterator[tuple[str, pd.D
 
 
 def flow_table(of: Explained, ledgers: dict) -> pd.DataFrame:
-    """What flows on average into each logit, by the photos' class in each task: a row a logit and player."""
+    """What flows on average into each logit, by the photos' class in each task: a row a logit and player.
+
+    >>> config = Config("scenes", preset="smoke", data_options={"images": 24, "size": 40})
+    >>> prepared = prepare(config, Path("scenes"))
+    >>> network, rows = build_network(config, prepared.images.tasks), prepared.split.test[:4]
+    >>> of = Explained(network, prepared, np.arange(4), rows, [torch.rand(4, 3, 32, 32)])
+    >>> table = flow_table(of, over_set(trunk_ledger, network, of.batches))
+    >>> table["player"].unique().tolist()
+    ['own', 'borrowed at 1', 'borrowed at 2']
+    """
     rows = []
     for task, by in product(of.network.tasks, of.network.tasks):
         means, _ = mean_flows(ledgers[task.name], of.truth[by.name], len(by.classes))
@@ -276,6 +292,8 @@ def run(out: Path, root: Path | None = None, seeds: int = 3) -> None:
         out: the folder of runs, scenes and the cells' tables.
         root: OASIS' folder; without it, its cells are left out.
         seeds: how many.
+
+    >>> run(Path("study"), seeds=0)  # as many networks as that asks for
     """
     todo = [cell for cell in cells(seeds) if root is not None or cell.setting != "oasis"]
     for number, cell in enumerate(todo, 1):
