@@ -18,7 +18,7 @@ import psutil
 
 POINT = "-c", "import sys; from aesthemo_lib.bench.costs import point; point(sys.argv[1])"
 AXES: dict[str, tuple[int, ...]] = {
-    "images": (128, 256, 512, 1024), "pixels": (64, 96, 128, 192, 256), "tasks": (2, 3, 4, 6, 8),
+    "images": (64, 128, 256, 512), "pixels": (64, 96, 128, 192, 256), "tasks": (2, 3, 4, 6, 8),
     "batch": (4, 8, 16, 32, 64),
 }
 """What grows, and the sizes at which it is measured; 'pixels' by the side of an image."""
@@ -104,7 +104,8 @@ def point(how: str) -> None:
     told, device = json.loads(how), pick_device("cpu")
     tasks = tuple(Task(f"task{i}", ("no", "yes")) for i in range(told["tasks"]))
     before, passes = own_memory(), []
-    settings = Settings(told["backbone"], "none", told["side"], told["side"], told["batch"], told["epochs"], 99, 1e-5)
+    settings = Settings(told["backbone"], "none", told["side"], told["side"], told["batch"], told["epochs"], 99, 1e-5,
+                        checkpoint=told.get("checkpoint", False))
     with tempfile.TemporaryDirectory(prefix="aesthemo-bench-", ignore_cleanup_errors=True) as folder, Watch() as watch:
         network, (_images, data) = _network(told, tasks), _data(told, tasks, Path(folder))
 
@@ -118,7 +119,8 @@ def point(how: str) -> None:
         with contextlib.suppress(Enough):
             fit(network, data, settings, 0, device, state)
         print(json.dumps({"epoch": _last_epoch(passes), "own": max(watch.most - before, 1), "all": watch.most,
-                          "resident": most_resident()}))
+                          "resident": most_resident(), "before": before,
+                          "weights": sum(4 * weight.numel() for weight in network.parameters())}))
 
 
 def _last_epoch(passes: list[tuple[bool, float]]) -> float:
@@ -168,12 +170,12 @@ def at(**how) -> dict:
 def memory(job) -> Iterator[tuple]:
     """What trainings hold."""
     usual = USUAL | (TINY if job.small else {})
-    vgg = {} if job.small else {"backbone": "vgg16", "side": 224, "batch": 16}
-    found = at(**(usual | {"states": True, "images": 32} | vgg))
-    yield "memory_vgg16", [found["resident"] / 1e9], {"profile": [
-        f"- at most {found['resident'] / 1e9:.2f} GB resident, {found['all'] / 1e9:.2f} GB of it anonymous",
-        "- weights, gradients, momenta and the best weights so far are four times the network's own size; the rest is "
-        "maps that the backward pass needs, and torch itself"]}
+    vgg = usual | {"states": True, "images": 32}
+    vgg |= {} if job.small else {"backbone": "vgg16", "side": 224, "batch": 16}
+    plain, again = at(**vgg), at(**vgg, checkpoint=True)
+    for name, found in (("memory_vgg16", plain), ("memory_vgg16_checkpoint", again)):
+        yield name, [found["resident"] / 1e9], {"profile": _parts(found)}
+    yield "checkpoint_price", [again["epoch"] / plain["epoch"]], {}
     few, many = (20, 200) if job.small else (1000, 100_000)
     lite, rounds = usual | {"epochs": 1, "stop": 6}, 1 if job.small else 2
     lite |= {} if job.small else {"side": 192, "batch": 32}
@@ -181,6 +183,16 @@ def memory(job) -> Iterator[tuple]:
     told = [f"- {count:,} images: {', '.join(f'{value / 1e9:.3f} GB' for value in held[count])}" for count in held]
     yield "memory_images", np.array(held[many]) / np.array(held[few]), {"profile": told}
     yield "memory_per_image", (np.array(held[many]) - np.array(held[few])) / (many - few), {}
+
+
+def _parts(found: dict) -> list[str]:
+    """Where the memory of a training is, in lines."""
+    known = {"torch and what else is imported": found["before"], "weights": found["weights"],
+             "gradients": found["weights"], "momenta": found["weights"]}
+    rest = found["all"] - sum(known.values())
+    known["maps for the backward pass, the weights in bfloat16, what is on its way"] = rest
+    known["mapped files, libraries among them"] = found["resident"] - found["all"]
+    return [f"- {name}: {size / 1e9:.2f} GB" for name, size in known.items()]
 
 
 def growth(job) -> Iterator[tuple]:

@@ -73,6 +73,9 @@ ROWS = {
                        why="Seconds of each part:"),
     "memory_vgg16": Spec("memory", "VGG16 pair, batch 16: the most memory that a training holds, states written", "GB",
                          6.0, "less", "What a training holds:"),
+    "memory_vgg16_checkpoint": Spec("memory", "the same with the setting checkpoint, which computes maps again in the "
+                                    "backward pass", "GB", 6.0, "less", "What a training holds:"),
+    "checkpoint_price": Spec("memory", "the price of that: seconds of a step over those without"),
     "memory_images": Spec("memory", "training on 100,000 images over training on 1,000: anonymous memory", "1", 1.05,
                           "less", "Memory of both:"),
     "memory_per_image": Spec("memory", "what each further image holds: its path, votes and labels", "bytes"),

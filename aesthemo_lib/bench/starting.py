@@ -31,7 +31,7 @@ def wall(arguments: Sequence[str], environment: dict | None = None) -> float:
 
 def starting(job: Job) -> Iterator[tuple]:
     """Each beside torch's own import, in turn."""
-    rounds = 1 if job.small else 7
+    rounds = 1 if job.small else 5
     commands = {"start_help": ["-m", "aesthemo_lib.cli", "--help"], "torch": ["-c", TORCH]}
     commands |= {name: ["-c", code] for name, code in WITH.items() if not (job.small and name == "start_training")}
     times = np.array([[wall(command) for command in commands.values()] for _ in range(rounds + 1)])[1:]

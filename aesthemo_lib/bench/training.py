@@ -131,7 +131,7 @@ def vgg16(job: Job) -> Iterator[tuple]:
     """The pair of the patent at two batches."""
     precision, side = fast_precision(job.device), 256 if job.small else MATRIX
     for batch, steps in ((16, 3), (32, 2)):
-        this = race(job, "vgg16", batch, steps, 4)
+        this = race(job, "vgg16", batch, steps, 3)
         network = this.network()
         step = step_of(network, this.settings, batch_of(this))
         times = fit_in_turn(this, network, this.data(job.folder), {
