@@ -82,12 +82,17 @@ class Jobs:
         before = os.environ.get("OMP_NUM_THREADS")
         os.environ["OMP_NUM_THREADS"] = str(self.threads)
         try:
-            # Daemons, so that Ctrl-C need not wait for them; their kernels end when this process has ended.
             workers = [threading.Thread(target=self._work, args=(left, faults), daemon=True)
                        for _ in range(min(self.at_once, len(jobs)))]
             for worker in workers:
                 worker.start()
             self._watch(workers)
+        except KeyboardInterrupt as stop:
+            faults.append(stop)
+            _end_kernels()
+            for worker in workers:
+                worker.join(10)  # it clears away what its notebook had begun
+            raise
         finally:
             os.environ.pop("OMP_NUM_THREADS")
             if before is not None:
@@ -122,9 +127,21 @@ class Jobs:
             print("\033[K", end="", file=sys.stderr, flush=True)
 
 
+def _end_kernels() -> None:
+    """End the notebooks' kernels that this process has started."""
+    import psutil
+
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if any("ipykernel" in word for word in child.cmdline()):
+                child.kill()
+
+
 def _epoch(folder: Path | None) -> str:
     """What a training's newest state says, if there is one."""
-    with contextlib.suppress(OSError, ValueError, AttributeError):  # it may be replaced while one reads it
+    if folder is None:
+        return ""
+    with contextlib.suppress(OSError, ValueError):  # it may be replaced while one reads it
         states = folder.with_name(folder.name + ".resume").glob("*/*/epoch-*/history.json")
         newest = max(states, key=os.path.getmtime)
         last = read_json(newest)[-1]

@@ -2,9 +2,11 @@
 
 import json
 import threading
+import time
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 from test_jobs import printed, project, small_job, write_notebook  # noqa: F401
 
@@ -68,6 +70,25 @@ def test_two_notebooks_at_a_time(project, monkeypatch):  # noqa: F811
     assert Path.cwd() == project
     assert sorted(name for name, *_ in pair.times) == ["one", "two"]
     assert jobs.os.environ["OMP_NUM_THREADS"] == "7"
+
+
+def test_ctrl_c_ends_the_kernels_and_clears_their_notebooks_away(project, monkeypatch):  # noqa: F811
+    for name in ("one", "two"):
+        work = f"import pathlib, time\npathlib.Path(out, {name!r}).touch()"
+        write_notebook(project, name, 'out: str = ""  # folder', work, "time.sleep(600)")
+    (project / "made").mkdir()
+
+    def interrupted(*_):
+        while len(list((project / "made").glob("[ot]*"))) < 2:
+            time.sleep(0.05)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(parallel.Jobs, "_watch", interrupted)
+    with pytest.raises(KeyboardInterrupt), jobs._headless():
+        parallel.Jobs(2, 1).run([(name, partial(jobs.execute, name, {"out": "made"}, Path("made", f"{name}.ipynb")))
+                                 for name in ("one", "two", "never")])
+    assert sorted(path.name for path in (project / "made").iterdir()) == ["one", "two"]
+    assert not [child for child in psutil.Process().children() if any("ipykernel" in word for word in child.cmdline())]
 
 
 def test_the_main_job_is_one_list_long_runs_first_and_tells_its_times(small_job, project, monkeypatch):  # noqa: F811
