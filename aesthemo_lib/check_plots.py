@@ -263,7 +263,8 @@ def flow_diagram(found: dict[str, pd.DataFrame]) -> Figure:
     Args:
         found: by receiving task, ``checks.excess`` of shares.
 
-    >>> table = pd.DataFrame({"player": ["own", "borrowed at 1"], "trained": [0.6, 0.4], "null": [0.7, 0.3]})
+    >>> table = pd.DataFrame({"player": ["own", "borrowed at 1"], "trained": [0.6, 0.4], "null": [0.7, 0.3],
+    ...                       "low": [-0.2, 0.05], "high": [0.0, 0.15]})
     >>> figure = flow_diagram({"aesthetics": table, "emotion": table})
     >>> [text.get_text() for text in figure.axes[0].texts][:2]
     ['aesthetics', 'emotion']
