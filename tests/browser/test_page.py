@@ -223,6 +223,38 @@ def test_who_guesses_first_sees_no_answer_and_is_judged_by_people(page):
         page.get_by_role("button", name="Next photo").click()
 
 
+def test_other_layers_maps_are_asked_for_while_nothing_else_is(open_page, tmp_path):
+    """The script as the notebook's widget starts it, with a kernel that answers when the test says so."""
+    photos = [one | {"maps": {}} for one in DATA["photos"]]
+    start = 'inspect(document.getElementById("inspector"), data, {address: true});'
+    text, asking = FILE.read_text(encoding="utf-8"), """
+        window.asked = [];
+        window.shown = inspect(document.getElementById("inspector"), data, {ask: (one) => asked.push(one)});"""
+    assert start in text
+    data = json.dumps(DATA | {"photos": photos}).replace("<", "\\u003c")
+    place = tmp_path / "asking.html"
+    place.write_text(re.sub(r'(id="data">).*?(</script>)', lambda m: m[1] + data + m[2], text, flags=re.S)
+                     .replace(start, asking), encoding="utf-8")
+    page = open_page()
+    page.goto(place.as_uri())
+    if page.locator(".where").get_attribute("open") is None:
+        page.locator(".where summary").click()
+    page.get_by_label("Layer of the maps").select_option(label="layer 2")
+
+    def answer() -> dict:
+        question = page.evaluate("asked.at(-1)")
+        maps = DATA["photos"][0]["maps"][f"{question['task']}/{question['target']}/{question['layer']}"]
+        page.evaluate("answer => shown.receive(answer)", {"run": "", "id": question["id"], "maps": maps})
+        return question
+
+    layers = [answer()["layer"] for _ in range(4)]
+    assert layers.index(2) <= 1 and sorted(layers) == [1, 2, 3, 4], "what is on view comes first"
+    for layer in (3, 1, 4):
+        page.get_by_label("Layer of the maps").select_option(label=f"layer {layer}")
+        assert page.locator(".where .small").first.inner_text().startswith("Red"), "shown at once"
+    assert page.evaluate("asked.length") == 4, "nothing was asked twice, nothing further"
+
+
 def test_the_maps_are_those_of_the_file(page):
     photo = DATA["photos"][0]
     for task in ("aesthetics", "emotion"):
