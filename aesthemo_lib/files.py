@@ -96,8 +96,10 @@ def alone(lock: Path, doing: str, patience: float | None = None) -> Iterator[Non
 def atomic(path: Path) -> Iterator[Path]:
     """A temporary name in the same folder that becomes ``path`` if the block succeeds, and vanishes if not.
 
-    >>> with atomic(Path("table.csv")) as temporary:                        # doctest: +SKIP
-    ...     temporary.write_text("a,b", encoding="utf-8")
+    >>> with atomic(Path("table.csv")) as temporary:
+    ...     _ = temporary.write_text("photo,answer", encoding="utf-8")
+    >>> Path("table.csv").read_text(encoding="utf-8")
+    'photo,answer'
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
