@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -154,7 +155,9 @@ def describe(device: str | None) -> str:
     at = pick_device(device)
     cores, gigabytes = allowed_cores(), round(psutil.virtual_memory().total / 2**30)
     card = [torch.cuda.get_device_name(at)] if at.type == "cuda" else []
-    told = [*card, _processor(), f"{cores} core{'s' * (cores > 1)}", f"{gigabytes} GB", platform.system(),
+    threads = int(os.environ.get("OMP_NUM_THREADS", 0)) or cores
+    used = [] if threads == cores else [f"{threads} thread{'s' * (threads > 1)}"]
+    told = [*card, _processor(), f"{cores} core{'s' * (cores > 1)}", *used, f"{gigabytes} GB", platform.system(),
             f"Python {platform.python_version()}", f"torch {torch.__version__}",
             f"{str(fast_precision(at)).removeprefix('torch.')} on {at.type}"]
     return ", ".join(told)
