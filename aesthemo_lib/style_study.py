@@ -65,7 +65,7 @@ class Plan:
     data: str = "oasis"
     preset: str = "teach"
     split: int = 0
-    recipe: Recipe | None = None
+    recipe: Recipe = None  # type: ignore[assignment]  # None: the preset's, see __post_init__
 
     def __post_init__(self):
         if self.recipe is None:
@@ -268,7 +268,7 @@ def study(
         the table, or with ``only`` the folder.
     """
     target, tables = target or project_folder() / "results" / "style_transfer.csv", []
-    recipe = replace(RECIPES[preset], steps=steps) if steps else None
+    recipe = replace(RECIPES[preset], steps=steps or RECIPES[preset].steps)
     for number in range(splits) if only is None else [only]:
         tables.append(run_split(Plan(data, preset, number, recipe), out, root, _say))
         told = tables[-1].pivot(index="method", columns="task", values="auc").loc[list(CONDITIONS)]

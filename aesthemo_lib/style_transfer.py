@@ -100,7 +100,7 @@ class _Training:
             optimiser.param_groups[0]["lr"] = self.recipe.rate(number)
         self._judged(False)
         with fast(self.device):
-            losses, fakes = generator_losses(self.model, *real, self.recipe)
+            losses, fakes = generator_losses(self.model, real[0], real[1], self.recipe)
         self._descend(0, losses["generators"])
         self._judged(True)
         shown = [pool.swapped(torch.cat([made.detach(), real[1 - style][1]], 1), number)
