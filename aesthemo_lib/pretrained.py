@@ -40,6 +40,9 @@ def packaged_run() -> Run:
 
     Raises:
         FileNotFoundError: this is not the project's checkout, or the folder is gone.
+
+    >>> packaged_run().name
+    'cross_branch.diagonal'
     """
     return Run(project_folder() / PACKED)
 
@@ -61,6 +64,12 @@ def pack(run: Run | Path | str, out: Path | str, root: Path | None = None) -> Pa
     Raises:
         ValueError: the data's terms don't let it be passed on, the file is larger than ``MOST_BYTES``, or a logit
             moves by more than ``MOST_OFF``.
+
+    >>> from .training.runs import train
+    >>> config = Config("scenes", preset="smoke", settings={"epochs": 1}, data_options={"images": 60, "size": 40})
+    >>> packed = pack(train(config, "runs", "scenes"), "packed", root=Path("scenes"))
+    >>> sorted(path.name for path in packed.iterdir())[:2]
+    ['README.md', 'config.json']
     """
     run, out = run if isinstance(run, Run) else Run(run), Path(out)
     if run.described["data"] != "scenes":
@@ -90,13 +99,25 @@ def pack(run: Run | Path | str, out: Path | str, root: Path | None = None) -> Pa
 
 
 def halved(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a network with its float32 matrices as float16; safetensors' form of the rest is kept."""
+    """The tensors of a network with its float32 matrices as float16; safetensors' form of the rest is kept.
+
+    >>> state = {"weight": torch.ones(2, 2), "bias": torch.ones(2)}
+    >>> {name: str(values.dtype) for name, values in halved(state).items()}
+    {'weight': 'torch.float16', 'bias': 'torch.float32'}
+    """
     return {name: values.half() if values.ndim > 1 and values.is_floating_point() and name != "mean_image" else values
             for name, values in state.items()}
 
 
 def largest_difference(one: Run, other: Run, root: Path | None = None, count: int = COMPARED) -> float:
-    """How far apart two runs' logits are at most, in float32, over up to ``count`` test images of the first one."""
+    """How far apart two runs' logits are at most, in float32, over up to ``count`` test images of the first one.
+
+    >>> from .training.runs import train
+    >>> config = Config("scenes", preset="smoke", settings={"epochs": 1}, data_options={"images": 60, "size": 40})
+    >>> run = train(config, "runs", "scenes")
+    >>> largest_difference(run, run, Path("scenes"))
+    0.0
+    """
     told = one.described
     config = Config(data=told["data"], method=told["method"], variant=told["variant"], preset=told["preset"],
                     split=told["split"], seed=told["seed"], data_options=told["data_options"])
@@ -111,7 +132,11 @@ def largest_difference(one: Run, other: Run, root: Path | None = None, count: in
 
 
 def card(run: Run, weights: str, size: int, off: float) -> str:
-    """What whoever finds the folder should know, in Markdown."""
+    """What whoever finds the folder should know, in Markdown.
+
+    >>> card(packaged_run(), weights="none", size=14_500_000, off=0.03).splitlines()[0]
+    '# A trained network to start from: cross_branch.diagonal, preset teach'
+    """
     told, made, test = run.described, run.environment, next(iter(run.metrics.values()))["n"]
     place = "/".join(["runs", *run.folder.parts[-4:]])
     rows = "\n".join(
