@@ -235,7 +235,7 @@ class _Loop:
         totals = torch.zeros(len(self.network.tasks) + 1, device=self.device)
         seen, began = 0, time.perf_counter()
         with tqdm(total=self.settings.epochs * steps, initial=epoch * steps, desc=self.title, unit="step",
-                  disable=not show_progress(), leave=False) as bar:
+                  disable=not show_progress() or processes.rank() > 0, leave=False) as bar:
             for number, rows in enumerate(self.batches.order(epoch)):
                 rate = learning_rate(epoch * steps + number, self.settings.epochs * steps, self.settings)
                 totals += self._step(epoch, rows, rate) * len(rows)

@@ -61,7 +61,7 @@ def together(device: torch.device) -> Iterator[None]:
     1
     """
     global _group
-    if int(os.environ.get("WORLD_SIZE", 1)) < 2:
+    if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", 1)) < 2:
         yield
         return
     if device.type not in BACKENDS:
@@ -138,7 +138,7 @@ def spread(network: nn.Module, device: torch.device) -> nn.Module:
     if device.type == "cuda":
         from timm.layers import convert_sync_batchnorm  # torch's own would lose timm's activations
 
-        network = convert_sync_batchnorm(network)
+        network = convert_sync_batchnorm(network, _group)
     return nn.parallel.DistributedDataParallel(network, process_group=_group, gradient_as_bucket_view=True)
 
 

@@ -75,7 +75,7 @@ def start(size: int, out: Path, images: int = 33, **settings) -> list:
 
 def end(started: list) -> list[int]:
     for process in started:
-        process.join(60)
+        process.join(300)
     return [process.exitcode for process in started]
 
 
@@ -110,16 +110,16 @@ def test_several_processes_have_the_losses_of_one_with_the_whole_batch(size, ima
 
 @posix
 def test_one_of_them_killed_ends_all_and_they_resume_to_the_same_bits(tmp_path):
-    undisturbed = start(2, tmp_path / "whole", epochs=30, patience=30)
+    undisturbed = start(2, tmp_path / "whole", epochs=15, patience=15)
     assert end(undisturbed) == [0, 0]
-    first, second = start(2, tmp_path / "killed", epochs=30, patience=30)
+    first, second = start(2, tmp_path / "killed", epochs=15, patience=15)
     while not list((tmp_path / "killed" / "state").glob("epoch-*")):
         time.sleep(0.002)
     os.kill(second.pid, signal.SIGKILL)
-    first.join(30)
+    first.join(120)
     assert first.exitcode not in (None, 0), "the other one waits for the dead"
     assert not (tmp_path / "killed" / "kept.safetensors").exists()
-    assert end(start(2, tmp_path / "killed", epochs=30, patience=30)) == [0, 0]
+    assert end(start(2, tmp_path / "killed", epochs=15, patience=15)) == [0, 0]
     (history, kept), (expected, weights) = results(tmp_path / "killed"), results(tmp_path / "whole")
     assert history == expected and all(torch.equal(kept[name], value) for name, value in weights.items())
 
@@ -139,7 +139,7 @@ def test_torchrun_runs_the_command_and_takes_its_processes_with_it(colours_root,
         workers = psutil.Process(torchrun.pid).children(recursive=True)
         assert len(workers) == 2
         torchrun.kill()
-    _, alive = psutil.wait_procs(workers, timeout=20)
+    _, alive = psutil.wait_procs(workers, timeout=60)
     assert not alive
     state, = tmp_path.rglob("*.resume/*/joint/epoch-*")
     history = json.loads((state / "history.json").read_text(encoding="utf-8"))
@@ -163,5 +163,6 @@ def test_what_can_not_be_parted_is_refused(tmp_path):
         fit(network(), data(8), replace(SETTINGS, aggregation="hard_tasks", accumulate=2), 0, CPU)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WORLD_SIZE", "2")
+        patch.setenv("RANK", "0")
         with pytest.raises(ValueError, match="on cuda or cpu, not on mps"), processes.together(torch.device("mps")):
             pass
