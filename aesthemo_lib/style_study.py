@@ -97,7 +97,13 @@ class Roles(NamedTuple):
 
 
 def roles(images: AnnotatedImages, number: int) -> Roles:
-    """Who photographs what on a split."""
+    """Who photographs what on a split.
+
+    >>> images = readers.read("scenes", "scenes", images=24, size=40)
+    >>> who = roles(images, 0)
+    >>> len(who.first) + len(who.train), len(set(who.first) & set(who.train))  # nobody photographs a scene for both
+    (14, 0)
+    """
     split = images.split(number)
     groups = np.random.default_rng(number).permutation(np.unique(images.groups[split.train]))
     unlabelled = np.isin(images.groups[split.train], groups[:max(1, len(groups) // 3)])
@@ -105,13 +111,22 @@ def roles(images: AnnotatedImages, number: int) -> Roles:
 
 
 def photograph(pixels: np.ndarray, rows: Iterable[int], camera: str, exposure: int = 0) -> list[bytes]:
-    """The JPEG files that a camera keeps of these rows; another exposure has other noise."""
+    """The JPEG files that a camera keeps of these rows; another exposure has other noise.
+
+    >>> files = photograph(np.full((2, 16, 16, 3), 128, np.uint8), [0, 1], "second")
+    >>> len(files), files[0][:2]
+    (2, b'\\xff\\xd8')
+    """
     which = list(CAMERAS).index(camera)
     return [shoot(pixels[row], CAMERAS[camera], (exposure, which, int(row))) for row in rows]
 
 
 def stacked(files: Iterable[bytes]) -> np.ndarray:
-    """The pixels of picture files of one size, (N, S, S, 3) uint8."""
+    """The pixels of picture files of one size, (N, S, S, 3) uint8.
+
+    >>> stacked(photograph(np.full((2, 16, 16, 3), 128, np.uint8), [0, 1], "first")).shape
+    (2, 16, 16, 3)
+    """
     return np.stack([seen(file) for file in files])
 
 
@@ -141,6 +156,12 @@ def write_set(
         rows: (N,) of them.
         parts: N of 'train', 'validation', 'test'.
         files: N JPEG or PNG files.
+
+    >>> images = readers.read("scenes", "scenes", images=24, size=40)
+    >>> files = photograph(np.full((24, 16, 16, 3), 128, np.uint8), [0, 1], "first")
+    >>> folder = write_set(Path("taken"), images, np.array([0, 1]), ["train", "test"], files)
+    >>> sorted(path.name for path in folder.iterdir())
+    ['00000.jpg', '00001.jpg', 'labels.csv']
     """
     suffix = ".png" if files[0].startswith(b"\x89PNG") else ".jpg"
     table = pd.DataFrame({"path": [f"{row:05}{suffix}" for row in rows], "group": images.groups[rows], "split": parts})
@@ -175,7 +196,14 @@ class Taken(NamedTuple):
 
 
 def take(plan: Plan, images: AnnotatedImages, pixels: np.ndarray, out: Path) -> Taken:
-    """Take all photographs of a split, and write the second camera's as the classifier's data set."""
+    """Take all photographs of a split, and write the second camera's as the classifier's data set.
+
+    >>> plan = Plan("scenes", "smoke", 0)
+    >>> images, pixels = plan.open(Path("scenes"))
+    >>> taken = take(plan, images, pixels, Path("out"))
+    >>> len(taken.test_first) == len(taken.test_second)  # the same scenes, by both cameras
+    True
+    """
     who = roles(images, plan.split)
     rows = np.concatenate([who.train, who.validation, who.test])
     files = photograph(pixels, rows, "second")
