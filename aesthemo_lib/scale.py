@@ -1,7 +1,7 @@
 """How far it scales, on paper: three sizes of data on 1, 8 and 64 GPUs, from what is measured here and what is stated.
 
 ``python -m aesthemo_lib.scale --root <OASIS>`` measures how fast photographs are decoded and read from the cache, and
-writes results/scale.json with the table that docs/scale.md shows. Nobody has timed this on a GPU: the GPU's side is
+writes results/scale.json and from it the table in docs/scale.md. Nobody has timed this on a GPU: the GPU's side is
 computed from operations counted on the network and from ``STATED``.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import multiprocessing
+import re
 import statistics
 import tempfile
 import time
@@ -20,7 +21,7 @@ import numpy as np
 import torch
 
 from .device import fast_precision, set_threads
-from .files import project_folder, read_json, write_json
+from .files import atomic, project_folder, read_json, write_json
 from .kit import IMAGES, SUSTAINED
 from .models.checkpointing import checkpointed
 from .models.networks import build, count_multiplies, count_parameters
@@ -217,6 +218,17 @@ def markdown(told: dict) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def shown(page: str, told: dict) -> str:
+    """The page docs/scale.md with these figures in it.
+
+    >>> shown("9 photographs of 500 x 400", {"measured": {"decoded_a_core_second": 311.1}, "rows": []})
+    '311 photographs of 500 x 400'
+    """
+    page = re.sub(r"\d+(?= photographs of 500 x 400)", f"{told['measured']['decoded_a_core_second']:.0f}", page)
+    place = r"(<!-- table: results/scale.json -->\n).*?(\n<!-- end)"
+    return re.sub(place, lambda found: found[1] + markdown(told) + found[2], page, flags=re.DOTALL)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Measure, and write results/scale.json; or with --again, only compute the table from what was measured.
 
@@ -234,6 +246,10 @@ def main(arguments: list[str] | None = None) -> None:
         return
     told = table(before["measured"] if given.again else measure(given.root))
     write_json(path, told | ({"checkpointing": before["checkpointing"]} if "checkpointing" in before else {}))
+    page = project_folder() / "docs" / "scale.md"
+    text = shown(page.read_text(encoding="utf-8"), told)
+    with atomic(page) as temporary:
+        temporary.write_text(text, encoding="utf-8")
     print(markdown(told))
 
 

@@ -19,7 +19,8 @@ def test_the_file_is_what_the_command_makes_of_its_figures():
 def test_the_page_shows_the_table():
     page = (PROJECT / "docs" / "scale.md").read_text(encoding="utf-8")
     shown, = re.findall(r"<!-- table: results/scale.json -->\n(.*?)\n<!-- end of table -->", page, re.DOTALL)
-    assert shown == scale.markdown(FILE)
+    assert shown == scale.markdown(FILE) and scale.shown(page, FILE) == page
+    assert scale.shown(page.replace("| IAE | 1 |", "| IAE | 2 |"), FILE) == page
     for where, images in FILE["images_a_gpu_that_hide_the_exchange"].items():
         assert f"{images:.0f} images" in page, where
 
