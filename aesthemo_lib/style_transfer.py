@@ -174,6 +174,11 @@ def train_style(
     Raises:
         ValueError: photographs smaller than a patch, or of unequal size.
         Diverged: a loss is not finite.
+
+    >>> first, second = (np.full((3, 32, 32, 3), grey, np.uint8) for grey in (60, 180))
+    >>> recipe = Recipe(side=16, batch=2, steps=4, width=4, blocks=1, every=2)
+    >>> train_style(first, second, Path("style"), recipe).history()["step"].tolist()
+    [2, 4]
     """
     set_threads()
     if first.shape[1:] != second.shape[1:] or first.shape[1] < recipe.side:
@@ -229,6 +234,12 @@ class Style:
     Raises:
         FileNotFoundError: the folder holds none.
         ValueError: what it holds can't be read.
+
+    >>> first, second = (np.full((3, 32, 32, 3), grey, np.uint8) for grey in (60, 180))
+    >>> recipe = Recipe(side=16, batch=2, steps=4, width=4, blocks=1, every=2)
+    >>> style = Style(train_style(first, second, Path("style"), recipe).folder)
+    >>> style.translate(first, to=1).shape
+    (3, 32, 32, 3)
     """
 
     def __init__(self, folder: Path | str):
@@ -264,6 +275,10 @@ def translated(generator: ResidualGenerator, photos: np.ndarray, batch: int = 32
 
     Returns:
         (N, S, S, 3) uint8, rounded and cut off at 0 and 255.
+
+    >>> generator = ResidualGenerator(width=4, blocks=1)
+    >>> translated(generator, np.full((2, 16, 16, 3), 99, np.uint8)).mean().item()  # nothing is learnt yet
+    99.0
     """
     device, found = next(generator.parameters()).device, np.empty_like(photos)
     place = torch.from_numpy(radius_squared(photos.shape[1])).float().to(device)[None, None]
@@ -278,7 +293,13 @@ def translated(generator: ResidualGenerator, photos: np.ndarray, batch: int = 32
 
 
 def sample_figure(generators: nn.ModuleList, shown: list[np.ndarray]):
-    """Some photographs of each style, and below each what its generator makes of it."""
+    """Some photographs of each style, and below each what its generator makes of it.
+
+    >>> from .models.style import RECIPES
+    >>> photos = np.zeros((2, 32, 32, 3), np.uint8)
+    >>> len(sample_figure(StyleTransfer(RECIPES["smoke"]).generators, [photos, photos]).axes)
+    8
+    """
     rows = [shown[0], translated(generators[1], shown[0]), shown[1], translated(generators[0], shown[1])]
     names = ("first style", "made second", "second style", "made first")
     titles = [name if not i else "" for name, photos in zip(names, rows, strict=True) for i in range(len(photos))]
