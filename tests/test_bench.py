@@ -159,6 +159,31 @@ def test_a_process_of_its_own_says_what_a_training_took():
     assert 0 < found["epoch"] < 30 and 0 < found["own"] < found["all"] < found["resident"] < 5e9
 
 
+@pytest.mark.parametrize("small", [True, False])
+def test_growth_and_memory_find_each_of_their_rows(small, tmp_path, monkeypatch):
+    """A cost that is known: time as the square of a batch, memory as its root, all else alike."""
+    def at(**how):
+        asked.append(how)
+        epoch = how["images"] * how["batch"] * how["tasks"]
+        held = {"own": 1e6 * how["batch"] ** 0.5, "before": 1, "all": 10, "weights": 2, "resident": 12e9}
+        return {"epoch": epoch} | held
+
+    asked: list[dict] = []
+    monkeypatch.setattr(costs, "at", at)
+    job = Job("cpu", small, None, tmp_path)
+    for group in ("growth", "memory"):
+        found = {name: rows.row(name, samples, "one core", **more)
+                 for name, samples, more in getattr(costs, group)(job)}
+        assert set(found) == {name for name, spec in rows.ROWS.items() if spec.group == group}
+        if group == "growth":
+            assert [found[f"growth_{what}_batch"]["value"] for what in ("time", "memory")] == [2.0, 0.5]
+            assert found["growth_time_tasks"]["value"] == found["growth_time_images"]["value"] == 1.0
+            assert found["growth_time_batch"]["holds"] is False and len(found["growth_time_batch"]["profile"]) >= 2
+    assert not found["memory_vgg16"]["holds"] and found["memory_images"]["value"] == 1.0
+    assert "- maps for the backward pass" in found["memory_vgg16"]["profile"][4]
+    assert asked[-1]["images"] == (200 if small else 100_000)
+
+
 def test_memory_that_is_mapped_does_not_count(tmp_path):
     held = np.memmap(tmp_path / "pixels", np.uint8, "w+", shape=(64 * 2**20,))
     with costs.Watch() as watch:
