@@ -55,7 +55,7 @@ def write_null(run: Run, runs: Path, seeds: int, root: Path | None = None, out: 
         root: the data's folder.
         out: the file; by default ``NULL``. What it says of other kinds stays.
 
-    >>> config = Config("scenes", preset="smoke")
+    >>> config = Config("scenes", preset="smoke", data_options={"images": 24, "size": 40})
     >>> run = train(config, Path("runs"), Path("scenes"))
     >>> told = read_json(write_null(run, Path("runs"), seeds=1, root=Path("scenes"), out=Path("null.json")))
     >>> told["networks"][0]["method"], np.shape(told["networks"][0]["tasks"]["emotion"]["low"])
