@@ -24,6 +24,9 @@ class Job:
         small: with tiny sizes.
         root: OASIS' folder.
         folder: an empty one, for files.
+
+    >>> Job("cpu", small=True, root=None, folder=Path("files")).device.type
+    'cpu'
     """
 
     def __init__(self, device: str | None, small: bool, root: str | None, folder: Path):
@@ -34,7 +37,10 @@ class Job:
 
 
 def main(arguments: list[str]) -> int:
-    """Print a line for each row."""
+    """Print a line for each row.
+
+    >>> main(["starting", '{"device": "cpu", "small": true, "root": null}'])  # doctest: +SKIP
+    """
     group, how = arguments[0], json.loads(arguments[1])
     with tempfile.TemporaryDirectory(prefix="aesthemo-bench-", ignore_cleanup_errors=True) as folder:
         job = Job(how["device"], how["small"], how["root"], Path(folder))
