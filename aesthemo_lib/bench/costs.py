@@ -85,7 +85,11 @@ def most_resident() -> int:
 
 
 class Enough(Exception):
-    """Ends a training whose memory has been seen."""
+    """Ends a training whose memory has been seen.
+
+    >>> issubclass(Enough, Exception)
+    True
+    """
 
 
 def point(how: str) -> None:
@@ -94,6 +98,8 @@ def point(how: str) -> None:
     Args:
         how: JSON with side, batch, tasks, images, epochs, backbone; 'stop' ends it after so many steps, 'states'
             writes what a training could resume from.
+
+    >>> point(json.dumps(USUAL | TINY))  # doctest: +SKIP
     """
     from ..device import pick_device, set_threads
     from ..tasks import Task
@@ -162,13 +168,19 @@ def at(**how) -> dict:
 
     Raises:
         subprocess.CalledProcessError: it failed; what it said stands on stderr.
+
+    >>> at(**(USUAL | TINY))["step"] > 0  # doctest: +SKIP
     """
     command = [sys.executable, *POINT, json.dumps(how)]
     return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, encoding="utf-8").stdout)
 
 
 def memory(job) -> Iterator[tuple]:
-    """What trainings hold."""
+    """What trainings hold.
+
+    >>> from .child import Job
+    >>> [name for name, *_ in memory(Job("cpu", True, None, Path("files")))]  # doctest: +SKIP
+    """
     usual = USUAL | (TINY if job.small else {})
     vgg = usual | {"states": True, "images": 32}
     vgg |= {} if job.small else {"backbone": "vgg16", "side": 224, "batch": 16}
@@ -196,7 +208,11 @@ def _parts(found: dict) -> list[str]:
 
 
 def growth(job) -> Iterator[tuple]:
-    """Time and memory along each axis, the others as in ``USUAL``."""
+    """Time and memory along each axis, the others as in ``USUAL``.
+
+    >>> from .child import Job
+    >>> [name for name, *_ in growth(Job("cpu", True, None, Path("files")))]  # doctest: +SKIP
+    """
     usual, axes = USUAL | (TINY if job.small else {}), SMALL if job.small else AXES
     for axis, sizes in axes.items():
         found = [at(**(usual | _change(axis, size, usual))) for size in sizes]
