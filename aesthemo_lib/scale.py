@@ -8,27 +8,20 @@ computed from operations counted on the network and from ``STATED``.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import multiprocessing
 import re
-import statistics
 import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from .device import fast_precision, set_threads
+from .device import set_threads
 from .files import atomic, project_folder, read_json, write_json
 from .kit import IMAGES, SUSTAINED
-from .models.checkpointing import checkpointed
 from .models.networks import build, count_multiplies, count_parameters
 from .tasks import PATENT_TASKS
 from .training.config import PRESETS, Config
-from .training.losses import joint_loss, task_losses
-from .training.optimiser import sgd
 from .training.runs import open_data
 
 SETS = {"IAE": IMAGES, "EmoSet": 118_102, "3.3 million": 3_300_000}
@@ -75,64 +68,6 @@ def measure(root: Path | None = None, data: str = "oasis", images: int = 200) ->
         del pixels  # a mapped file can't be deleted on Windows
     return {"decoded_a_core_second": round(shape[0] / decoding, 1), "read_bytes_a_core_second": round(copied / reading),
             "images": shape[0], "side": side, "data": data}
-
-
-def price(backbone: str = "vgg16", side: int = 224, batch: int = 16, steps: int = 5) -> dict:
-    """What activation checkpointing costs a training step and what it saves, each in a fresh process.
-
-    Returns:
-        the median of the ratios of a step's seconds with checkpoints to those without, step by step in turns, with the
-        smallest and largest; the peaks of memory of the process, in GB; and their ratio.
-
-    >>> price()["time_ratio"] > 1  # minutes # doctest: +SKIP
-    True
-    """
-    def measured(ways: list[bool]) -> tuple[list[list[float]], float]:
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as child:
-            return child.submit(_steps, backbone, side, batch, steps, ways).result()
-
-    times, _ = measured([False, True])
-    peaks = [measured([way])[1] for way in (False, True)]
-    ratios = sorted(again / plain for plain, again in times)
-    return {
-        "command": "python -m aesthemo_lib.scale --price", "backbone": backbone, "side": side, "batch": batch,
-        "time_ratio": round(statistics.median(ratios), 3), "time_ratio_range": [round(ratios[i], 3) for i in (0, -1)],
-        "plain_gb": round(peaks[0] / 1e9, 2), "checkpointed_gb": round(peaks[1] / 1e9, 2),
-        "memory_ratio": round(peaks[1] / peaks[0], 3),
-    }
-
-
-def _steps(backbone: str, side: int, batch: int, steps: int, ways: list[bool]) -> tuple[list[list[float]], float]:
-    """In a process of its own: seconds of each step, one after another in each way, and the peak of its memory."""
-    import psutil
-
-    set_threads()
-    network = build("cross_branch", PATENT_TASKS, backbone, "none", "diagonal").to(memory_format=torch.channels_last)
-    optimiser = sgd([{"params": list(network.parameters()), "lr": 1e-4}], 0.9, 0.0)
-    images = torch.rand(batch, 3, side, side).to(memory_format=torch.channels_last)
-    labels = {task.name: torch.arange(batch) % len(task.classes) for task in PATENT_TASKS}
-    precision, times = fast_precision(images.device), []
-    for _ in range(steps + 1):  # the first warms up
-        times.append([])
-        for way in ways:
-            began = time.perf_counter()
-            with checkpointed(network) if way else contextlib.nullcontext():
-                with torch.autocast("cpu", precision, enabled=precision != torch.float32):
-                    logits = network(images)
-                optimiser.zero_grad(set_to_none=True)
-                joint_loss(task_losses(logits, labels), PATENT_TASKS).backward()
-            optimiser.step()
-            times[-1].append(time.perf_counter() - began)
-    memory = psutil.Process().memory_info()
-    return times[1:], getattr(memory, "peak_wset", 0) or _peak()
-
-
-def _peak() -> float:
-    """The most memory that this process has had, in bytes, where it is no Windows."""
-    import resource
-    import sys
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def costs() -> dict:
@@ -237,15 +172,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--root", type=Path, help="OASIS' folder")
     parser.add_argument("--again", action="store_true", help="keep the measured figures that the file holds")
-    parser.add_argument("--price", action="store_true", help="measure what activation checkpointing costs, and no more")
     given, path = parser.parse_args(arguments), project_folder() / "results" / "scale.json"
-    before = read_json(path) if path.exists() else {}
-    if given.price:
-        write_json(path, before | {"checkpointing": price()})
-        print(read_json(path)["checkpointing"])
-        return
-    told = table(before["measured"] if given.again else measure(given.root))
-    write_json(path, told | ({"checkpointing": before["checkpointing"]} if "checkpointing" in before else {}))
+    told = table(read_json(path)["measured"] if given.again else measure(given.root))
+    write_json(path, told)
     page = project_folder() / "docs" / "scale.md"
     text = shown(page.read_text(encoding="utf-8"), told)
     with atomic(page) as temporary:
