@@ -21,6 +21,12 @@ def captum_layer(network: nn.Module, images: Tensor, base: Tensor, layer: int, t
 
     Returns:
         (B, T*T) values, receiver by receiver.
+
+    >>> network, photo = build("cross_branch", PATENT_TASKS, "tiny", "none"), torch.rand(1, 3, 32, 32)
+    >>> values = captum_layer(network, photo, torch.zeros_like(photo), layer=1, task="emotion", target=2)
+    >>> ours = layer_ledger(network, photo)[1, "emotion"].values[:, 2]
+    >>> values.shape, bool(np.abs(np.sort(values) - np.sort(ours)).max() < 1e-3)
+    ((1, 4), True)
     """
     from captum.attr import ShapleyValues
 
@@ -42,6 +48,10 @@ def ledger_times(network: nn.Module, images: Tensor, repeats: int = 3) -> dict[s
     """Seconds a photo of both ledgers and of captum's way to the layer ledgers, round by round, in turn.
 
     Captum is timed on one class at each layer, and the classes' share multiplied: they cost the same.
+
+    >>> network, photo = build("cross_branch", PATENT_TASKS, "tiny", "none"), torch.rand(1, 3, 32, 32)
+    >>> {name: len(values) for name, values in ledger_times(network, photo, repeats=1).items()}
+    {'trunk': 1, 'layer': 1, 'captum': 1}
     """
     base, task = torch.zeros_like(images[:1]), network.tasks[0].name
     layers = range(1, len(network.exchanges) + 1)
@@ -56,14 +66,23 @@ def ledger_times(network: nn.Module, images: Tensor, repeats: int = 3) -> dict[s
 
 
 def ledger_speed(network: nn.Module, images: Tensor, repeats: int = 3) -> dict[str, float]:
-    """The medians of ``ledger_times``, and how many times longer captum takes."""
+    """The medians of ``ledger_times``, and how many times longer captum takes.
+
+    >>> network, photo = build("cross_branch", PATENT_TASKS, "tiny", "none"), torch.rand(1, 3, 32, 32)
+    >>> ledger_speed(network, photo, repeats=1)["times_faster"] > 0
+    True
+    """
     times = ledger_times(network, images, repeats)
     found = {f"{name}_seconds": float(np.median(values)) for name, values in times.items()}
     return found | {"times_faster": found["captum_seconds"] / found["layer_seconds"]}
 
 
 def ledgers(job: Job) -> Iterator[tuple]:
-    """Ledgers of the pair of the lessons."""
+    """Ledgers of the pair of the lessons.
+
+    >>> [name for name, *_ in ledgers(Job("cpu", True, None, None))]
+    ['ledgers_captum', 'ledgers_set']
+    """
     name, side, photos, batch = ("tiny", 32, 2, 1) if job.small else ("efficientnet_lite0", 192, 8, 4)
     network = build("cross_branch", PATENT_TASKS, name, "none" if job.small else "imagenet", "diagonal")
     network = network.to(job.device, memory_format=torch.channels_last).eval()
