@@ -23,14 +23,22 @@ MOVES = frozenset({"aten::cat", "aten::stack", "aten::clone", "aten::copy_", "at
 
 
 def now(device: torch.device) -> float:
-    """The time, once the device has done what it was given."""
+    """The time, once the device has done what it was given.
+
+    >>> now(torch.device("cpu")) <= now(torch.device("cpu"))
+    True
+    """
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
 
 
 def seconds(work: Callable[[], Any], device: torch.device) -> float:
-    """How long a work takes."""
+    """How long a work takes.
+
+    >>> seconds(lambda: time.sleep(0.01), torch.device("cpu")) >= 0.01
+    True
+    """
     began = now(device)
     work()
     return now(device) - began
@@ -50,19 +58,31 @@ def in_turn(works: dict[str, Callable[[], Any]], rounds: int, device: torch.devi
 
 
 def matrix_product(device: torch.device, precision: torch.dtype, side: int = MATRIX) -> Callable[[], Tensor]:
-    """A work: one product of two square matrices, of 2 side^3 operations."""
+    """A work: one product of two square matrices, of 2 side^3 operations.
+
+    >>> matrix_product(torch.device("cpu"), torch.float32, side=8)().shape
+    torch.Size([8, 8])
+    """
     a, b = (torch.randn(side, side, device=device).to(precision) for _ in range(2))
     return lambda: a @ b
 
 
 def peak(device: torch.device, precision: torch.dtype, side: int = MATRIX, repeats: int = 5) -> float:
-    """The best matrix product's operations a second."""
+    """The best matrix product's operations a second.
+
+    >>> bool(peak(torch.device("cpu"), torch.float32, side=64, repeats=1) > 0)
+    True
+    """
     work = matrix_product(device, precision, side)
     return 2 * side**3 / in_turn({"product": work}, repeats, device)["product"].min()
 
 
 def bandwidth(device: torch.device, numbers: int = STREAMED, repeats: int = 5) -> float:
-    """Bytes a second that the memory gives and takes when a large array is copied, at its best."""
+    """Bytes a second that the memory gives and takes when a large array is copied, at its best.
+
+    >>> bool(bandwidth(torch.device("cpu"), numbers=1000, repeats=1) > 0)
+    True
+    """
     source, target = (torch.zeros(numbers, device=device) for _ in range(2))
     return 8 * numbers / in_turn({"copy": lambda: target.copy_(source)}, repeats, device)["copy"].min()
 
@@ -76,6 +96,9 @@ class Cost:
         operations: multiplications and additions, of convolutions and matrix products.
         bytes: of all that goes in and comes out.
         floor: the seconds that the roofline grants: operations over the matrix peak, or bytes over the bandwidth.
+
+    >>> Cost(seconds=0.5, operations=2e9).operations
+    2000000000.0
     """
 
     seconds: float = 0.0
@@ -150,7 +173,11 @@ class Meter(TorchDispatchMode):
 
 
 def kind(func, args) -> str:
-    """What an operation is called in a table; a convolution's name says of which sort it is, and which gradient."""
+    """What an operation is called in a table; a convolution's name says of which sort it is, and which gradient.
+
+    >>> kind(torch.ops.aten.mm.default, (torch.ones(2, 3), torch.ones(3, 4)))
+    'mm'
+    """
     name = func._schema.name.removeprefix("aten::")
     if name not in ("convolution", "convolution_backward"):
         return name
@@ -161,7 +188,12 @@ def kind(func, args) -> str:
 
 
 def operations(func, args, out) -> float:
-    """Multiplications and additions of a convolution or a matrix product; 0 of anything else."""
+    """Multiplications and additions of a convolution or a matrix product; 0 of anything else.
+
+    >>> a, b = torch.ones(2, 3), torch.ones(3, 4)
+    >>> operations(torch.ops.aten.mm.default, (a, b), a @ b)  # 2 x 2 x 3 x 4
+    48.0
+    """
     name = func._schema.name.removeprefix("aten::")
     if name == "convolution":
         return 2.0 * out.numel() * args[1][0].numel()
@@ -175,7 +207,13 @@ def operations(func, args, out) -> float:
 
 def metered(work: Callable[[], Any], device: torch.device, precisions: Iterable[torch.dtype], side: int, numbers: int,
             ) -> Meter:
-    """One run of a work, every operation beside this machine's roofline, which is measured in the same process."""
+    """One run of a work, every operation beside this machine's roofline, which is measured in the same process.
+
+    >>> work = matrix_product(torch.device("cpu"), torch.float32, side=32)
+    >>> meter = metered(work, torch.device("cpu"), [torch.float32], side=32, numbers=1000)
+    >>> meter.total.operations == 2 * 32**3
+    True
+    """
     peaks = {precision: peak(device, precision, side, 3) for precision in precisions}
     with Meter(peaks, bandwidth(device, numbers, 3)) as meter:
         work()
