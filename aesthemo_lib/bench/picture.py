@@ -22,6 +22,10 @@ def growth_figure(rows: Sequence[dict]) -> Figure:
 
     Args:
         rows: as ``rows.row`` makes them, named ``growth_<time or memory>_<axis>``.
+
+    >>> rows = [{"name": f"growth_{what}_batch", "points": [[4, 0.1], [8, 0.2]]} for what in ("time", "memory")]
+    >>> [ax.get_title("left") for ax in growth_figure(rows).axes]
+    ['time: power 1.00', 'memory: power 1.00']
     """
     use_style()
     axes = list(dict.fromkeys(one["name"].split("_")[2] for one in rows))
@@ -45,6 +49,12 @@ def growth_figure(rows: Sequence[dict]) -> Figure:
 
 
 def draw(rows: Sequence[dict], path: Path) -> None:
-    """Write the picture, with the command and its data's hash in its metadata."""
+    """Write the picture, with the command and its data's hash in its metadata.
+
+    >>> rows = [{"name": f"growth_{what}_batch", "points": [[4, 0.1], [8, 0.2]]} for what in ("time", "memory")]
+    >>> draw(rows, Path("growth.png"))
+    >>> Path("growth.png").exists()
+    True
+    """
     data = digest([[one["name"], one["points"]] for one in rows])
     save(growth_figure(rows), path, {"Comment": COMMAND, "Source": data, "Description": PICTURE})
