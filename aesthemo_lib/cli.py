@@ -120,7 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     style = commands.add_parser("style-transfer", help="what a change of camera costs, and what comes back; resumable")
     _data_arguments(style)
     style.add_argument("--preset", default="teach", help="smoke, teach or paper")
-    style.add_argument("--splits", type=int, default=4, help="how many, each with a style and a classifier of its own")
+    style.add_argument("--splits", type=int, default=3, help="how many, each with a style and a classifier of its own")
     style.add_argument("--steps", type=int, default=0, help="of each style's training; 0: the preset's")
     style.add_argument("--only", type=int, metavar="SPLIT", help="this split alone, and no table; for several at once")
     style.add_argument("--out", type=Path, default=Path("runs/style"))

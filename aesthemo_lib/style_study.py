@@ -45,7 +45,7 @@ SETTINGS = {"teach": {"resize": 128, "crop": 112, "epochs": 5}}
 """Where the classifier is trained otherwise than its preset says: the studies' own size."""
 TASKS = {"oasis": {"tasks": ["aesthetics", "emotion", "category"]}}
 """What is classified, where it is not all that the reader gives: 'category' too, which short training learns well."""
-SPLITS = 4
+SPLITS = 3
 
 
 @dataclass(frozen=True)
@@ -244,8 +244,7 @@ def measure(plan: Plan, images: AnnotatedImages, taken: Taken, style: Style, run
         tested = evaluate(run, "csv", place)["tasks"]
         found += [{"data": plan.data, "split": plan.split, "seed": plan.split, "method": name, "task": task,
                    **{metric: values[metric] for metric in METRICS}, "majority_accuracy": values["majority_accuracy"],
-                   "n": values["n"], **near, "steps": plan.recipe.steps,
-                   "style_seconds": style.seconds} for task, values in tested.items()]
+                   "n": values["n"], **near, "steps": plan.recipe.steps} for task, values in tested.items()]
     return pd.DataFrame(found)
 
 

@@ -64,4 +64,4 @@ def test_a_file_is_a_jpeg_of_the_makers_quality_and_its_noise_the_seeds():
 
 def test_the_two_cameras_differ_in_all_that_is_asked_for():
     first, second = (vars(camera) for camera in CAMERAS.values())
-    assert {name for name in first if first[name] == second[name]} <= {"read"}, "the sensor's noise differs by the shots'"
+    assert {name for name in first if first[name] == second[name]} <= {"read"}, "nothing else is shared"

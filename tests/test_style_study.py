@@ -128,3 +128,13 @@ def test_halfway_is_the_mean_of_both_ends_on_each_split():
                          "method": ["in_style", "lookup", "out_of_style"] * 2, "auc": [0.8, 0.1, 0.6, 0.7, 0.1, 0.6]})
     found = style_study.with_halfway(rows)
     assert np.allclose(found[found["method"] == "halfway"]["auc"], [0.7, 0.65]) and len(found) == 8
+
+
+def test_the_committed_table_is_what_the_command_makes():
+    table = style_study.read()
+    assert sorted(table["split"].unique()) == list(range(style_study.SPLITS))
+    assert set(table["steps"]) == {RECIPES["teach"].steps} and not table.isna().any(axis=None)
+    each = table.groupby(["split", "task"])["method"].apply(list)
+    assert all(methods == list(CONDITIONS) for methods in each) and set(table["task"]) == {
+        "aesthetics", "emotion", "category"}
+    assert (table.groupby(["split", "method"])["psnr"].nunique() == 1).all()
