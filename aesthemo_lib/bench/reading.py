@@ -28,7 +28,14 @@ from .training import race, spelt
 
 
 class Untrained(Run):
-    """What ``Predictor`` asks of a run, without a training."""
+    """What ``Predictor`` asks of a run, without a training.
+
+    >>> from ..models.networks import build
+    >>> from ..tasks import PATENT_TASKS
+    >>> settings = Settings("tiny", "none", 36, 32, batch=2, epochs=1, patience=1, learning_rate=0.01)
+    >>> Untrained(build("nddr", PATENT_TASKS, "tiny", "none"), settings).settings.crop
+    32
+    """
 
     def __init__(self, network: nn.Module, settings: Settings):
         self.made, self.settings, self.tasks = network.eval(), settings, network.tasks
@@ -38,12 +45,18 @@ class Untrained(Run):
 
 
 def vgg16_prediction(job: Job) -> Iterator[tuple]:
-    """Prediction with the pair of the patent."""
+    """Prediction with the pair of the patent.
+
+    >>> [name for name, *_ in vgg16_prediction(Job("cpu", True, None, Path("files")))]  # doctest: +SKIP
+    """
     yield from _prediction(job, "vgg16", 96, 3)
 
 
 def teach_prediction(job: Job) -> Iterator[tuple]:
-    """Prediction with the pair of the lessons."""
+    """Prediction with the pair of the lessons.
+
+    >>> [name for name, *_ in teach_prediction(Job("cpu", True, None, Path("files")))]  # doctest: +SKIP
+    """
     yield from _prediction(job, "efficientnet_lite0", 256, 5, floor="teach_files_floor")
 
 
@@ -76,7 +89,10 @@ def _prediction(job: Job, backbone: str, count: int, rounds: int, floor: str = "
 
 
 def decoder(paths: list[Path], side: int) -> Callable[[], None]:
-    """A work: the decoder alone, on all cores; its pixels are thrown away."""
+    """A work: the decoder alone, on all cores; its pixels are thrown away.
+
+    >>> decoder(draw_photos(Path("photos"), 2), side=32)()  # threads decode them, and nothing is kept
+    """
     def work() -> None:
         with ThreadPoolExecutor(allowed_cores()) as pool:
             for _ in pool.map(lambda path: decode(path, side) is None, paths):
@@ -86,7 +102,10 @@ def decoder(paths: list[Path], side: int) -> Callable[[], None]:
 
 
 def cache(job: Job) -> Iterator[tuple]:
-    """A data set that is read for the first time."""
+    """A data set that is read for the first time.
+
+    >>> [name for name, *_ in cache(Job("cpu", True, None, Path("files")))]  # doctest: +SKIP
+    """
     count, side, rounds = (40, 36, 2) if job.small else (2000, 219, 4)
     paths = draw_photos(job.folder / "photos", count)
     images = AnnotatedImages("photos", (AESTHETICS,), tuple(paths), {"aesthetics": np.ones((count, 2))})
