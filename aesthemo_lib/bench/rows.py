@@ -30,6 +30,9 @@ class Spec(NamedTuple):
         target: None where the row only informs.
         better: 'more' or 'less'.
         why: what its profile shows where it misses.
+
+    >>> Spec("ledgers", "both ledgers beside captum", target=10.0).better
+    'more'
     """
 
     group: str
@@ -209,6 +212,8 @@ def run(names: Sequence[str], out: Path, device: str | None = None, root: Path |
 
     Raises:
         RuntimeError: a group failed; the others have been measured.
+
+    >>> run(["start_help"], Path("bench"), "cpu", small=True)  # doctest: +SKIP
     """
     file, machine, faults = out.with_suffix(".json"), describe(device), []
     kept = [old for old in (read_json(file) if file.exists() else []) if old["machine"] == machine]
@@ -230,7 +235,11 @@ def run(names: Sequence[str], out: Path, device: str | None = None, root: Path |
 
 
 def measured(group: str, how: dict) -> Iterator[dict]:
-    """What a group's process finds, row by row: the arguments of ``row``."""
+    """What a group's process finds, row by row: the arguments of ``row``.
+
+    >>> how = {"device": "cpu", "small": True, "root": None}
+    >>> [found["name"] for found in measured("ledgers", how)]  # doctest: +SKIP
+    """
     command = [sys.executable, "-m", "aesthemo_lib.bench.child", group, json.dumps(how)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8") as child:
         for said in child.stdout or ():
@@ -262,7 +271,12 @@ def _mark(one: dict) -> str:
 
 
 def write(rows: Sequence[dict], out: Path) -> None:
-    """Write the rows, their page, and the picture if there is something to draw."""
+    """Write the rows, their page, and the picture if there is something to draw.
+
+    >>> write([row("teach_images", [5.0], "one core")], Path("bench"))
+    >>> sorted(path.name for path in Path().glob("bench.*"))
+    ['bench.json', 'bench.md']
+    """
     write_json(out.with_suffix(".json"), list(rows))
     grown = [one for one in rows if one["points"]]
     if grown:
@@ -274,12 +288,20 @@ def write(rows: Sequence[dict], out: Path) -> None:
 
 
 def picture_of(out: Path) -> Path:
-    """Where the picture of the growth goes."""
+    """Where the picture of the growth goes.
+
+    >>> picture_of(Path("results/bench")).as_posix()
+    'results/bench-growth.png'
+    """
     return out.with_name(f"{out.name}-growth.png")
 
 
 def page(rows: Sequence[dict], picture: str) -> str:
-    """``bench.md``: the table, and a profile beside each row that misses. It follows from the rows alone."""
+    """``bench.md``: the table, and a profile beside each row that misses. It follows from the rows alone.
+
+    >>> page([row("teach_images", [5.0], "one core")], "growth.png").splitlines()[2]
+    'Made by `make bench` on: one core.'
+    """
     machines = "; ".join(dict.fromkeys(one["machine"] for one in rows))
     lines = ["# How fast", "", f"Made by `{COMMAND}` on: {machines}.", "",
              "Each value is the median of rounds in which what is compared was run in turn, within one process or in",
