@@ -22,6 +22,9 @@ def wall(arguments: Sequence[str], environment: dict | None = None) -> float:
 
     Raises:
         subprocess.CalledProcessError: it failed.
+
+    >>> wall(["-c", "pass"]) > 0
+    True
     """
     began = time.perf_counter()
     subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL,
@@ -30,7 +33,10 @@ def wall(arguments: Sequence[str], environment: dict | None = None) -> float:
 
 
 def starting(job: Job) -> Iterator[tuple]:
-    """Each beside torch's own import, in turn."""
+    """Each beside torch's own import, in turn.
+
+    >>> [name for name, *_ in starting(Job("cpu", True, None, None))]  # doctest: +SKIP
+    """
     rounds = 1 if job.small else 5
     commands = {"start_help": ["-m", "aesthemo_lib.cli", "--help"], "torch": ["-c", TORCH]}
     commands |= {name: ["-c", code] for name, code in WITH.items() if not (job.small and name == "start_training")}
@@ -43,7 +49,10 @@ def starting(job: Job) -> Iterator[tuple]:
 
 
 def reproduce(job: Job) -> Iterator[tuple]:
-    """The main job on drawn scenes, in empty folders."""
+    """The main job on drawn scenes, in empty folders.
+
+    >>> [name for name, *_ in reproduce(Job("cpu", True, None, None))]  # doctest: +SKIP
+    """
     yield "reproduce_scenes", [_reproduce(job, [])], {}
 
 
@@ -52,6 +61,10 @@ def reproduce_oasis(job: Job) -> Iterator[tuple]:
 
     Raises:
         ValueError: without their folder.
+
+    >>> list(reproduce_oasis(Job("cpu", True, None, None)))
+    Traceback (most recent call last):
+    ValueError: reproduce_oasis: name the photographs' folder, with ROOT=<folder> or --root
     """
     if not job.root:
         raise ValueError("reproduce_oasis: name the photographs' folder, with ROOT=<folder> or --root")
