@@ -31,7 +31,12 @@ RATE = 1e-5
 
 @dataclass(frozen=True)
 class Race:
-    """What is run in turn: ``rounds`` times ``steps`` steps of each."""
+    """What is run in turn: ``rounds`` times ``steps`` steps of each.
+
+    >>> this = race(Job("cpu", True, None, Path("files")), "vgg16", batch=16, steps=3, rounds=4)
+    >>> this.settings.backbone, this.steps, type(this.network()).__name__
+    ('tiny', 2, 'CrossBranch')
+    """
 
     settings: Settings
     steps: int
@@ -56,7 +61,11 @@ class Race:
 
 
 def race(job: Job, backbone: str, batch: int, steps: int, rounds: int) -> Race:
-    """The sizes of a race: those of the presets, or tiny ones."""
+    """The sizes of a race: those of the presets, or tiny ones.
+
+    >>> race(Job("cpu", True, None, Path("files")), "vgg16", batch=16, steps=3, rounds=4).settings.crop  # small
+    32
+    """
     sizes = {"vgg16": ("none", 256, 224, False), "efficientnet_lite0": ("imagenet", 219, 192, True)}
     name, (weights, resize, crop, keep) = backbone, sizes[backbone]
     if job.small:
@@ -69,6 +78,12 @@ def fit_in_turn(this: Race, network: nn.Module, data: Data, others: dict[str, Ca
     """Seconds of each epoch's steps in ``fit``, and of other works between them; a first round of all is not counted.
 
     An epoch's steps, from the first loading to the last line of the log, end where validation begins.
+
+    >>> Path("fitted").mkdir()
+    >>> this = race(Job("cpu", True, None, Path("fitted")), "vgg16", batch=16, steps=3, rounds=4)
+    >>> times = fit_in_turn(this, this.network(), this.data(Path("fitted")), {"nothing": lambda: None})
+    >>> sorted(times), len(times["fit"]) == this.rounds
+    (['fit', 'nothing'], True)
     """
     times, begun = defaultdict(list), []
 
@@ -95,6 +110,9 @@ def step_of(network: nn.Module, settings: Settings, images: Tensor, precise: boo
     Args:
         images: (B, 3, s, s).
         precise: in float32, as a plain loop computes.
+
+    >>> this = race(Job("cpu", True, None, Path("files")), "vgg16", batch=16, steps=3, rounds=4)
+    >>> step_of(this.network(), this.settings, batch_of(this))()  # one step, as an optimiser takes it
     """
     labels = {t.name: torch.arange(len(images), device=images.device) % len(t.classes) for t in network.tasks}
     groups = [{"params": list(network.parameters()), "lr": RATE}]
@@ -121,14 +139,21 @@ def step_of(network: nn.Module, settings: Settings, images: Tensor, precise: boo
 
 
 def batch_of(this: Race) -> Tensor:
-    """A batch in memory."""
+    """A batch in memory.
+
+    >>> batch_of(race(Job("cpu", True, None, Path("files")), "vgg16", batch=16, steps=3, rounds=4)).shape
+    torch.Size([4, 3, 32, 32])
+    """
     side = this.settings.crop
     images = torch.randn(this.settings.batch, 3, side, side, device=this.device)
     return images.contiguous(memory_format=torch.channels_last)
 
 
 def vgg16(job: Job) -> Iterator[tuple]:
-    """The pair of the patent at two batches."""
+    """The pair of the patent at two batches.
+
+    >>> [name for name, *_ in vgg16(Job("cpu", True, None, Path("files")))]  # doctest: +SKIP
+    """
     precision, side = fast_precision(job.device), 256 if job.small else MATRIX
     for batch, steps in ((16, 3), (32, 2)):
         this = race(job, "vgg16", batch, steps, 3)
@@ -148,7 +173,10 @@ def vgg16(job: Job) -> Iterator[tuple]:
 
 
 def vgg16_plain(job: Job) -> Iterator[tuple]:
-    """The pair of the patent beside a plain loop."""
+    """The pair of the patent beside a plain loop.
+
+    >>> [name for name, *_ in vgg16_plain(Job("cpu", True, None, Path("files")))]  # doctest: +SKIP
+    """
     this = race(job, "vgg16", 16, 2, 3)
     target = 2.3 if fast_precision(job.device) != torch.float32 else 1.2
     times = fit_in_turn(this, this.network(), this.data(job.folder), {"plain": plain_loop(this, job.folder)})
@@ -156,7 +184,10 @@ def vgg16_plain(job: Job) -> Iterator[tuple]:
 
 
 def teach(job: Job) -> Iterator[tuple]:
-    """The pair of the lessons beside the bare step and the plain loop, and its roofline."""
+    """The pair of the lessons beside the bare step and the plain loop, and its roofline.
+
+    >>> [name for name, *_ in teach(Job("cpu", True, None, Path("files")))]  # doctest: +SKIP
+    """
     this = race(job, "efficientnet_lite0", 32, 4, 4)
     network = this.network()
     step = step_of(network, this.settings, batch_of(this))
@@ -180,12 +211,22 @@ def teach(job: Job) -> Iterator[tuple]:
 
 
 def spelt(times: dict[str, np.ndarray]) -> list[str]:
-    """Times as lines of Markdown."""
+    """Times as lines of Markdown.
+
+    >>> spelt({"fit": np.array([0.5, 0.25])})
+    ['- fit: 0.5, 0.25 s']
+    """
     return [f"- {name}: {', '.join(f'{value:.3g}' for value in values)} s" for name, values in times.items()]
 
 
 class Files(torch.utils.data.Dataset):
-    """What much training code has: each photograph is opened, decoded, cropped and scaled whenever it is asked for."""
+    """What much training code has: each photograph is opened, decoded, cropped and scaled whenever it is asked for.
+
+    >>> settings = Settings("tiny", "none", 36, 32, batch=2, epochs=1, patience=1, learning_rate=0.01)
+    >>> photos = Files(draw_photos(Path("photos"), 2), settings)
+    >>> len(photos), photos[0].shape
+    (2, torch.Size([3, 32, 32]))
+    """
 
     def __init__(self, paths: list[Path], settings: Settings):
         from torchvision import transforms
@@ -204,7 +245,11 @@ class Files(torch.utils.data.Dataset):
 
 
 def plain_loop(this: Race, folder: Path) -> Callable[[], None]:
-    """A work: as many steps in float32 and in torch's own layout, from files, with the allocator as it is by itself."""
+    """A work: as many steps in float32 and in torch's own layout, from files, with the allocator as it is by itself.
+
+    >>> this = race(Job("cpu", True, None, Path("files")), "vgg16", batch=16, steps=3, rounds=4)
+    >>> plain_loop(this, Path("files"))()  # as many steps as a race has
+    """
     count = this.steps * this.settings.batch
     photos = Files(draw_photos(folder / "photos", count, 8 if count < 50 else 32), this.settings)
     network = build("cross_branch", PATENT_TASKS, this.settings.backbone, this.settings.weights, "diagonal")
@@ -221,7 +266,11 @@ def plain_loop(this: Race, folder: Path) -> Callable[[], None]:
 
 
 def usual_allocator() -> None:
-    """Undo ``device.keep_freed_memory``: the bounds that glibc arrives at by itself once a large block was freed."""
+    """Undo ``device.keep_freed_memory``: the bounds that glibc arrives at by itself once a large block was freed.
+
+    >>> usual_allocator()  # and back again, so that what follows is as fast as it is elsewhere
+    >>> keep_freed_memory()
+    """
     if sys.platform.startswith("linux"):
         with suppress(OSError, AttributeError):
             mallopt = ctypes.CDLL("libc.so.6").mallopt
