@@ -32,6 +32,12 @@ def inspector_speed(run: Path | str, root: Path | None = None, photos: int = 4) 
         a row a question: question, seconds (the median over photos), slowest, most (what was promised), and kilobytes
         that are sent. A cut is no question: all states come with the first view. The last row is no question either,
         but the ledgers of all layers, tasks and classes of a photo, which may take as long as a change.
+
+    >>> from .training.runs import Config, train
+    >>> config = Config("scenes", preset="smoke", settings={"epochs": 1}, data_options={"images": 24, "size": 40})
+    >>> run = train(config, "runs", "scenes")
+    >>> inspector_speed(run.folder, Path("scenes"), photos=1)["question"].tolist()[:3]
+    ['first view', 'first view of an own photo', 'transplant']
     """
     widget = Inspector([run], root, photos + 1)
     names, layers = list(widget.paths), widget.page["layers"]
