@@ -220,7 +220,14 @@ def take(plan: Plan, images: AnnotatedImages, pixels: np.ndarray, out: Path) -> 
 
 
 def made(taken: Taken, style: Style) -> dict[str, np.ndarray]:
-    """The test photographs under each of ``CONDITIONS``."""
+    """The test photographs under each of ``CONDITIONS``.
+
+    >>> plan = Plan("scenes", "smoke", 0)
+    >>> images, pixels = plan.open(Path("scenes"))
+    >>> taken = take(plan, images, pixels, Path("out"))
+    >>> sorted(made(taken, train_style(taken.first, taken.second, Path("out/style"), plan.recipe)))
+    ['histogram', 'in_style', 'lookup', 'out_of_style', 'translated']
+    """
     return {
         "in_style": taken.test_second,
         "out_of_style": taken.test_first,
@@ -235,6 +242,14 @@ def measure(plan: Plan, images: AnnotatedImages, taken: Taken, style: Style, run
 
     ``psnr`` and ``ssim`` compare with the second camera's photograph of the same scene; in style, where that would be
     the photograph itself, it is another exposure: as near as anything can come.
+
+    >>> plan = Plan("scenes", "smoke", 0)
+    >>> images, pixels = plan.open(Path("scenes"))
+    >>> taken = take(plan, images, pixels, Path("out"))
+    >>> style = train_style(taken.first, taken.second, Path("out/style"), plan.recipe)
+    >>> run = train(plan.config(images), Path("out/classifier"), Path("out/second"), redo=True)
+    >>> measure(plan, images, taken, style, run)["method"].unique().tolist()[:2]
+    ['in_style', 'out_of_style']
     """
     found = []
     for name, photos in made(taken, style).items():
@@ -259,6 +274,10 @@ def run_split(plan: Plan, out: Path, root: Path | None = None, after: Callable[[
 
     Returns:
         the table, see ``measure``.
+
+    >>> table = run_split(Plan("scenes", "smoke", 0), Path("study"), Path("scenes"))
+    >>> table["method"].unique().tolist()[:2]
+    ['in_style', 'out_of_style']
     """
     folder = out / plan.data / plan.preset / f"split{plan.split}"
     whole = [asdict(plan), [asdict(camera) for camera in CAMERAS.values()], SETTINGS, TASKS]
@@ -293,6 +312,8 @@ def study(
 
     Returns:
         the table, or with ``only`` the folder.
+
+    >>> study(Path("study"), "scenes", Path("scenes"), "smoke", splits=1, target=Path("rows.csv")).name  # doctest: +SKIP
     """
     target, tables = target or project_folder() / "results" / "style_transfer.csv", []
     recipe = replace(RECIPES[preset], steps=steps or RECIPES[preset].steps)
