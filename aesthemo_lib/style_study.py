@@ -313,7 +313,7 @@ def study(
     Returns:
         the table, or with ``only`` the folder.
 
-    >>> study(Path("study"), "scenes", Path("scenes"), "smoke", splits=1, target=Path("rows.csv")).name  # doctest: +SKIP
+    >>> study(Path("study"), "scenes", preset="smoke", splits=1, target=Path("rows.csv"))  # doctest: +SKIP
     """
     target, tables = target or project_folder() / "results" / "style_transfer.csv", []
     recipe = replace(RECIPES[preset], steps=steps or RECIPES[preset].steps)
@@ -341,6 +341,9 @@ def read() -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: it has not been made; the message says how to.
+
+    >>> read()["method"].unique().tolist()[:2]
+    ['in_style', 'out_of_style']
     """
     path = project_folder() / "results" / "style_transfer.csv"
     if not path.exists():
