@@ -22,7 +22,7 @@ from . import processes
 from .aggregation import aggregation
 from .losses import joint_loss, labelled, task_losses
 from .optimiser import sgd
-from .resume import resume, save_state
+from .resume import best_weights, resume, save_state
 from .settings import Settings, learning_rate
 
 COMPILER = "inductor"
@@ -159,7 +159,7 @@ def fit(
     loop = _Loop(network, settings, batches, labels, seed, device, title)
     history, best, first = [], {}, processes.rank() == 0
     if state is not None and first:
-        history, best = resume(state, loop)
+        history = resume(state, loop)
     history = loop.spread(history)
     with checkpointed(network) if settings.checkpoint else contextlib.nullcontext():
         for epoch in range(len(history), settings.epochs):
@@ -167,14 +167,15 @@ def fit(
                 break
             row = {"epoch": epoch + 1, **loop.train(epoch), **_validate(network, data, labels, settings, device)}
             history.append(processes.share(row, device))  # or processes that differ in a bit would stop apart
-            if first and row["validation_loss"] == min(past["validation_loss"] for past in history):
-                best = {name: value.detach().clone() for name, value in network.state_dict().items()}
+            better = row["validation_loss"] == min(past["validation_loss"] for past in history)
             if first and state is not None:
-                save_state(state, epoch + 1, loop, best, history)
+                save_state(state, epoch + 1, loop, better, history)
+            elif first and better:  # a state holds the best weights too, so that memory need not
+                best = {name: value.detach().clone() for name, value in network.state_dict().items()}
             if first and after_epoch:
                 after_epoch(row)
     if first:
-        network.load_state_dict(best)
+        network.load_state_dict(best if state is None else best_weights(state))
     processes.copy(network.state_dict().values())
     network.eval()
     return history

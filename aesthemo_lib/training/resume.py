@@ -33,15 +33,19 @@ def contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
 
 
-def save_state(folder: Path, epoch: int, loop: _Loop, best: dict[str, Tensor], history: list[dict]) -> None:
+def save_state(folder: Path, epoch: int, loop: _Loop, better: bool, history: list[dict]) -> None:
     """Write the state after an epoch, whole or not at all, then drop the one before.
+
+    Args:
+        folder: of the states.
+        better: whether this epoch's weights are the best so far; if not, those in the state before it are.
 
     >>> from types import SimpleNamespace
     >>> layer, scaler = nn.Linear(1, 1), torch.amp.GradScaler("cpu", enabled=False)
     >>> optimiser = torch.optim.SGD(layer.parameters(), 0.1)
     >>> loop = SimpleNamespace(network=layer, aggregation=nn.Identity(), optimiser=optimiser, scaler=scaler)
-    >>> save_state(Path("state"), 1, loop, layer.state_dict(), [{"epoch": 1}])
-    >>> resume(Path("state"), loop)[0]
+    >>> save_state(Path("state"), 1, loop, better=True, history=[{"epoch": 1}])
+    >>> resume(Path("state"), loop)
     [{'epoch': 1}]
     """
     optimiser, target = loop.optimiser, folder / f"epoch-{epoch}"
@@ -50,7 +54,9 @@ def save_state(folder: Path, epoch: int, loop: _Loop, best: dict[str, Tensor], h
     with atomic_folder(target) as whole:
         save_file(contiguous(loop.network.state_dict()), whole / "model.safetensors")
         save_file(contiguous(loop.aggregation.state_dict()), whole / "aggregation.safetensors")
-        save_file(contiguous(best), whole / "best.safetensors")
+        before = newest(folder)
+        best = whole / "model.safetensors" if better or before is None else before / "best.safetensors"
+        shutil.copyfile(best, whole / "best.safetensors")
         save_file(contiguous(known), whole / "momentum.safetensors")
         write_json(whole / "scaler.json", loop.scaler.state_dict())
         write_json(whole / "history.json", [{k: None if v != v else v for k, v in row.items()} for row in history])
@@ -59,24 +65,42 @@ def save_state(folder: Path, epoch: int, loop: _Loop, best: dict[str, Tensor], h
             shutil.rmtree(old, ignore_errors=True)
 
 
-def resume(folder: Path, loop: _Loop) -> tuple[list[dict], dict[str, Tensor]]:
+def newest(folder: Path) -> Path | None:
+    """The newest whole state, None if there is none.
+
+    >>> newest(Path("nothing here"))
+    """
+    return max(folder.glob("epoch-*"), key=lambda path: int(path.name.split("-")[1]), default=None)
+
+
+def best_weights(folder: Path) -> dict[str, Tensor]:
+    """The weights of the best epoch so far, from the newest state.
+
+    >>> best_weights(Path("nothing here"))
+    {}
+    """
+    state = newest(folder)
+    return read_tensors(state / "best.safetensors") if state else {}
+
+
+def resume(folder: Path, loop: _Loop) -> list[dict]:
     """Put the newest whole state back into network, aggregation and optimiser; an empty history if there is none.
 
     >>> resume(Path("nothing here"), None)
-    ([], {})
+    []
     """
-    whole = sorted(folder.glob("epoch-*"), key=lambda path: int(path.name.split("-")[1]))
-    if not whole:
-        return [], {}
+    state = newest(folder)
+    if state is None:
+        return []
     try:
-        return _read_state(whole[-1], loop)
+        return _read_state(state, loop)
     except (ValueError, OSError, RuntimeError, LookupError) as fault:
         reason = " ".join(str(fault).split())[:300]
-        raise ValueError(f"{whole[-1]} is damaged, or of another version ({reason}); delete {folder} to train from the "
+        raise ValueError(f"{state} is damaged, or of another version ({reason}); delete {folder} to train from the "
                          f"start") from fault
 
 
-def _read_state(state: Path, loop: _Loop) -> tuple[list[dict], dict[str, Tensor]]:
+def _read_state(state: Path, loop: _Loop) -> list[dict]:
     loop.network.load_state_dict(read_tensors(state / "model.safetensors"))
     if loop.aggregation.state_dict():
         loop.aggregation.load_state_dict(read_tensors(state / "aggregation.safetensors"))
@@ -87,8 +111,8 @@ def _read_state(state: Path, loop: _Loop) -> tuple[list[dict], dict[str, Tensor]
         loop.optimiser.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(buffer)
     if (state / "scaler.json").exists():
         loop.scaler.load_state_dict(read_json(state / "scaler.json"))
-    history = [{k: math.nan if v is None else v for k, v in row.items()} for row in read_json(state / "history.json")]
-    return history, read_tensors(state / "best.safetensors", device=str(parameters[0].device))
+    read_tensors(state / "best.safetensors")  # its damage is told now, not when the training ends
+    return [{k: math.nan if v is None else v for k, v in row.items()} for row in read_json(state / "history.json")]
 
 
 def write_history(path: Path, rows: list[dict]) -> None:

@@ -123,7 +123,8 @@ def test_resuming_restores_batchnorm_dropout_and_the_layout(tmp_path):
         assert torch.equal(value, resumed.state_dict()[name]), name
 
 
-def test_the_best_epoch_is_kept_and_patience_ends_it(monkeypatch):
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_the_best_epoch_is_kept_and_patience_ends_it(on_disk, tmp_path, monkeypatch):
     losses = iter([0.9, 0.5, 0.7, 0.8, 0.1])
     monkeypatch.setattr(loop, "_validate", lambda *_: {"validation_loss": next(losses)})
     at_best = {}
@@ -133,7 +134,8 @@ def test_the_best_epoch_is_kept_and_patience_ends_it(monkeypatch):
         if row["epoch"] == 2:
             at_best["weights"] = weights(net).clone()
 
-    history = fit(net, data(), replace(SETTINGS, epochs=5, patience=2), 0, CPU, after_epoch=note)
+    settings, state = replace(SETTINGS, epochs=5, patience=2), tmp_path if on_disk else None
+    history = fit(net, data(), settings, 0, CPU, state, after_epoch=note)
     assert [row["epoch"] for row in history] == [1, 2, 3, 4]
     assert torch.equal(weights(net), at_best["weights"])
 
