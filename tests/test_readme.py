@@ -106,3 +106,16 @@ def test_what_readme_says_beside_its_table_is_what_the_study_gives():
     done, missing = (set(re.findall(r"`(\w+)`", part)) for part in re.search(
         r"these have been run: ([^;]*);? ?(?:these have not: ([^.]*))?\.", text).groups(default=""))
     assert (done, missing) == (run, asked - run), "README says which studies have been run"
+
+
+REFERENCES = {"start": "diagonal .9/.1", "where": "all layers"}
+
+
+@pytest.mark.parametrize("name", ["depth", "weights", "where", "three", "partial", "start"])
+def test_the_studies_that_tell_nothing_apart_tell_nothing_apart(name):
+    reference = REFERENCES.get(name, "independent")
+    table = studies.differences(studies.selected(studies.read(name)), "auc", reference)
+    assert len(table) and ((table["low"] < 0) & (table["high"] > 0)).all(), "README says so"
+    if name == "start":
+        means = table.groupby(table["method"].str.contains("random|default"))["mean"]
+        assert means.max()[True] < means.min()[False], "README says that random starts lie below diagonal ones"
