@@ -45,17 +45,20 @@ def inspector_speed(run: Path | str, root: Path | None = None, photos: int = 4) 
     own = photo(widget.paths[names[0]])["image"]
     asked = {"first view": {}, "first view of an own photo": {"image": own}, "transplant": {"donor": names[0]}}
     asked |= {f"maps at layer {k}": {"what": "map", "layer": k} for k in range(1, layers + 1)}
-    work = {question: lambda name, more=more: json.dumps(widget._answer(
-        {"what": "answers", "name": name, "donor": "", "state": 0, "task": task, "target": 0} | more))
-        for question, more in asked.items()}
+    first = {"what": "answers", "donor": "", "state": 0, "task": task, "target": 0}
     images = {name: widget.subject.images(widget.paths[name]) for name in names}
-    work["all ledgers"] = lambda name: str(len(both_ledgers(widget.subject.network, images[name])))
+
+    def answer(question: str, name: str) -> str:
+        if question == "all ledgers":
+            return str(len(both_ledgers(widget.subject.network, images[name])))
+        return json.dumps(widget._answer(first | {"name": name} | asked[question]))
+
     rows = []
-    for question, answer in work.items():
+    for question in [*asked, "all ledgers"]:
         taken, sent = [], 0
         for name in names:
             began = time.perf_counter()
-            sent = max(sent, len(answer(name)))
+            sent = max(sent, len(answer(question, name)))
             taken.append(time.perf_counter() - began)
         seconds = np.array(taken[1:])
         rows.append({"question": question, "seconds": np.median(seconds), "slowest": seconds.max(),

@@ -333,7 +333,7 @@ def _row(count: int, width: float, height: float, **how) -> tuple[Figure, np.nda
 
 
 def ledger_bars(
-    ledgers: Sequence[Ledger], classes: dict[str, Sequence[str]], image: int = 0, photo: np.ndarray | None = None
+    ledgers: Sequence[Ledger], classes: Mapping[str, Sequence[str]], image: int = 0, photo: np.ndarray | None = None
 ) -> Figure:
     """One image's ledgers: a bar a class, what speaks for it to the right, what against it to the left.
 
