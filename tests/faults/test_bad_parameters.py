@@ -53,7 +53,7 @@ OUT_OF_RANGE = {
     "weights": ["no such file.pth"], "backbone": ["resnet"], "emotion_weight": ["inf"], "middle": ["inf"],
     "metric": ["kappa", ""], "photo": ["-1"], "photos": ["0"], "layer": ["0"], "width": ["0"], "count": ["0"],
     "k": ["0"], "run": ["/not there"], "on_bad_image": ["ignore", ""], "out": [__file__, f"{__file__}/below"],
-    "class_folder": [__file__],
+    "class_folder": [__file__], "steps": ["-1"], "cycle": ["-1"], "identity": ["-1"], "pool": ["-1"],
 }
 """For each name values outside its range. A name that a notebook brings anew belongs in here, or in ``FREE``."""
 
