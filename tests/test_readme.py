@@ -111,7 +111,7 @@ def test_what_readme_says_beside_its_table_is_what_the_study_gives():
 REFERENCES = {"start": "diagonal .9/.1", "where": "all layers"}
 
 
-@pytest.mark.parametrize("name", ["depth", "weights", "where", "three", "partial", "start"])
+@pytest.mark.parametrize("name", ["depth", "weights", "where", "three", "partial", "start", "recipe"])
 def test_the_studies_that_tell_nothing_apart_tell_nothing_apart(name):
     reference = REFERENCES.get(name, "independent")
     table = studies.differences(studies.selected(studies.read(name)), "auc", reference)
