@@ -38,8 +38,8 @@ autodoc_typehints = "signature"
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 nitpicky = True
-# Our own references are checked; those to other projects' names would need their inventories from the network.
-nitpick_ignore_regex = [("py:.*", r"(?!aesthemo_lib).*")]
+# Our own public names are checked; other projects' would need their inventories from the network.
+nitpick_ignore_regex = [("py:.*", r"(?!aesthemo_lib).*"), ("py:class", r".*\._\w+")]
 
 html_theme = "furo"
 html_title = project

@@ -23,7 +23,7 @@ COMMAND = "make bench"
 class Spec(NamedTuple):
     """What a row is.
 
-    Attributes:
+    Args:
         group: what is measured together, in one process.
         what: in a line.
         unit: '1' for a ratio.
