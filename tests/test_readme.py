@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from aesthemo_lib import figures, studies
+from aesthemo_lib import figures, studies, study_plots
 from aesthemo_lib.evaluation import markdown_table
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -111,10 +111,11 @@ def test_what_readme_says_beside_its_table_is_what_the_study_gives():
 REFERENCES = {"start": "diagonal .9/.1", "where": "all layers"}
 
 
-@pytest.mark.parametrize("name", ["depth", "weights", "where", "three", "partial", "start", "recipe"])
+@pytest.mark.parametrize("name", ["depth", "weights", "where", "three", "partial", "start", "recipe", "dose"])
 def test_the_studies_that_tell_nothing_apart_tell_nothing_apart(name):
     reference = REFERENCES.get(name, "independent")
-    table = studies.differences(studies.selected(studies.read(name)), "auc", reference)
+    rows = studies.selected(studies.read(name))
+    table = study_plots.doses(rows) if name == "dose" else studies.differences(rows, "auc", reference)
     assert len(table) and ((table["low"] < 0) & (table["high"] > 0)).all(), "README says so"
     if name == "start":
         means = table.groupby(table["method"].str.contains("random|default"))["mean"]
