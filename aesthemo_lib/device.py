@@ -111,7 +111,7 @@ def keep_freed_memory() -> None:
     with contextlib.suppress(OSError, AttributeError):  # another C library than glibc has no such switch
         mallopt = ctypes.CDLL("libc.so.6").mallopt
         mallopt(-3, 1 << 30)  # M_MMAP_THRESHOLD: blocks below 1 GiB come from the heap
-        mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: the heap's free end stays
+        mallopt(-1, -1)  # M_TRIM_THRESHOLD, none: the heap's free end stays, more than 2 GiB of it too
 
 
 def fast_precision(device: torch.device) -> torch.dtype:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from .data.images import BadImages, decode
+from .data.images import AHEAD, CHUNK, BadImages, decoded
 from .data.table import AnnotatedImages
 from .device import allowed_cores, set_threads
 from .evaluation import majority_class, prediction_table, softmax, task_metrics
 from .training.fit import predict_logits
 from .training.runs import Config, Run, open_data
 
-BATCH = 64
+BATCH = CHUNK
 
 
 class Predictor:
@@ -54,33 +54,19 @@ class Predictor:
             raise ValueError("no photographs were given")
         bad: dict[Path, str] = {}
         parts: list[dict[str, np.ndarray]] = []
-        for pixels in self._decoded(files, bad):
-            if not bad:
-                rows = np.arange(len(pixels))
-                parts.append(predict_logits(
-                    self.network, pixels, rows, self.mean, self.run.settings.crop, self.device, BATCH
-                ))
+        # A processor's cores either decode or compute; a GPU computes while they decode what comes next.
+        ahead, starts = 0 if self.device.type == "cpu" else AHEAD, range(0, len(files), CHUNK)
+        with ThreadPoolExecutor(allowed_cores()) as pool:
+            for pixels, faults in decoded(files, starts, self.run.settings.resize, pool, ahead):
+                bad |= {files[int(row)]: reason for row, reason in faults.items()}
+                if not bad:
+                    rows = np.arange(len(pixels))
+                    parts.append(predict_logits(
+                        self.network, pixels, rows, self.mean, self.run.settings.crop, self.device, BATCH
+                    ))
         if bad:
             raise BadImages(bad)
         return {t.name: softmax(np.concatenate([part[t.name] for part in parts])) for t in self.tasks}
-
-    def _decoded(self, paths: list[Path], bad: dict[Path, str]) -> Iterator[np.ndarray]:
-        """Batches of pixels; while the network works on one, threads decode the next."""
-        side = self.run.settings.resize
-
-        def one(path: Path) -> np.ndarray:
-            try:
-                return decode(path, side)
-            except ValueError as fault:
-                bad[path] = str(fault)
-                return np.zeros((side, side, 3), np.uint8)
-
-        with ThreadPoolExecutor(allowed_cores()) as pool:
-            chunks = [paths[start:start + BATCH] for start in range(0, len(paths), BATCH)]
-            ahead = [pool.submit(one, path) for path in chunks[0]]
-            for following in [*chunks[1:], ()]:
-                now, ahead = ahead, [pool.submit(one, path) for path in following]
-                yield np.stack([future.result() for future in now])
 
     def predict(self, paths: Sequence[Path | str]) -> pd.DataFrame:
         """A table of answers, one row a photo: photo, and for each task the answer and every class's probability."""

@@ -167,7 +167,7 @@ def test_growth_and_memory_find_each_of_their_rows(small, tmp_path, monkeypatch)
     def at(**how):
         asked.append(how)
         epoch = how["images"] * how["batch"] * how["tasks"]
-        held = {"own": 1e6 * how["batch"] ** 0.5, "before": 1, "all": 10, "weights": 2, "resident": 12e9}
+        held = {"own": 1e6 * how["batch"] ** 0.5, "before": 1, "all": 12e9, "weights": 2, "resident": 13e9}
         return {"epoch": epoch} | held
 
     asked: list[dict] = []
@@ -183,6 +183,7 @@ def test_growth_and_memory_find_each_of_their_rows(small, tmp_path, monkeypatch)
             assert found["growth_time_batch"]["holds"] is False and len(found["growth_time_batch"]["profile"]) >= 2
     assert not found["memory_vgg16"]["holds"] and found["memory_images"]["value"] == 1.0
     assert "- maps for the backward pass" in found["memory_vgg16"]["profile"][4]
+    assert "not counted" in found["memory_vgg16"]["profile"][5] and "1.00 GB" in found["memory_vgg16"]["profile"][5]
     assert asked[-1]["images"] == (200 if small else 100_000)
 
 

@@ -76,7 +76,10 @@ def _prediction(job: Job, backbone: str, count: int, rounds: int, floor: str = "
                 run.made(images)
 
     times = in_turn({
-        "forward pass": forward, "from the cache": lambda: predict_logits(run.made, pixels, rows, mean, crop,
+        "forward pass": forward,
+        "subtracting the mean image and resizing": lambda: list(image_batches(run.made, pixels, rows, mean, crop,
+                                                                              BATCH)),
+        "from the cache": lambda: predict_logits(run.made, pixels, rows, mean, crop,
                                                                           job.device, BATCH),
         "decoding": decoder(paths, side), "from files": lambda: predictor.probabilities(paths),
     }, rounds, job.device)

@@ -44,8 +44,10 @@ class Spec(NamedTuple):
 
 
 STEP = "Where one bare step's time goes, each operation beside this machine's roofline:"
-FLOOR = ("Decoding and forward pass both want all cores, so that overlapping them gains nothing on a processor: the "
-         "floor is their sum. On a GPU, which leaves the cores to the decoder, it is the slower of the two.")
+FLOOR = ("Decoding and forward pass both want all cores, so that overlapping them only takes time on a processor: the "
+         "floor is their sum. On a GPU, which leaves the cores to the decoder, they overlap.")
+RESIZED = ("Seconds of each part. What is added is nearly all torch's antialiased resizing, which can't run beside a "
+           "forward pass that wants all cores:")
 GROWN = "The points that the line was fitted to:"
 ROWS = {
     "vgg16_loop_16": Spec("vgg16", "VGG16 pair, 224 px, batch 16: the real fit loop over the bare step", "1", 0.97,
@@ -69,13 +71,14 @@ ROWS = {
     "vgg16_files": Spec("vgg16_prediction", "VGG16 pair: prediction from JPEG files over the slower of decoding and "
                         "forward pass", "1", 0.85, why=FLOOR),
     "teach_cached": Spec("teach_prediction", "EfficientNet-Lite0 pair: prediction from cached pixels over the forward "
-                         "pass alone", "1", 0.95, why="Seconds of each part:"),
+                         "pass alone", "1", 0.95, why=RESIZED),
     "teach_files": Spec("teach_prediction", "EfficientNet-Lite0 pair: prediction from JPEG files over the slower of "
                         "decoding and forward pass", "1", 0.85, why=FLOOR),
     "teach_files_floor": Spec("teach_prediction", "the same over decoding and forward pass one after the other"),
     "cold_cache": Spec("cache", "a cold cache of 2,000 photographs over the decoder alone", "1", 0.90,
                        why="Seconds of each part:"),
-    "memory_vgg16": Spec("memory", "VGG16 pair, batch 16: the most memory that a training holds, states written", "GB",
+    "memory_vgg16": Spec("memory", "VGG16 pair, batch 16: the most anonymous memory that a training holds, states "
+                         "written", "GB",
                          6.0, "less", "What a training holds:"),
     "memory_vgg16_checkpoint": Spec("memory", "the same with the setting checkpoint, which computes maps again in the "
                                     "backward pass", "GB", 6.0, "less", "What a training holds:"),

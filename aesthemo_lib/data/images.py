@@ -30,6 +30,8 @@ ON_BAD_IMAGE = ("error", "skip")
 CHUNK = 64
 """Images between two notes of what is done; a build that was cut off goes on from the last note. So few stay in the
 processor's cache until they are hashed and written."""
+AHEAD = 3
+"""Chunks that are decoded while one is written, so that a disk that is slow now and then holds no decoder up."""
 AT_ONCE = 8
 """Images that a decoding thread takes at a time."""
 
@@ -218,14 +220,15 @@ def _build(paths: Sequence[Path], target: Path, shape: tuple[int, ...], name: st
     ):
         out.write(header)
         sha, starts, size = hashlib.sha256(), range(0, len(paths), CHUNK), math.prod(shape[1:])
-        decoded = _decoded_ahead(paths, [start for start in starts if start not in finished], shape[1], pool)
+        left = [start for start in starts if start not in finished]
+        chunks = decoded(paths, left, shape[1], pool, AHEAD)
         for start in starts:
             rows = range(start, min(start + CHUNK, len(paths)))
             out.seek(len(header) + start * size)
             if start in finished:
                 sha.update(out.read(len(rows) * size))
-            else:  # the pool decodes the next chunk while this one is hashed and written
-                pixels, finished[start] = next(decoded)
+            else:  # the pool decodes the next chunks while this one is hashed and written
+                pixels, finished[start] = next(chunks)
                 sha.update(pixels.data)
                 out.write(pixels.data)
                 out.flush()
@@ -250,15 +253,31 @@ def _finished_chunks(journal: Path) -> dict[int, dict[str, str]]:
     return done
 
 
-def _decoded_ahead(paths: Sequence[Path], starts: Sequence[int], side: int, pool: ThreadPoolExecutor) -> Iterator:
-    """The chunks that begin at ``starts``: pixels, and what is wrong with the bad ones; these are black.
+def decoded(
+    paths: Sequence[Path], starts: Sequence[int], side: int, pool: ThreadPoolExecutor, ahead: int
+) -> Iterator[tuple[np.ndarray, dict[str, str]]]:
+    """The chunks of ``CHUNK`` images that begin at ``starts``: pixels, and what is wrong with the bad ones, by row.
 
-    While a chunk is in use the pool decodes the next, so that the decoders need not wait for the disk.
+    Args:
+        paths: of all images.
+        side: pixels, see ``decode``.
+        pool: decodes.
+        ahead: so many chunks are decoded while one is in use, so that the decoders need not wait for it. 0 where it
+            is used on the same cores: then both only get in one another's way.
+
+    Yields:
+        (C, side, side, 3) uint8, black where an image is bad, and the reasons by row number (as text).
+
+    >>> Image.new("RGB", (30, 20), (255, 0, 0)).save("red.png")
+    >>> with ThreadPoolExecutor(1) as pool:
+    ...     [(pixels, bad)] = decoded([Path("red.png"), Path("none.png")], [0], 8, pool, ahead=0)
+    >>> pixels.shape, bad
+    ((2, 8, 8, 3), {'1': 'the file does not exist'})
     """
     begun: deque = deque()
     for start in starts:
         begun.append(_begin_chunk(paths, range(start, min(start + CHUNK, len(paths))), side, pool))
-        if len(begun) > 1:
+        if len(begun) > ahead:
             yield _ended(*begun.popleft())
     while begun:
         yield _ended(*begun.popleft())

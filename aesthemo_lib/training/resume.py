@@ -25,12 +25,12 @@ class _Loop(Protocol):
 
 
 def contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors as safetensors takes them: on the CPU, in plain layout.
+    """Tensors as safetensors takes them: on the CPU, in plain layout; those that are so already are not copied.
 
     >>> contiguous({"x": torch.zeros(2, 3).T})["x"].is_contiguous()
     True
     """
-    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
 def save_state(folder: Path, epoch: int, loop: _Loop, better: bool, history: list[dict]) -> None:

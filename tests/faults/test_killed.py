@@ -118,7 +118,7 @@ def test_ctrl_c_in_a_notebook(colours_root, tmp_path, monkeypatch):
     code = IN_A_NOTEBOOK.replace("OUT", repr(str(tmp_path / "runs"))).replace("ROOT", repr(str(colours_root)))
     manager, client = start_new_kernel(kernel_name="python3", startup_timeout=120)
     try:
-        # A kernel refuses what reaches it in the moment after an error ("aborted"): a person is slower than that, this is not.
+        # A kernel refuses what reaches it in the moment after an error: a person is slower than that, this is not.
         asked = client.execute(code, stop_on_error=False)
         while True:
             content = client.get_iopub_msg(timeout=120)["content"]

@@ -1,6 +1,9 @@
 """Ways to spend less memory or time on a step, each against the plain step: parts, checkpoints, float16, compiling."""
 
 import json
+import platform
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -101,6 +104,27 @@ def test_a_compiled_network_trains_the_same(monkeypatch):
     got = fit(compiled, data(), replace(settings, compile=True), 0, CPU)
     assert got[0] == pytest.approx(expected[0], rel=1e-5)
     assert list(compiled.state_dict()) == list(plain.state_dict())
+
+
+HEAP = """
+import ctypes
+from aesthemo_lib.device import keep_freed_memory
+keep_freed_memory()
+libc = ctypes.CDLL("libc.so.6")
+libc.malloc.restype = libc.sbrk.restype = ctypes.c_void_p
+blocks = [libc.malloc(ctypes.c_size_t(600_000_000)) for _ in range(5)]  # 3 GB that nobody touches
+before = libc.sbrk(0)
+for block in blocks:
+    libc.free(ctypes.c_void_p(block))
+print(before - libc.sbrk(0))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's switches")
+def test_freed_memory_is_kept_however_much_it_is():
+    """Beyond 2 GiB too, which glibc's bound, a C int, can only be told as 'none'."""
+    done = subprocess.run([sys.executable, "-c", HEAP], check=True, capture_output=True, text=True)
+    assert int(done.stdout) == 0  # bytes that were handed back
 
 
 @pytest.mark.parametrize(("bfloat16", "capability", "expected"), [
