@@ -95,7 +95,7 @@ def backbone(name: str, classes: int, weights: str = "imagenet") -> Backbone:
         if depthwise or isinstance(module, nn.Linear) and module.weight.numel() > LARGE:
             module.__class__ = _float32_on_cpu(type(module))  # type: ignore[arg-type]
         if isinstance(module, nn.MaxPool2d):
-            module.__class__ = MaxPool  # type: ignore[assignment]
+            module.__class__ = MaxPool
     return branch
 
 
