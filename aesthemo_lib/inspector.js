@@ -105,8 +105,17 @@ export function inspect(root, page, options = {}) {
   }
   const verdict = (item, task, state = cut) => largest(logits(item, task, state));
   const classOf = (item, task) => looked[task.name] ?? verdict(item, task, 0);
-  const mapKey = (item, at = layer) => `${mapped.name}/${classOf(item, mapped)}/${at}`;
+  const mapKey = (item, at = layer, task = mapped, target = classOf(item, task)) => `${task.name}/${target}/${at}`;
 
+  // First the maps on view, then, while the kernel has nothing else to do, those that one change leads to: they show at once.
+  function looksNext(item) {
+    const here = classOf(item, mapped);
+    const layers = Array.from({ length: page.layers }, (_, k) => k + 1).filter((k) => k !== layer);
+    const others = tasks.filter((task) => task !== mapped);
+    const classes = mapped.classes.map((_, c) => c).filter((c) => c !== here);
+    return [[mapped, here, layer], ...layers.map((k) => [mapped, here, k]),
+      ...others.map((task) => [task, classOf(item, task), layer]), ...classes.map((c) => [mapped, c, layer])];
+  }
   function wanted() {
     const found = [];
     for (const item of shown()) {
@@ -117,11 +126,9 @@ export function inspect(root, page, options = {}) {
     }
     const item = current();
     if (where.open && known(item, 0) && !asking(item)) {
-      // First the maps on view, then, while the kernel has nothing else to do, the other layers': a change shows at once.
-      const others = Array.from({ length: page.layers }, (_, k) => k + 1).filter((k) => k !== layer);
-      for (const k of [layer, ...others]) {
-        const key = mapKey(item, k);
-        if (!item.maps?.[key]) found.push({ what: "map", item, key, task: mapped.name, target: classOf(item, mapped), layer: k });
+      for (const [task, target, k] of looksNext(item)) {
+        const key = mapKey(item, k, task, target);
+        if (!item.maps?.[key]) found.push({ what: "map", item, key, task: task.name, target, layer: k });
       }
     }
     return found.filter((question) => !question.item.problems?.[question.what + question.key]);

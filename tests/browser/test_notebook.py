@@ -141,9 +141,14 @@ def look_at_maps(page, widget) -> None:
         assert "borrowed from" in told and "Top channels" in told
         seen.add(told)
     assert len(seen) == 4
-    page.wait_for_timeout(5000)  # by now the other layers' maps have come by themselves
-    widget.get_by_label("Layer of the maps").select_option(index=1)
-    assert widget.locator(".where .small").first.inner_text().startswith("Red"), "another layer shows at once"
+    page.wait_for_timeout(10_000)  # by now the maps that one change leads to have come by themselves
+    for k in (1, 0):
+        widget.get_by_label("Layer of the maps").select_option(index=k)
+        assert widget.locator(".where .small").first.inner_text().startswith("Red"), "another layer shows at once"
+    widget.locator(".where select:visible").nth(1).select_option(index=6)
+    assert widget.locator(".where .small").first.inner_text().startswith("Red"), "another class shows at once"
+    widget.get_by_label("Task of the maps").select_option(index=0)
+    assert widget.locator(".where .small").first.inner_text().startswith("Red"), "another task shows at once"
     bars = widget.locator('[data-ledger="emotion"][data-slot="0"] .value').all_inner_texts()
     widget.locator('[data-ledger="emotion"][data-slot="0"] select').select_option(index=5)
     assert widget.locator('[data-ledger="emotion"][data-slot="0"] .value').all_inner_texts() != bars
