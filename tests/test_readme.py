@@ -104,7 +104,7 @@ def test_what_readme_says_beside_its_table_is_what_the_study_gives():
     run = {path.stem for path in (PROJECT / "results" / "studies").glob("*.csv") if "." not in path.stem}
     asked = set(studies.protocol()["studies"]) - {"rehearsal"}
     done, missing = (set(re.findall(r"`(\w+)`", part)) for part in re.search(
-        r"these have been run: ([^;]*);? ?(?:these have not: ([^.]*))?\.", text).groups(default=""))
+        r"these have been run: ([^;.]*);? ?(?:these have not: ([^.]*))?\.", text).groups(default=""))
     assert (done, missing) == (run, asked - run), "README says which studies have been run"
 
 

@@ -9,9 +9,14 @@ import time
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import pandas as pd
 
+from ..evaluation import collect, mean_interval, read_runs
+from ..files import project_folder
 from .child import Job
 
+SLOWER = "results/oasis-teach.csv"
+"""The same runs, one after another, before anything here was made fast."""
 TORCH = "import torch"
 WITH = {"start_import": "import torch, aesthemo_lib",
         "start_training": "import torch; import aesthemo_lib.training.runs"}
@@ -68,7 +73,33 @@ def reproduce_oasis(job: Job) -> Iterator[tuple]:
     """
     if not job.root:
         raise ValueError("reproduce_oasis: name the photographs' folder, with ROOT=<folder> or --root")
-    yield "reproduce_oasis", [_reproduce(job, ["--data", "oasis", "--root", job.root])], {}
+    minutes = _reproduce(job, ["--data", "oasis", "--root", job.root])
+    told = [] if job.small else endpoints(collect(job.folder / "runs", "teach"), read_runs(project_folder() / SLOWER))
+    yield "reproduce_oasis", [minutes], {"profile": told}
+
+
+def endpoints(runs: pd.DataFrame, slower: pd.DataFrame) -> list[str]:
+    """Whether speed has cost anything: test AUC of the same runs, trained now and when nothing was fast yet.
+
+    Args:
+        runs, slower: tables as ``evaluation.collect`` makes them.
+
+    Returns:
+        a line for each method and task: both means over the splits, the slower runs' interval over their splits and
+        seeds, and whether the new mean lies in it.
+
+    >>> old = pd.DataFrame({"method": "nddr", "task": "emotion", "split": [0, 1], "auc": [0.7, 0.8]})
+    >>> endpoints(old.assign(auc=[0.72, 0.8]), old)
+    ['- nddr, emotion: .760; slower .750 (.115, 1.000): within']
+    """
+    lines = []
+    for (method, task), before in slower.groupby(["method", "task"]):
+        now = runs[(runs["method"] == method) & (runs["task"] == task)]["auc"].mean()
+        mean, low, high = mean_interval(before["auc"].to_numpy())
+        told = [f"{value:.3f}".removeprefix("0") for value in (now, mean, max(low, 0), min(high, 1))]
+        within = "within" if low <= now <= high else "**outside**"
+        lines.append("- {}, {}: {}; slower {} ({}, {}): {}".format(method, task, *told, within))
+    return lines
 
 
 def _reproduce(job: Job, more: list[str]) -> float:
