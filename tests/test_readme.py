@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from aesthemo_lib import figures, studies, study_plots
+from aesthemo_lib import check_study, checks, figures, studies, study_plots
 from aesthemo_lib.evaluation import markdown_table
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -106,6 +106,40 @@ def test_what_readme_says_beside_its_table_is_what_the_study_gives():
     done, missing = (set(re.findall(r"`(\w+)`", part)) for part in re.search(
         r"these have been run: ([^;.]*);? ?(?:these have not: ([^.]*))?\.", text).groups(default=""))
     assert (done, missing) == (run, asked - run), "README says which studies have been run"
+
+
+def test_what_readme_says_of_the_null_is_what_the_attribution_study_gives():
+    table = check_study.read("null")
+    found = {}
+    for (setting, task), rows in table.groupby(["setting", "task"]):
+        whole = checks.excess(rows).iloc[-1]  # all that is borrowed
+        found[setting, task] = f"{whole['excess']:.3f}".replace("0.", "."), whole["low"] > 0, whole["high"] < 0
+        assert rows["seed"].nunique() == 3
+    text = " ".join(README.split())
+    first, second = (found["oasis", task] for task in ("aesthetics", "emotion"))
+    assert f"is {first[0]} for aesthetics and {second[0]} for emotion, neither told apart from zero" in text
+    dose = [found[f"scenes-{r}", "aesthetics"] for r in ("0.0", "0.5", "1.0")]
+    assert "for aesthetics: {}, {} and {} at relatedness 0, .5 and 1".format(*(one[0] for one in dose)) in text
+    assert [one[1] or one[2] for one in (first, second, *dose)] == [False, False, False, False, True]
+
+
+def test_what_readme_and_lesson_9_say_of_the_sequence_is_what_the_studies_give():
+    rows = studies.selected(studies.read("attributes"))
+    mean = rows.groupby(["split", "method"], sort=False)["auc"].mean().reset_index()
+    mean = mean.assign(task="mean", seed=0, condition="")
+    found = studies.differences(mean, "auc").set_index("method")
+    short, long, trunk = (found.loc[name] for name in (
+        "bilstm", "bilstm, four times as long", "shared_bottom, four times as long"))
+    text = " ".join(README.split())
+    assert f"by {-short['mean']:.3f} in mean AUC".replace("0.", ".") in text and short["high"] < 0
+    assert f"by {-long['mean']:.3f} when trained four times".replace("0.", ".") in text and long["high"] < 0
+    assert trunk["low"] < 0 < trunk["high"]
+    told = rows.groupby("method")[["contradictions_answers", "contradictions_possible"]].mean()
+    assert told["contradictions_answers"]["shared_bottom, four times as long"] == 0
+    assert told["contradictions_answers"]["bilstm, four times as long"] < 0.15 < 0.5 < told.loc["bilstm"].min()
+    photographs = studies.differences(studies.selected(studies.read("sequence")), "auc").set_index(["method", "task"])
+    behind = photographs[photographs["high"] < 0].index
+    assert {("bilstm", "aesthetics"), ("bilstm", "category")} <= set(behind)
 
 
 REFERENCES = {"start": "diagonal .9/.1", "where": "all layers"}
