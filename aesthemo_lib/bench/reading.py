@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -115,9 +114,7 @@ def cache(job: Job) -> Iterator[tuple]:
     number = itertools.count()
 
     def build() -> None:
-        folder = job.folder / f"cache {next(number)}"
-        load_pixels(images, side, folder=folder)
-        shutil.rmtree(folder)
+        load_pixels(images, side, folder=job.folder / f"cache {next(number)}")
 
     times = in_turn({"decoder alone": decoder(paths, side), "cold cache": build}, rounds, job.device)
     yield "cold_cache", times["decoder alone"] / times["cold cache"], {"profile": spelt(times)}

@@ -28,8 +28,10 @@ MOST_PIXELS = 89_478_485
 """A larger picture is taken for a decompression bomb; Pillow's own bound (1/4 GiB of RGB), of which it only warns."""
 ON_BAD_IMAGE = ("error", "skip")
 CHUNK = 64
-"""Images between two notes of what is done; a build that was cut off goes on from the last note. So few stay in the
-processor's cache until they are hashed and written."""
+"""Images that are hashed and written together: so few stay in the processor's cache until then."""
+NOTED = 4
+"""Chunks between two notes of what is done; a build that was cut off goes on from the last note. Waiting for the disk
+after each chunk took a tenth of the time."""
 AHEAD = 3
 """Chunks that are decoded while one is written, so that a disk that is slow now and then holds no decoder up."""
 AT_ONCE = 8
@@ -220,7 +222,7 @@ def _build(paths: Sequence[Path], target: Path, shape: tuple[int, ...], name: st
     ):
         out.write(header)
         sha, starts, size = hashlib.sha256(), range(0, len(paths), CHUNK), math.prod(shape[1:])
-        left = [start for start in starts if start not in finished]
+        left, unnoted = [start for start in starts if start not in finished], []
         chunks = decoded(paths, left, shape[1], pool, AHEAD)
         for start in starts:
             rows = range(start, min(start + CHUNK, len(paths)))
@@ -231,10 +233,13 @@ def _build(paths: Sequence[Path], target: Path, shape: tuple[int, ...], name: st
                 pixels, finished[start] = next(chunks)
                 sha.update(pixels.data)
                 out.write(pixels.data)
+                unnoted.append(start)
+            if len(unnoted) == NOTED or start == starts[-1]:
                 out.flush()
                 os.fsync(out.fileno())  # the pixels are on disk before the journal says so
                 with journal.open("a", encoding="utf-8") as notes:
-                    notes.write(json.dumps([start, finished[start]]) + "\n")
+                    notes.writelines(json.dumps([done, finished[done]]) + "\n" for done in unnoted)
+                unnoted.clear()
             bar.update(len(rows))
     bad = {row: reason for part in finished.values() for row, reason in part.items()}
     write_json(target.with_suffix(".json"), {"sha256": sha.hexdigest(), "images": len(paths), "bad": bad})
