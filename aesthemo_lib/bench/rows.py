@@ -48,8 +48,6 @@ FLOOR = ("Decoding and forward pass both want all cores, so that overlapping the
          "floor is their sum. On a GPU, which leaves the cores to the decoder, they overlap.")
 RESIZED = ("Seconds of each part. What is added is nearly all torch's antialiased resizing, which can't run beside a "
            "forward pass that wants all cores:")
-ENDPOINTS = ("Test AUC of `make reproduce DATA=oasis`, means over its splits, beside those of the slower runs of "
-             "`results/oasis-teach.csv` with their interval over splits and seeds:")
 GROWN = "The points that the line was fitted to:"
 ROWS = {
     "vgg16_loop_16": Spec("vgg16", "VGG16 pair, 224 px, batch 16: the real fit loop over the bare step", "1", 0.97,
@@ -108,7 +106,8 @@ ROWS = {
     "growth_memory_batch": Spec("growth", "memory against the batch: exponent", "1", 1.1, "less", GROWN),
     "reproduce_scenes": Spec("reproduce", "make reproduce, from nothing drawn or decoded", "min", 5.0, "less"),
     "reproduce_oasis": Spec("reproduce_oasis", "make reproduce DATA=oasis", "min", 12.0, "less",
-                            why=ENDPOINTS),
+                            why="Where the time goes: training, nearly all of it, at the speed of the row "
+                                "`teach_images`; less of it would be another result."),
 }
 """In the table's order. Rows of one group are measured together."""
 LONG = ("reproduce", "reproduce_oasis")
@@ -328,7 +327,7 @@ def page(rows: Sequence[dict], picture: str) -> str:
         lines += ["", "## What bounds the pair of EfficientNet-Lite0", "", *bound[0]["profile"]]
     whole = [one for one in rows if one["name"] == "reproduce_oasis" and one["holds"] and one["profile"]]
     if whole:
-        lines += ["", "## What the photographs' runs reach", "", ENDPOINTS, "", *whole[0]["profile"]]
+        lines += ["", "## `make reproduce DATA=oasis`", "", *whole[0]["profile"]]
     if any(one["points"] for one in rows):
         lines += ["", "## How cost grows", "", f"![{PICTURE}]({picture})"]
     return "\n".join(lines).strip() + "\n"

@@ -12,11 +12,13 @@ import numpy as np
 import pandas as pd
 
 from ..evaluation import collect, mean_interval, read_runs
-from ..files import project_folder
+from ..files import project_folder, read_json
 from .child import Job
 
 SLOWER = "results/oasis-teach.csv"
 """The same runs, one after another, before anything here was made fast."""
+ENDPOINTS = ("Test AUC, means over the splits, beside those of the slower runs of `results/oasis-teach.csv` with their "
+             "interval over splits and seeds:")
 TORCH = "import torch"
 WITH = {"start_import": "import torch, aesthemo_lib",
         "start_training": "import torch; import aesthemo_lib.training.runs"}
@@ -74,8 +76,29 @@ def reproduce_oasis(job: Job) -> Iterator[tuple]:
     if not job.root:
         raise ValueError("reproduce_oasis: name the photographs' folder, with ROOT=<folder> or --root")
     minutes = _reproduce(job, ["--data", "oasis", "--root", job.root])
-    told = [] if job.small else endpoints(collect(job.folder / "runs", "teach"), read_runs(project_folder() / SLOWER))
-    yield "reproduce_oasis", [minutes], {"profile": told}
+    done = job.folder / "runs"
+    told = [] if job.small else endpoints(collect(done, "teach"), read_runs(project_folder() / SLOWER))
+    spent = parts(read_json(done / "oasis" / "timing.json"))
+    yield "reproduce_oasis", [minutes], {"profile": [*spent, "", ENDPOINTS, "", *told]}
+
+
+def parts(timing: dict) -> list[str]:
+    """Where the time of ``reproduce`` went, in lines.
+
+    Args:
+        timing: what it keeps, see ``jobs.reproduce``.
+
+    >>> parts({"seconds": 90.0, "at_once": 2, "threads": 1, "jobs": [
+    ...     {"name": "nddr split0-seed0", "began": 0.0, "seconds": 60.0},
+    ...     {"name": "04_compare", "began": 60.0, "seconds": 30.0}]})
+    ['- 90 s in all, 2 at a time, threads of each: 1', '- training: 1 job of 60 s', '- reading: 1 job of 30 s']
+    """
+    kinds: dict[str, list[float]] = {"training": [], "reading": []}
+    for job in timing["jobs"]:
+        kinds["training" if " split" in job["name"] else "reading"].append(job["seconds"])
+    lines = [f"- {timing['seconds']:.0f} s in all, {timing['at_once']} at a time, threads of each: {timing['threads']}"]
+    return lines + [f"- {kind}: {len(found)} job{'s' * (len(found) > 1)} of {np.mean(found):.0f} s"
+                    for kind, found in kinds.items() if found]
 
 
 def endpoints(runs: pd.DataFrame, slower: pd.DataFrame) -> list[str]:
