@@ -130,7 +130,8 @@ def test_vgg16_weights_are_looked_for_where_torchvision_keeps_them(tmp_path, mon
 def test_half_the_speed_takes_twice_the_minutes(monkeypatch):
     for share in (1, 2):
         monkeypatch.setattr(doctor, "training_rate", lambda share=share: doctor.RATE / share)
-        assert f"about {share * doctor.MINUTES['oasis']:.0f} minutes" in look("", lambda: doctor._minutes("oasis")).found
+        wanted = f"about {share * doctor.MINUTES['oasis']:.0f} minutes"
+        assert wanted in look("", lambda: doctor._minutes("oasis")).found
     assert "minutes" not in look("", lambda: doctor._minutes("csv")).found
 
 
