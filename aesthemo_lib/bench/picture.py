@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from ..files import digest
 from ..plots import NEUTRAL, save, use_style
@@ -14,6 +15,7 @@ from .rows import COMMAND, PICTURE
 
 NAMES = {"images": "images in the training set", "pixels": "pixels an image", "tasks": "branches, one a task",
          "batch": "images a batch"}
+LEAST = 4
 UNITS = {"time": "seconds", "memory": "GB"}
 
 
@@ -41,11 +43,21 @@ def growth_figure(rows: Sequence[dict]) -> Figure:
         panel.plot(x, np.exp(height) * x**slope, color=NEUTRAL, lw=1)
         panel.plot(x, y, "o")
         per = "an epoch" if axis == "images" else "a step"
-        panel.set(xscale="log", yscale="log", xlabel=NAMES[axis], title=f"{what}: power {slope:.2f}",
+        panel.set(xscale="log", yscale="log", xlabel=NAMES[axis], title=f"{what}: power {round(slope, 2) + 0:.2f}",
+                  ylim=_limits(y),
                   ylabel=f"{UNITS[what]}{f' {per}' if what == 'time' else ''}")
         panel.set_xticks(x, [f"{int(value):,}" for value in x], rotation=30, fontsize=8)
         panel.minorticks_off()
+        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.yaxis.set_major_formatter("{x:g}")
     return figure
+
+
+def _limits(values: np.ndarray) -> tuple[float, float]:
+    """At least a factor of ``LEAST`` from bottom to top, so that what doesn't grow looks flat."""
+    middle = np.sqrt(values.min() * values.max())
+    reach = 1.15 * np.sqrt(max(values.max() / values.min(), LEAST))
+    return middle / reach, middle * reach
 
 
 def draw(rows: Sequence[dict], path: Path) -> None:
