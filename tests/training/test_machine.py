@@ -123,7 +123,7 @@ print(before - libc.sbrk(0))
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's switches")
 def test_freed_memory_is_kept_however_much_it_is():
     """Beyond 2 GiB too, which glibc's bound, a C int, can only be told as 'none'."""
-    done = subprocess.run([sys.executable, "-c", HEAP], check=True, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", HEAP], check=True, capture_output=True, encoding="utf-8")
     assert int(done.stdout) == 0  # bytes that were handed back
 
 
