@@ -30,8 +30,7 @@ ON_BAD_IMAGE = ("error", "skip")
 CHUNK = 64
 """Images that are hashed and written together: so few stay in the processor's cache until then."""
 NOTED = 4
-"""Chunks between two notes of what is done; a build that was cut off goes on from the last note. Waiting for the disk
-after each chunk took a tenth of the time."""
+"""Chunks between two notes of what is done, each of which waits for the disk; a build goes on from the last note."""
 AHEAD = 3
 """Chunks that are decoded while one is written, so that a disk that is slow now and then holds no decoder up."""
 AT_ONCE = 8
