@@ -7,7 +7,6 @@ patent's [0047, 0057]; the others are ours.
 
 from __future__ import annotations
 
-import functools
 import os
 import warnings
 from collections.abc import Callable
@@ -16,15 +15,14 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+
+from .layers import adapt
 
 IMAGENET_STD = (0.229, 0.224, 0.225)
 """What torchvision's weights expect: (x - mean) / 255 / std."""
 HALF = (0.5, 0.5, 0.5)
 """What EfficientNet-Lite's weights expect: (x - mean) / 127.5."""
 
-LARGE = 2**20
-"""Weights of a fully connected layer from which on rounding them takes as long as the product."""
 VGG_NAMES = tuple(f"vgg{depth}{bn}" for depth in (11, 13, 16, 19) for bn in ("", "_bn"))
 
 
@@ -87,51 +85,9 @@ def backbone(name: str, classes: int, weights: str = "imagenet") -> Backbone:
     if name not in BUILDERS:
         raise ValueError(f"unknown backbone {name!r}; choose one of {', '.join(BUILDERS)}")
     branch = BUILDERS[name](name, classes, weights)
-    for module in (*branch.groups.modules(), *branch.head.modules()):
-        # In-place activations overwrite what attribution methods need to see (captum's layer methods fail on them).
-        if hasattr(module, "inplace"):
-            module.inplace = False
-        depthwise = isinstance(module, nn.Conv2d) and module.groups == module.in_channels > 1
-        if depthwise or isinstance(module, nn.Linear) and module.weight.numel() > LARGE:
-            module.__class__ = _float32_on_cpu(type(module))  # type: ignore[arg-type]
-        if isinstance(module, nn.MaxPool2d):
-            module.__class__ = MaxPool
+    for part in (branch.groups, branch.head):
+        adapt(part)
     return branch
-
-
-@functools.cache
-def _float32_on_cpu(kind: type[nn.Module]) -> type[nn.Module]:
-    """A layer that leaves CPU autocast while training.
-
-    A depthwise convolution's bfloat16 gradient took up to 25 times as long as float32's: with this a step of the
-    EfficientNet-Lite0 pair took 0.6 of the time (two cores, torch 2.14). A ``LARGE`` fully connected layer takes as
-    long either way, since its weights are rounded anew at every step, but they are not held twice (0.5 GB of a VGG16
-    pair). The forward pass alone is quicker in bfloat16.
-    """
-
-    class Float32(kind):
-        def forward(self, x: Tensor) -> Tensor:
-            if not (x.device.type == "cpu" and torch.is_autocast_enabled("cpu") and torch.is_grad_enabled()):
-                return super().forward(x)
-            with torch.autocast("cpu", enabled=False):
-                return super().forward(x.float()).to(x.dtype)
-
-    return Float32
-
-
-class MaxPool(nn.MaxPool2d):
-    """Max-pooling that, while training, finds the largest pixels again in the backward pass instead of keeping where
-    they were: torch notes that in eight bytes each, 0.4 GB of a VGG16 pair at batch 16, for a hundredth of its time.
-
-    >>> pool = MaxPool(2)
-    >>> pool(torch.arange(16.0, requires_grad=True).view(1, 1, 4, 4)).tolist()
-    [[[[5.0, 7.0], [13.0, 15.0]]]]
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not (self.training and torch.is_grad_enabled()):
-            return super().forward(x)
-        return checkpoint(super().forward, x, use_reentrant=False, preserve_rng_state=False)
 
 
 def _vgg(name: str, classes: int, weights: str) -> Backbone:

@@ -139,38 +139,6 @@ def test_deviations_from_claim_3_are_named():
         assert len(backbone("efficientnet_lite0", 2, "none").deviations()) == 5  # it has no max-pool
 
 
-def test_max_pooling_keeps_no_places_and_gives_the_same_gradient():
-    """torch's own keeps eight bytes for each cell; ties, which rectified maps have in plenty, go to the same cell."""
-    x, kept = torch.randint(0, 3, (2, 4, 9, 9)).float(), {}
-    for kind in (nn.MaxPool2d, backbones.MaxPool):
-        mine, held = x.clone().requires_grad_(), []
-        with torch.autograd.graph.saved_tensors_hooks(lambda t, held=held: held.append(t) or t, lambda t: t):
-            pooled = kind(2)(mine)
-        (pooled * torch.arange(pooled.numel()).view_as(pooled)).sum().backward()
-        kept[kind] = pooled, mine.grad, any(t.dtype == torch.int64 and t.numel() > 1 for t in held)
-    (plain, slope, places), (thrifty, again, none) = kept.values()
-    assert torch.equal(plain, thrifty) and torch.equal(slope, again) and places and not none
-    assert all(type(m) is backbones.MaxPool for m in backbone("vgg11", 2, "none").groups.modules()
-               if isinstance(m, nn.MaxPool2d))
-
-
-def test_large_fully_connected_layers_train_in_float32_on_a_processor(monkeypatch):
-    """Their product is float32's of the rounded maps; small layers, and a mere prediction, are left to autocast."""
-    monkeypatch.setattr(backbones, "LARGE", 10_000)
-    head = backbone("tiny", 8, "none").head  # 128 x 64 weights, then 64 x 64: neither is large
-    assert all(type(layer) is nn.Linear for layer in head if isinstance(layer, nn.Linear))
-    monkeypatch.setattr(backbones, "LARGE", 5_000)
-    large = next(layer for layer in backbone("tiny", 8, "none").head if isinstance(layer, nn.Linear))
-    x = torch.randn(3, 128).bfloat16()
-    with torch.autocast("cpu", torch.bfloat16):
-        trained = large(x)
-        with torch.no_grad():
-            predicted = large(x)
-    exact = x.float() @ large.weight.T + large.bias
-    rounded = nn.functional.linear(x, large.weight.bfloat16(), large.bias.bfloat16())
-    assert torch.equal(trained, exact.bfloat16()) and torch.equal(predicted, rounded)
-
-
 def test_a_cross_branch_layer_by_hand():
     """Two branches of two channels on one pixel: z_t = W_t [x_1; x_2] + b_t."""
     layer = CrossBranchLayer(2, 2, "default")
