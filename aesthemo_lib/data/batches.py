@@ -108,7 +108,7 @@ def _cut_one_by_one(pixels, mean, std, crop: int, top: Tensor, left: Tensor, fli
 
 
 def resize(pixels: Tensor, mean: Tensor, std: Tensor, side: int) -> Tensor:
-    """What prediction sees [0063]: the whole image resized, and the mean image resized with it.
+    """What prediction sees [0063]: the whole image resized, in whole grey levels, and the mean image resized with it.
 
     Args:
         pixels: (B, S, S, 3) uint8.
@@ -122,13 +122,23 @@ def resize(pixels: Tensor, mean: Tensor, std: Tensor, side: int) -> Tensor:
     >>> resize(torch.zeros(2, 8, 8, 3, dtype=torch.uint8), torch.zeros(8, 8, 3), torch.ones(3), side=4).shape
     torch.Size([2, 3, 4, 4])
     """
-    # Bilinear resizing is linear: the resized difference is the difference of the resized. It is fastest in planes.
-    values = pixels.permute(0, 3, 1, 2).contiguous() - mean.permute(2, 0, 1).contiguous()
-    values.div_((255 * std)[:, None, None])
-    if values.shape[-1] == side:
-        return values.contiguous(memory_format=torch.channels_last)
-    resized = torch.nn.functional.interpolate(values, (side, side), mode="bilinear", antialias=True)
-    return resized.contiguous(memory_format=torch.channels_last)
+    scale = (255 * std).expand(side, side, 3).contiguous()
+    values = _resized(pixels.permute(0, 3, 1, 2), side).permute(0, 2, 3, 1)
+    mean = _resized(mean.permute(2, 0, 1)[None], side)[0].permute(1, 2, 0).contiguous()
+    return (values - mean).div_(scale).permute(0, 3, 1, 2)
+
+
+def _resized(planes: Tensor, side: int) -> Tensor:
+    """(B, 3, S, S) to (B, 3, s, s); grey levels stay whole, which a CPU resizes in a quarter of the time.
+
+    Rounding moves a pixel by half a level, no more than the bfloat16 that the network reads does.
+    """
+    if planes.shape[-1] == side:
+        return planes
+    whole = planes.dtype == torch.uint8
+    if whole and planes.device.type != "cpu":  # only CPUs have a way for uint8
+        return _resized(planes.float(), side).round_().clamp_(0, 255)
+    return torch.nn.functional.interpolate(planes, (side, side), mode="bilinear", antialias=True)
 
 
 class TrainingBatches:

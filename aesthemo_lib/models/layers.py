@@ -36,12 +36,13 @@ def adapt(module: nn.Module) -> None:
             layer.__class__ = MaxPool
         elif isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 1:
             _become_convolution(layer)
-    ordered = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d | _Norm)]
-    for conv, norm in pairwise(ordered):
-        if isinstance(conv, nn.Conv2d) and isinstance(norm, _Norm):
-            _become_convolution(conv)
-            conv.norm = (norm,)  # in a tuple, or it would be a part of the convolution, with parameters of that name
-            norm.__class__ = _folded(type(norm))  # type: ignore[arg-type]
+    for parent in module.modules():
+        ordered = [(name, layer) for name, layer in parent.named_children() if isinstance(layer, nn.Conv2d | _Norm)]
+        for (_, conv), (name, norm) in pairwise(ordered):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, _Norm):
+                _become_convolution(conv)
+                conv.behind = parent, name
+                norm.__class__ = _folded(type(norm))  # type: ignore[arg-type]
 
 
 def _become_convolution(layer: nn.Conv2d) -> None:
@@ -65,7 +66,8 @@ class Convolution(nn.Conv2d):
 
     Attributes:
         same: it pads as TensorFlow does: what is missing for ceil(side / stride) outputs, the odd pixel at the end.
-        norm: the batch normalisation behind it, or nothing.
+        behind: where the batch normalisation behind it is, module and name, or nothing. It is looked up each time:
+            training in several processes puts others in their places, which are not folded.
 
     >>> layers = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)).eval()
     >>> x = torch.randn(2, 3, 8, 8)
@@ -76,12 +78,13 @@ class Convolution(nn.Conv2d):
     """
 
     same: bool = False
-    norm: tuple[nn.Module, ...] = ()
+    behind: tuple[nn.Module, str] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         weight, bias = self.weight, self.bias
-        if self.norm and not self.norm[0].training:
-            weight, bias = self._with_norm()
+        norm = getattr(*self.behind) if self.behind else None
+        if norm is not None and getattr(norm, "folded", False) and not norm.training:
+            weight, bias = self._with(norm)
         if self._is_depthwise() and x.device.type == "cpu" and torch.is_grad_enabled():
             precision = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
             if precision == torch.bfloat16 and (self.stride == (1, 1) or x.shape[2] % 2 == x.shape[3] % 2 == 0):
@@ -89,8 +92,7 @@ class Convolution(nn.Conv2d):
                 return Depthwise.apply(*rounded, self.stride[0])
         return self._conv_forward(self._padded(x), weight, bias)
 
-    def _with_norm(self) -> tuple[Tensor, Tensor]:
-        norm = self.norm[0]
+    def _with(self, norm: nn.Module) -> tuple[Tensor, Tensor]:
         scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
         centre = norm.running_mean if self.bias is None else norm.running_mean - self.bias
         return self.weight * scale[:, None, None, None], norm.bias - centre * scale
@@ -115,6 +117,8 @@ def _folded(kind: type[nn.Module]) -> type[nn.Module]:
     """A batch normalisation that is done already where its statistics are kept; what stands behind it remains."""
 
     class Folded(kind):
+        folded = True
+
         def forward(self, x: Tensor) -> Tensor:
             if self.training:
                 return super().forward(x)

@@ -81,10 +81,9 @@ def test_whole_backbones_are_adapted():
     for name, norms in (("efficientnet_lite0", 49), ("vgg11_bn", 8)):
         branch = backbone(name, 2, "none")
         modules = [*branch.groups.modules(), *branch.head.modules()]
-        folded = [m for m in modules if getattr(m, "norm", ())]
-        assert len(folded) == norms == sum(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in modules)
-        assert all(type(conv.norm[0]).__name__ == "Folded" for conv in folded)
-        assert len({id(conv.norm[0]) for conv in folded}) == norms
+        behind = [getattr(*m.behind) for m in modules if getattr(m, "behind", None)]
+        assert len(behind) == norms == sum(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in modules)
+        assert all(norm.folded for norm in behind) and len(set(map(id, behind))) == norms
 
 
 def same(x, weight, bias, stride):
