@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import os
+import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -121,14 +121,14 @@ def cache(job: Job) -> Iterator[tuple]:
     chunk = np.random.default_rng(0).integers(0, 256, (min(CHUNK, count), side, side, 3), dtype=np.uint8)
 
     def keep() -> None:
-        sha = hashlib.sha256()
+        check = 0
         with open(job.folder / "kept", "wb") as out:
             for _ in range(0, count, CHUNK):
-                sha.update(chunk.data)
+                check = zlib.crc32(chunk.data, check)
                 out.write(chunk.data)
             out.flush()
             os.fsync(out.fileno())
 
-    times = in_turn({"decoder alone": decoder(paths, side), "cold cache": build, "hashing and writing alone": keep},
+    times = in_turn({"decoder alone": decoder(paths, side), "cold cache": build, "checksum and writing alone": keep},
                     rounds, job.device)
     yield "cold_cache", times["decoder alone"] / times["cold cache"], {"profile": spelt(times)}

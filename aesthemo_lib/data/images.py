@@ -9,6 +9,7 @@ import math
 import os
 import shutil
 import warnings
+import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,13 +23,13 @@ from ..device import allowed_cores, keep_freed_memory
 from ..files import DiskFull, alone, cache_folder, digest, read_json, room_for, show_progress, write_json
 from .table import AnnotatedImages
 
-RECIPE = "rgb, exif upright, alpha over white, bilinear square, 1"
+RECIPE = "rgb, exif upright, alpha over white, bilinear square, crc32, 2"
 """Part of the cache's key: another way of making the pixels is another cache."""
 MOST_PIXELS = 89_478_485
 """A larger picture is taken for a decompression bomb; Pillow's own bound (1/4 GiB of RGB), of which it only warns."""
 ON_BAD_IMAGE = ("error", "skip")
 CHUNK = 64
-"""Images that are hashed and written together: so few stay in the processor's cache until then."""
+"""Images that are summed and written together: so few stay in the processor's cache until then."""
 NOTED = 4
 """Chunks between two notes of what is done, each of which waits for the disk; a build goes on from the last note."""
 AHEAD = 3
@@ -220,17 +221,17 @@ def _build(paths: Sequence[Path], target: Path, shape: tuple[int, ...], name: st
         tqdm(total=len(paths), desc=f"Decoding {name}", unit="image", disable=not show_progress()) as bar,
     ):
         out.write(header)
-        sha, starts, size = hashlib.sha256(), range(0, len(paths), CHUNK), math.prod(shape[1:])
+        check, starts, size = 0, range(0, len(paths), CHUNK), math.prod(shape[1:])
         left, unnoted = [start for start in starts if start not in finished], []
         chunks = decoded(paths, left, shape[1], pool, AHEAD)
         for start in starts:
             rows = range(start, min(start + CHUNK, len(paths)))
             out.seek(len(header) + start * size)
             if start in finished:
-                sha.update(out.read(len(rows) * size))
-            else:  # the pool decodes the next chunks while this one is hashed and written
+                check = zlib.crc32(out.read(len(rows) * size), check)
+            else:  # the pool decodes the next chunks while this one is summed and written
                 pixels, finished[start] = next(chunks)
-                sha.update(pixels.data)
+                check = zlib.crc32(pixels.data, check)
                 out.write(pixels.data)
                 unnoted.append(start)
             if len(unnoted) == NOTED or start == starts[-1]:
@@ -241,7 +242,7 @@ def _build(paths: Sequence[Path], target: Path, shape: tuple[int, ...], name: st
                 unnoted.clear()
             bar.update(len(rows))
     bad = {row: reason for part in finished.values() for row, reason in part.items()}
-    write_json(target.with_suffix(".json"), {"sha256": sha.hexdigest(), "images": len(paths), "bad": bad})
+    write_json(target.with_suffix(".json"), {"crc32": check, "images": len(paths), "bad": bad})
     os.replace(partial, target)
     journal.unlink(missing_ok=True)
 
@@ -318,16 +319,24 @@ def pixels_sha256(pixels: np.ndarray) -> str:
 
 
 def verify_cache(folder: Path | None = None) -> dict[Path, bool]:
-    """Whether each cache file still holds what was written, by its hash.
+    """Whether each cache file still holds what was written, by its checksum.
 
     >>> verify_cache(Path("empty"))
     {}
     """
     folder = (folder or cache_folder()) / "pixels"
     return {
-        path: pixels_sha256(np.load(path, mmap_mode="r")) == read_json(path.with_suffix(".json"))["sha256"]
+        path: _crc32(np.load(path, mmap_mode="r")) == read_json(path.with_suffix(".json")).get("crc32")
         for path in sorted(folder.glob("*.npy"))
     }
+
+
+def _crc32(pixels: np.ndarray) -> int:
+    """Finds what a disk does to pixels as well as a cryptographic hash, in a third of the time."""
+    check = 0
+    for start in range(0, len(pixels), CHUNK):
+        check = zlib.crc32(np.ascontiguousarray(pixels[start:start + CHUNK]).data, check)
+    return check
 
 
 def mean_image(pixels: np.ndarray, rows: np.ndarray) -> np.ndarray:

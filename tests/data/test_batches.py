@@ -57,7 +57,7 @@ def test_the_fast_ways_of_a_cpu_give_the_bits_of_the_plain_ones(pixels):
 
 @pytest.mark.parametrize("side", [12, 16, 21])
 def test_prediction_resizes_image_and_mean_alike(pixels, side):
-    """The plain form in float32, of which a picture in whole grey levels is a level away at most, and half as a rule."""
+    """The plain form in float32; a picture in whole grey levels is a level away from it at most."""
     mean = pixels.mean(axis=0).astype(np.float32)
     got = resize(torch.from_numpy(pixels), torch.from_numpy(mean), torch.tensor(STD), side)
     image = tv.resize(torch.from_numpy(pixels).permute(0, 3, 1, 2).float(), [side, side], antialias=True)

@@ -15,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +24,7 @@ import numpy as np
 import pandas as pd
 from safetensors.torch import load_file
 
-from aesthemo_lib.data.images import load_pixels, pixels_sha256
+from aesthemo_lib.data.images import load_pixels
 from aesthemo_lib.data.readers import read
 from aesthemo_lib.files import alone
 from aesthemo_lib.training.runs import Config, train
@@ -114,7 +115,8 @@ def check_whole(folder: Path) -> int:
 
 def _check_cache(path: Path) -> None:
     pixels = np.load(path, mmap_mode="r")
-    assert pixels_sha256(pixels) == json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["sha256"], path
+    note = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    assert zlib.crc32(pixels.tobytes()) == note["crc32"], path
 
 
 _READERS = {
