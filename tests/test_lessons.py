@@ -1,6 +1,6 @@
 """The form of the lessons: what each has at its head and end, how long it is, what it asks and what it proves.
 
-00 to 07 are the course; those in ``more`` keep to the same form, but may be shorter or longer and ask less.
+00 to 07 are the course; those in ``more`` keep to the same form and length, but may ask less.
 
 ``test_notebooks.py`` holds what every notebook must keep to, and runs them.
 """
@@ -23,6 +23,8 @@ TAUGHT = {
     "03_train": ("joint_loss(", "fit.fit("),
     "04_compare": ("mean_interval(",),
     "06_attribution": ("trunk_ledger(",),
+    "more/12_when_and_why": ("training_labels.told(", "study_plots.doses(", "scenes.sample("),
+    "more/13_few_labels": ("task_losses(",),
 }
 """The library's names that a lesson derives in a few lines of its own and asserts equal."""
 SANE = {
@@ -60,7 +62,7 @@ def test_the_header_says_what_when_and_for_whom(path):
     assert re.search(r"minute|second", time) and "GPU" in time, "minutes with and without a GPU"
 
 
-@every
+@any_lesson
 def test_it_has_25_to_45_cells(path):
     assert 25 <= len(cells(path)) <= 45
 
