@@ -81,6 +81,12 @@ def _parser() -> argparse.ArgumentParser:
     table.add_argument("runs", type=Path, help="a folder of runs, such as runs/oasis, or a CSV written before")
     table.add_argument("--csv", type=Path, help="write the single runs there")
     table.set_defaults(command=_table)
+    keep = commands.add_parser("keep-runs", help="copy what reproduce made, without weights, to be committed")
+    keep.add_argument("--preset", default="teach", help="smoke, teach or paper")
+    keep.add_argument("--data", default="scenes", help="scenes; others' terms differ")
+    keep.add_argument("--out", type=Path, default=Path("runs"), help="folder of runs")
+    keep.add_argument("--to", type=Path, help="folder of kept runs, by default results/runs")
+    keep.set_defaults(command=_keep_runs)
     kit = commands.add_parser("kit", help="IAE's reproduction kit: write its plan, or put finished runs into it")
     kit.add_argument("runs", type=Path, nargs="?", help="a folder of runs, such as runs/iae; left out: the plan alone")
     kit.add_argument("--preset", default="paper", help="another than paper is for a rehearsal, with --json elsewhere")
@@ -239,6 +245,12 @@ def _table(given) -> None:
         with atomic(given.csv) as temporary:
             runs.drop(columns="run").to_csv(temporary, index=False, encoding="utf-8", float_format="%.6f")
     print(markdown_table(runs))
+
+
+def _keep_runs(given) -> None:
+    from .kept_runs import keep
+
+    print(keep(given.out, given.data, given.preset, given.to))
 
 
 def _kit(given) -> None:

@@ -16,9 +16,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .data.batches import resize, to_device
-from .files import project_folder, read_json, write_json
+from .files import project_folder
+from .kept_runs import copy_small
 from .models.fusion import evaluating
-from .training.runs import Config, Run, prepare
+from .training.runs import Config, Run, prepare, training_command
 
 MOST_BYTES = 16 * 10**6
 MOST_OFF = 0.05
@@ -26,7 +27,6 @@ MOST_OFF = 0.05
 COMPARED = 64
 """Test images on which the two precisions are compared."""
 PACKED = "results/pretrained"
-KEPT = ("history.csv", "metrics.json", "predictions.csv", "timing.json")
 LICENCES = {
     "tf_efficientnet_lite0": "Google's EfficientNet-Lite0 for ImageNet, Apache-2.0",
     "IMAGENET1K_V1": "torchvision's, BSD-3-Clause",
@@ -79,10 +79,7 @@ def pack(run: Run | Path | str, out: Path | str, root: Path | None = None) -> Pa
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
-        for name in KEPT:
-            shutil.copyfile(run.folder / name, temporary / name)
-        told = read_json(run.folder / "config.json")
-        write_json(temporary / "config.json", told | {"root": None})  # a folder of whoever trained it
+        told = copy_small(run.folder, temporary)
         save_file(halved(load_file(run.folder / "model.safetensors")), temporary / "model.safetensors")
         size, off = (temporary / "model.safetensors").stat().st_size, largest_difference(run, Run(temporary), root)
         if size > MOST_BYTES:
@@ -143,7 +140,6 @@ def card(run: Run, weights: str, size: int, off: float) -> str:
         f"| {name} | {m['accuracy']:.3f} | {m['majority_accuracy']:.3f} | {m['balanced_accuracy']:.3f} | "
         f"{m['auc']:.3f} | {m['log_loss']:.3f} |" for name, m in run.metrics.items()
     )
-    given = " ".join(f"-p {key} {told[key]}" for key in ("method", "variant", "preset", "split", "seed") if told[key])
     return f"""# A trained network to start from: {run.name}, preset {told["preset"]}
 
 **What it is.** A branch for each task ({run.settings.backbone}), with layers between them that exchange maps; trained
@@ -162,7 +158,7 @@ without an interval:
 
 **How it was made**, with torch {made["torch"]} and Python {made["python"]} on {made["system"]} ({made["device"]}):
 
-    aesthemo run 03_train {given} --out runs
+    {training_command(told)}
     aesthemo pack {place} --out {PACKED}
 
 **Terms.** Apache-2.0, as the project. The weights that the branches started from: {LICENCES.get(weights, weights)}.

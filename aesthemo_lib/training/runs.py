@@ -12,7 +12,8 @@ model.safetensors      the weights of the best epoch, and the training images' m
 03_train.ipynb         the executed notebook, when a notebook made the run
 =====================  ==========================================================================
 
-What is needed to go on with a training that was cut off lies beside it, in ``<folder>.resume``.
+What is needed to go on with a training that was cut off lies beside it, in ``<folder>.resume``. A run that was kept for
+its results (``kept_runs``) has no weights, and reads as any other until they are asked for.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ from .fit import Data, fit, predict_logits
 from .resume import contiguous, write_history
 from .settings import Settings
 
+WEIGHTS = "model.safetensors"
 LATER = ("aggregation", "accumulate", "checkpoint", "compile")
 """Settings that came after the first runs: described only where they are not what those had."""
 
@@ -183,12 +185,12 @@ def _claimed(folder: Path, described: dict, redo: bool, device: torch.device) ->
         yield processes.share(None, device)
         return
     with alone(folder.with_name(folder.name + ".lock"), f"training in {folder}", PATIENCE):
-        finished = stored_hash(folder) == digest(described)
-        if not finished and (folder / "metrics.json").exists() and not redo:
+        same = stored_hash(folder) == digest(described)
+        if not same and (folder / "metrics.json").exists() and not redo:
             raise RunExists(f"{folder} holds a run of another configuration or version "
                             f"({_difference(folder, described)}); train into another --out, delete the folder, or ask "
                             f"to redo it")
-        yield processes.share(finished, device)
+        yield processes.share(same and (folder / WEIGHTS).exists(), device)
 
 
 def describe(config: Config, images: AnnotatedImages) -> dict:
@@ -211,6 +213,19 @@ def describe(config: Config, images: AnnotatedImages) -> dict:
         "options": config.options, "data_options": config.data_options, "images": images.fingerprint(),
         "tasks": [{"name": t.name, "classes": list(t.classes), "loss_weight": t.loss_weight} for t in images.tasks],
     } | ({"labels": config.labels} if config.labels else {})
+
+
+def training_command(described: dict, out: str = "runs") -> str:
+    """What trains a run of this description with its preset's own settings; parameters at their default are left out.
+
+    >>> told = {"data": "scenes", "method": "nddr", "variant": None, "preset": "teach", "split": 1, "seed": 0}
+    >>> training_command(told)
+    'aesthemo run 03_train -p method nddr -p preset teach -p split 1 --out runs'
+    """
+    given = {key: described[key] for key in ("method", "variant", "preset", "split", "seed") if described[key]}
+    if described["data"] != "scenes":
+        given |= {"data": described["data"], "root": "<folder>"}
+    return f"aesthemo run 03_train {' '.join(f'-p {key} {value}' for key, value in given.items())} --out {out}"
 
 
 def stored_hash(folder: Path) -> str | None:
@@ -281,7 +296,7 @@ def _write(folder, config, described, network, prepared: Prepared, history, metr
     write_history(folder / "history.csv", history)
     save_file(
         contiguous(network.state_dict()) | {"mean_image": torch.from_numpy(prepared.mean)},
-        folder / "model.safetensors",
+        folder / WEIGHTS,
     )
 
 
@@ -360,9 +375,12 @@ class Run:
     def network(self, device: str | None = None) -> tuple[nn.Module, np.ndarray]:
         """The trained network, ready to predict, and the mean image (S, S, 3) that its pixels lack."""
         told = self.described
+        if not (self.folder / WEIGHTS).exists():
+            raise ValueError(f"{self.folder} was kept without its weights ({WEIGHTS}), for its results alone; one like "
+                             f"it is trained with: {training_command(told)}")
         network = build(told["method"], self.tasks, self.settings.backbone, "none", told["variant"], **told["options"])
         with self._readable():
-            state = read_tensors(self.folder / "model.safetensors")
+            state = read_tensors(self.folder / WEIGHTS)
             mean = state.pop("mean_image").numpy()
             network.load_state_dict(state)
         return network.to(pick_device(device), memory_format=torch.channels_last).eval(), mean
