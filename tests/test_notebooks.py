@@ -16,6 +16,7 @@ import papermill
 import pytest
 
 from aesthemo_lib.jobs import execute
+from aesthemo_lib.kept_runs import REPOSITORYS, YOURS
 
 PROJECT = Path(__file__).resolve().parents[1]
 FOLDER = PROJECT / "notebooks"
@@ -150,6 +151,13 @@ def place(tmp_path_factory):
         yield folder
 
 
+def shown(path: Path) -> str:
+    """All that an executed notebook prints, says and tabulates."""
+    return "\n".join(str(output.get("text", output.get("data", {}).get("text/plain"))) +
+                     str(output.get("data", {}).get("text/markdown", "")) for cell in code_cells(path)
+                     for output in cell.outputs)
+
+
 def check_outputs(path: Path) -> None:
     for cell in code_cells(path):
         for output in cell.outputs:
@@ -163,7 +171,23 @@ def check_outputs(path: Path) -> None:
 def test_runs_alone_from_top_to_bottom(path, place):
     name = path.relative_to(FOLDER).with_suffix("").as_posix()
     out = place / path.stem
-    check_outputs(execute(name, {"preset": "smoke", "out": str(out)}, out / path.name))
+    done = execute(name, {"preset": "smoke", "out": str(out)}, out / path.name)
+    check_outputs(done)
+    assert REPOSITORYS not in shown(done), "it has runs of its own"
+
+
+@pytest.mark.parametrize("name", ["00_tour", "04_compare", "05_confusion"])
+def test_in_a_fresh_clone_a_lesson_shows_the_repositorys_runs_and_says_so(name, place):
+    out = place / "fresh"
+    done = execute(name, {"out": str(out)}, out / f"{name}.ipynb")
+    check_outputs(done)
+    said = shown(done)
+    assert said.count("These are the repository's runs, not yours") == 1 and YOURS not in said
+    pictures = [cell.source for cell in code_cells(done) if "run_plots." in cell.source and "study" not in cell.source]
+    tables = [cell.source for cell in code_cells(done) if re.search(r"^table\.", cell.source, re.MULTILINE)]
+    assert pictures and tables and all("{whose}" in source for source in pictures)
+    assert all("whose" in source for source in tables)
+    assert not list(out.rglob("*.csv")), "nothing of theirs is written among one's own runs"
 
 
 def test_the_data_lesson_takes_real_photographs(place, oasis_root):
