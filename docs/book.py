@@ -33,7 +33,7 @@ if __name__ == "__main__":  # the checkout's library, installed or not, here and
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
 
 from aesthemo_lib import figures, studies  # noqa: E402
-from aesthemo_lib.evaluation import markdown_table, read_runs  # noqa: E402
+from aesthemo_lib.evaluation import collect, markdown_table, read_runs  # noqa: E402
 from aesthemo_lib.files import atomic, cache_folder  # noqa: E402
 from aesthemo_lib.jobs import execute  # noqa: E402
 
@@ -233,7 +233,7 @@ def stage_figures(page: Path) -> None:
 
 
 def stage_results(folder: Path) -> None:
-    """Every committed table: as README shows it if it is a table of runs, else as it is, with the file itself."""
+    """Every committed table, with its file: as README shows it if it is of runs, else as it is; and the kept runs."""
     folder.mkdir()
     intro = (PROJECT / "results" / "README.md").read_text(encoding="utf-8")
     parts = [page_text(intro)]
@@ -241,10 +241,14 @@ def stage_results(folder: Path) -> None:
         shutil.copy(path, folder)
     for path in sorted((PROJECT / "results").rglob("*.csv")):
         name = path.relative_to(PROJECT / "results").as_posix()
+        if name.startswith("runs/"):
+            continue  # a run's own tables; all of them together follow below
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, target)
         parts.append(f"## {name}\n\nThe file: [`{name}`]({name})\n\n{table_text(path)}")
+    for kept in sorted((PROJECT / "results" / "runs").glob("[a-z]*")):
+        parts.append(f"## runs/{kept.name}\n\n{markdown_table(collect(kept))}")
     pages = ["card"]
     for page in sorted((PROJECT / "results").glob("bench*.md")):
         shutil.copy(page, folder)
