@@ -30,10 +30,8 @@ MOST_PIXELS = 89_478_485
 ON_BAD_IMAGE = ("error", "skip")
 CHUNK = 64
 """Images that are summed and written together: so few stay in the processor's cache until then."""
-NOTED = 4
-"""Chunks between two notes of what is done, each of which waits for the disk; a build goes on from the last note."""
-AHEAD = 3
-"""Chunks that are decoded while one is written, so that a disk that is slow now and then holds no decoder up."""
+AHEAD = 1
+"""Chunks that are decoded while one is written; more only drive it out of the processor's cache."""
 AT_ONCE = 8
 """Images that a decoding thread takes at a time."""
 
@@ -222,24 +220,20 @@ def _build(paths: Sequence[Path], target: Path, shape: tuple[int, ...], name: st
     ):
         out.write(header)
         check, starts, size = 0, range(0, len(paths), CHUNK), math.prod(shape[1:])
-        left, unnoted = [start for start in starts if start not in finished], []
-        chunks = decoded(paths, left, shape[1], pool, AHEAD)
+        chunks = decoded(paths, [start for start in starts if start not in finished], shape[1], pool, AHEAD)
         for start in starts:
             rows = range(start, min(start + CHUNK, len(paths)))
             out.seek(len(header) + start * size)
             if start in finished:
                 check = zlib.crc32(out.read(len(rows) * size), check)
-            else:  # the pool decodes the next chunks while this one is summed and written
+            else:  # the pool decodes the next chunk while this one is summed and written
                 pixels, finished[start] = next(chunks)
                 check = zlib.crc32(pixels.data, check)
                 out.write(pixels.data)
-                unnoted.append(start)
-            if len(unnoted) == NOTED or start == starts[-1]:
                 out.flush()
                 os.fsync(out.fileno())  # the pixels are on disk before the journal says so
                 with journal.open("a", encoding="utf-8") as notes:
-                    notes.writelines(json.dumps([done, finished[done]]) + "\n" for done in unnoted)
-                unnoted.clear()
+                    notes.write(json.dumps([start, finished[start]]) + "\n")
             bar.update(len(rows))
     bad = {row: reason for part in finished.values() for row, reason in part.items()}
     write_json(target.with_suffix(".json"), {"crc32": check, "images": len(paths), "bad": bad})
