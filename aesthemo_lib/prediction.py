@@ -105,7 +105,7 @@ def evaluate(run: Run | Path | str, data: str, root: Path | None = None, device:
     shared = _shared_tasks(run, images)
     same = images.fingerprint() == told["images"]
     rows = images.split(told["split"]).test if same else np.arange(len(images))
-    probabilities = predictor.probabilities([images.paths[row] for row in rows])
+    probabilities = predictor.probabilities([images.paths[int(row)] for row in rows])
     metrics = {}
     for name in shared:
         labels = images.labels(name)

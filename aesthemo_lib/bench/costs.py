@@ -152,7 +152,7 @@ def _data(told: dict, tasks: tuple, folder: Path):
 
     count, side = told["images"] + 1, told["side"]
     images = AnnotatedImages(
-        "photos", tasks, tuple(Path(f"photographs/{i // 1000}/{i:07}.jpg") for i in range(count)),
+        "photos", tasks, [f"photographs/{i // 1000}/{i:07}.jpg" for i in range(count)],
         {task.name: np.eye(2)[np.arange(count) % 2] for task in tasks},
         fixed=np.array(["train"] * (count - 2) + ["validation", "test"]),
     )

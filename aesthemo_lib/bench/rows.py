@@ -76,8 +76,9 @@ ROWS = {
                         "decoding and forward pass", "1", 0.85, why=FLOOR),
     "teach_files_floor": Spec("teach_prediction", "the same over decoding and forward pass one after the other"),
     "cold_cache": Spec("cache", "a cold cache of 2,000 photographs over the decoder alone", "1", 0.90,
-                       why="Seconds of each. Decoder, checksum and disk want the same cores, so that writing slows the "
-                           "decoder although it runs beside it:"),
+                       why="Seconds of each. Decoder and writing want the same cores. What writing costs is the "
+                           "system's: a new file takes memory that was free, which a virtual machine hands out page "
+                           "by page:"),
     "memory_vgg16": Spec("memory", "VGG16 pair, batch 16: the most anonymous memory that a training holds, states "
                          "written", "GB",
                          6.0, "less", "What a training holds:"),

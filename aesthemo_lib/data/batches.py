@@ -182,7 +182,8 @@ class TrainingBatches:
     def order(self, number: int) -> list[np.ndarray]:
         """The row numbers of each batch of an epoch."""
         order = self.rows[np.argsort(uniform(self.seed, number, self.rows, 0), kind="stable")]
-        return np.split(order, self.size * np.arange(1, len(self)))
+        # Copies, so that no long array stays in the midst of the memory that maps come and go in, and parts it.
+        return [part.copy() for part in np.split(order, self.size * np.arange(1, len(self)))]
 
     def images(self, epoch: int, rows: np.ndarray) -> Tensor:
         """The augmented (B, 3, s, s) of these rows in that epoch."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -31,6 +32,41 @@ class Split(NamedTuple):
     test: np.ndarray
 
 
+class Paths(Sequence):
+    """Files by path, kept as text: ``Path`` objects take about four times the memory.
+
+    Args:
+        paths: text or ``Path`` objects.
+
+    >>> paths = Paths(["a/1.jpg", "a/2.jpg"])
+    >>> paths[1].name, len(paths[:1]), [path.stem for path in paths]
+    ('2.jpg', 1, ['1', '2'])
+    """
+
+    __slots__ = ("_texts",)
+
+    def __init__(self, paths: Iterable[Path | str]):
+        self._texts: list[str] = paths._texts if isinstance(paths, Paths) else [str(Path(path)) for path in paths]
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+    def __getitem__(self, place):
+        return Paths(self._texts[place]) if isinstance(place, slice) else Path(self._texts[place])
+
+    def __eq__(self, other) -> bool:
+        return len(self) == len(other) and all(mine == theirs for mine, theirs in zip(self, other, strict=True))
+
+    def twice(self) -> Path | None:
+        """The first that was there before."""
+        seen: set[str] = set()
+        for text in map(os.path.normcase, self._texts):  # as the file system tells them apart
+            if text in seen:
+                return Path(text)
+            seen.add(text)
+        return None
+
+
 @dataclass(frozen=True)
 class AnnotatedImages:
     """N images with the votes of their annotators, for any number of tasks.
@@ -38,7 +74,7 @@ class AnnotatedImages:
     Args:
         name: the data set's name, such as 'oasis'.
         tasks: what is annotated.
-        paths: N image files.
+        paths: N image files, which are kept as ``Paths``.
         votes: for each task's name an (N, C) array of non-negative votes; a row of zeros is unlabelled.
         ratings: where single ratings are published, a table (image, annotator, value) by task name.
         levels: the measurement level of these ratings, by task name ('nominal', 'ordinal', 'interval').
@@ -58,7 +94,7 @@ class AnnotatedImages:
 
     name: str
     tasks: tuple[Task, ...]
-    paths: tuple[Path, ...]
+    paths: Sequence[Path]
     votes: dict[str, np.ndarray]
     ratings: dict[str, pd.DataFrame] = field(default_factory=dict)
     levels: dict[str, str] = field(default_factory=dict)
@@ -74,10 +110,9 @@ class AnnotatedImages:
             raise ValueError(f"{self.name}: expected one or more tasks of distinct names, got {names}")
         if set(self.votes) != set(names):
             raise ValueError(f"{self.name}: votes for {sorted(self.votes)} but tasks {sorted(names)}")
-        set_("paths", tuple(Path(path) for path in self.paths))
-        seen: set[Path] = set()
-        twice = next((path for path in self.paths if path in seen or seen.add(path)), None)
-        if twice is not None:
+        paths = Paths(self.paths)
+        set_("paths", paths)
+        if (twice := paths.twice()) is not None:
             raise ValueError(f"{self.name}: {twice} is listed twice; keep one row an image")
         set_("votes", {t.name: self._checked_votes(t) for t in self.tasks})
         set_("groups", np.asarray(range(len(self)) if self.groups is None else self.groups, dtype=str))
@@ -135,7 +170,7 @@ class AnnotatedImages:
                 rating_votes[name] = self.rating_votes[name][keep]
         return replace(
             self,
-            paths=tuple(self.paths[row] for row in rows),
+            paths=[self.paths[int(row)] for row in rows],
             votes={name: votes[rows] for name, votes in self.votes.items()},
             ratings=ratings,
             rating_votes=rating_votes,
