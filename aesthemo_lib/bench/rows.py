@@ -232,10 +232,11 @@ def run(names: Sequence[str], out: Path, device: str | None = None, root: Path |
                 new = row(machine=machine, **found)
                 kept = sorted([*(old for old in kept if old["name"] != new["name"]), new],
                               key=lambda one: list(ROWS).index(one["name"]))
-                write(kept, out)
+                write_json(file, kept)
                 print(line(new), flush=True)
         except subprocess.CalledProcessError as fault:
             faults.append(f"{group} (exit status {fault.returncode})")
+        write(kept, out)  # the picture too, which would take a core from what the group measures next
     if faults:
         raise RuntimeError(f"not measured: {', '.join(faults)}; what was said stands above")
     return kept
