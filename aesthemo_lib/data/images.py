@@ -31,7 +31,7 @@ ON_BAD_IMAGE = ("error", "skip")
 CHUNK = 64
 """Images that are summed and written together: so few stay in the processor's cache until then."""
 AHEAD = 1
-"""Chunks that are decoded while one is written; more only drive it out of the processor's cache."""
+"""Chunks that are decoded while one is written; more showed no gain."""
 AT_ONCE = 8
 """Images that a decoding thread takes at a time."""
 

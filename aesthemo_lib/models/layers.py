@@ -133,9 +133,9 @@ class Depthwise(torch.autograd.Function):
     """A depthwise convolution in bfloat16 whose gradients a CPU computes with kernels that it is quick at.
 
     oneDNN has depthwise kernels for stride 1 and for weights of 3x3; the gradient of 5x5 weights, or by the maps that
-    a stride of 2 read, took it 10 to 40 times as long (two cores with AVX-512, torch 2.14). So a 5x5 gradient is put
-    together from four of 3x3, and the maps' gradient at stride 2 from four convolutions of stride 1, one for each of
-    the pixels of a 2x2 cell.
+    a stride of 2 read, took it 5 to 70 times as long as here, and up to 5 times in float32 (one core with AVX-512,
+    torch 2.14). So a 5x5 gradient is put together from four of 3x3, and the maps' gradient at stride 2 from four
+    convolutions of stride 1, one for each of the pixels of a 2x2 cell.
 
     Args:
         x: (B, K, H, W) bfloat16; with a stride of 2, H and W are even.
