@@ -1,14 +1,15 @@
 # The cells of a study of results/protocol.json, several at a time, here or on a cluster: make study STUDY=<name>.
-# aesthemo_lib/workflow.py starts it, with a folder of its own as working directory, and mends what a kill left behind.
+# aesthemo_studies/workflow.py starts it, with a folder of its own as working directory, and mends what a kill left behind.
 import os
 import sys
 
-from aesthemo_lib import studies, study_runs
+from aesthemo_studies import cells as study_runs
+from aesthemo_studies import protocol as studies
 
 OUT = os.path.dirname(os.getcwd())
 STUDY = studies.study(config["study"], config["form"])
 CELLS = {study_runs.rows_file(STUDY, cell, OUT).stem: i for i, cell in enumerate(studies.cells(STUDY))}
-COMMAND = [sys.executable, "-m", "aesthemo_lib.cli", "study", "--study", STUDY.name, "--form", STUDY.form, "--out", OUT]
+COMMAND = [sys.executable, "-m", "aesthemo_studies", "study", "--study", STUDY.name, "--form", STUDY.form, "--out", OUT]
 COMMAND += ["--root", config["root"]] if config.get("root") else []
 
 

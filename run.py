@@ -58,13 +58,13 @@ TARGETS = {
     ),
     "test": Target("run the tests", ("-m", "pytest")),
     "browser": Target("test the inspector in a real browser", ("-m", "pytest", "tests/browser")),
-    "notebooks": Target("run every notebook, and compare the kept outputs", ("-m", "aesthemo_lib.cli", "notebooks")),
+    "notebooks": Target("run every notebook, and compare the kept outputs", ("-m", "aesthemo_studies", "notebooks")),
     "study": Target(
-        "run a study of results/protocol.json, say STUDY=compare", ("-m", "aesthemo_lib.cli", "study"),
+        "run a study of results/protocol.json, say STUDY=compare", ("-m", "aesthemo_studies", "study"),
         {"STUDY": "--study", "FORM": "--form", "ROOT": "--root"},
     ),
     "bench": Target(
-        "measure how fast everything is, into results/bench.md", ("-m", "aesthemo_lib.cli", "bench"),
+        "measure how fast everything is, into results/bench.md", ("-m", "bench"),
         {"DEVICE": "--device", "ROOT": "--root"},
     ),
     "doctor": Target("say what is here, and the cure for what is not", ("-m", "aesthemo_lib.cli", "doctor"), DATA),

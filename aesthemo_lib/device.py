@@ -15,11 +15,7 @@ if TYPE_CHECKING:
 
 
 def allowed_cores() -> int:
-    """Cores that this process may use: the smaller of its affinity and its container's quota, at least 1.
-
-    >>> allowed_cores() >= 1
-    True
-    """
+    """Cores that this process may use: the smaller of its affinity and its container's quota, at least 1."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(affinity, _quota() or affinity))
 
@@ -39,11 +35,7 @@ def _quota() -> int | None:
 
 
 def free_memory() -> float:
-    """Bytes of memory that this process may still take: what the machine has, or its container's limit if less.
-
-    >>> free_memory() > 0
-    True
-    """
+    """Bytes of memory that this process may still take: what the machine has, or its container's limit if less."""
     import psutil
 
     free = psutil.virtual_memory().available
@@ -60,9 +52,6 @@ def pick_device(name: str | None = None) -> torch.device:
 
     Raises:
         ValueError: the device that was asked for is not there.
-
-    >>> pick_device("cpu").type
-    'cpu'
     """
     import torch
 
@@ -84,11 +73,7 @@ def _own_gpu() -> torch.device:
 
 
 def set_threads(threads: int | None = None) -> int:
-    """Give torch this many threads, by default every core that the process may use; returns the number.
-
-    >>> set_threads(1)
-    1
-    """
+    """Give torch this many threads, by default every core that the process may use; returns the number."""
     import torch
 
     keep_freed_memory()
@@ -103,8 +88,6 @@ def keep_freed_memory() -> None:
 
     Training steps of the two-branch EfficientNet-Lite0 took 0.85 of the time with it (two cores), and both ledgers of a
     photo 0.7 (one core, 192 px).
-
-    >>> keep_freed_memory()
     """
     if not sys.platform.startswith("linux"):
         return
@@ -119,10 +102,6 @@ def fast_precision(device: torch.device) -> torch.dtype:
 
     On a CPU without bfloat16 instructions autocast to it is slower than float32, so the choice is by what is there.
     NVIDIA's cards from Volta up to Ampere have fast float16 instead, whose gradients need a scaled loss.
-
-    >>> import torch
-    >>> fast_precision(torch.device("cpu")) in (torch.bfloat16, torch.float32)
-    True
     """
     import torch
 

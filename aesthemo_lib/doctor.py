@@ -24,11 +24,7 @@ RATE = 76.0
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at: its name, 'ok', 'warn' or 'fail', what was found, and the cure ('' if ok).
-
-    >>> Check("disk", "warn", "3 GB free", "free 10 GB").status
-    'warn'
-    """
+    """One thing looked at: its name, 'ok', 'warn' or 'fail', what was found, and the cure ('' if ok)."""
 
     name: str
     status: str
@@ -42,10 +38,6 @@ def checks(data: str = "scenes", root: Path | None = None) -> list[Check]:
     Args:
         data: the data set that will be used.
         root: its folder; see ``data.readers.data_root`` for the default.
-
-    >>> found = {check.name: check.status for check in checks()}
-    >>> found["Python"], len(found)
-    ('ok', 12)
     """
     looks = {
         "Python": _python, "environment": _environment, "kernel": _kernel, "packages": _packages, "cores": _cores,
@@ -56,12 +48,7 @@ def checks(data: str = "scenes", root: Path | None = None) -> list[Check]:
 
 
 def render(found: Iterable[Check]) -> str:
-    """The checks as lines of text, each cure below its fault.
-
-    >>> print(render([Check("disk", "warn", "3 GB free", "free 10 GB")]))
-    warn  disk                3 GB free
-                              -> free 10 GB
-    """
+    """The checks as lines of text, each cure below its fault."""
     lines = []
     for check in found:
         lines.append(f"{check.status:<5} {check.name:<19} {check.found}")
@@ -215,16 +202,12 @@ def _minutes(name: str) -> tuple:
 
 
 def training_rate(seconds: float = 1.0) -> float:
-    """Images a second in the forward and backward pass of one branch of the preset 'teach', measured for a second.
-
-    >>> training_rate(seconds=0.0) > 0
-    True
-    """
+    """Images a second in the forward and backward pass of one branch of the preset 'teach', measured for a second."""
     import torch
 
     from .models.backbones import backbone
+    from .models.inference import fast
     from .training.config import PRESETS
-    from .training.fit import fast
 
     set_threads()
     device, settings = pick_device(), PRESETS["teach"]

@@ -25,12 +25,7 @@ NOTICE, PATIENCE = 2.0, 20.0
 
 
 class DiskFull(RuntimeError):
-    """There is no room left where something was to be written.
-
-    >>> raise DiskFull("out: no room left; free some and start again")
-    Traceback (most recent call last):
-    aesthemo_lib.files.DiskFull: out: no room left; free some and start again
-    """
+    """There is no room left where something was to be written."""
 
 
 @contextmanager
@@ -39,11 +34,6 @@ def room_for(place: Path) -> Iterator[None]:
 
     Raises:
         DiskFull: the disk is full, or the quota used up.
-
-    >>> with room_for(Path("out")):
-    ...     raise OSError(28, "No space left on device")
-    Traceback (most recent call last):
-    aesthemo_lib.files.DiskFull: ...
     """
     try:
         yield
@@ -68,10 +58,6 @@ def alone(lock: Path, doing: str, patience: float | None = None) -> Iterator[Non
 
     Raises:
         RuntimeError: another process still holds the lock.
-
-    >>> with alone(Path("run.lock"), "training a run"):
-    ...     Path("run.lock").exists()
-    True
     """
     from filelock import FileLock, Timeout
 
@@ -94,13 +80,7 @@ def alone(lock: Path, doing: str, patience: float | None = None) -> Iterator[Non
 
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """A temporary name in the same folder that becomes ``path`` if the block succeeds, and vanishes if not.
-
-    >>> with atomic(Path("table.csv")) as temporary:
-    ...     _ = temporary.write_text("photo,answer", encoding="utf-8")
-    >>> Path("table.csv").read_text(encoding="utf-8")
-    'photo,answer'
-    """
+    """A temporary name in the same folder that becomes ``path`` if the block succeeds, and vanishes if not."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last, since some writers go by it.
@@ -118,11 +98,6 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     """``atomic`` for a folder: an empty one under a temporary name, which takes its place if the block succeeds.
 
     Only one process at a time may do so, see ``alone``. What a process that was killed has left is cleared away.
-
-    >>> with atomic_folder(Path("whole")) as temporary:
-    ...     _ = (temporary / "part.txt").write_text("1", encoding="utf-8")
-    >>> [path.name for path in Path("whole").iterdir()]
-    ['part.txt']
     """
     temporary, old = (folder.with_name(f".{folder.name}.{what}") for what in ("tmp", "old"))
     for left in (temporary, old):
@@ -140,23 +115,13 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write readable JSON atomically. NaN is refused, as other readers can't take it.
-
-    >>> write_json(Path("facts.json"), {"images": 3})
-    >>> Path("facts.json").read_text(encoding="utf-8").split()
-    ['{', '"images":', '3', '}']
-    """
+    """Write readable JSON atomically. NaN is refused, as other readers can't take it."""
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON; a ValueError names the file if it is not JSON.
-
-    >>> write_json(Path("facts.json"), {"images": 3})
-    >>> read_json(Path("facts.json"))
-    {'images': 3}
-    """
+    """Read JSON; a ValueError names the file if it is not JSON."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except ValueError as fault:
@@ -164,14 +129,7 @@ def read_json(path: Path) -> Any:
 
 
 def read_tensors(path: Path, device: str = "cpu") -> dict[str, Tensor]:
-    """The tensors of a safetensors file, which can hold no code; a ValueError names the file if it is not one.
-
-    >>> import torch
-    >>> from safetensors.torch import save_file
-    >>> save_file({"mean": torch.zeros(2)}, "t.safetensors")
-    >>> read_tensors(Path("t.safetensors"))
-    {'mean': tensor([0., 0.])}
-    """
+    """The tensors of a safetensors file, which can hold no code; a ValueError names the file if it is not one."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -183,34 +141,19 @@ def read_tensors(path: Path, device: str = "cpu") -> dict[str, Tensor]:
 
 
 def digest(content: Any) -> str:
-    """The SHA-256 of any JSON-able content, as hex; equal content gives an equal digest.
-
-    >>> digest({"b": 1, "a": 2}) == digest({"a": 2, "b": 1})
-    True
-    >>> len(digest([]))
-    64
-    """
+    """The SHA-256 of any JSON-able content, as hex; equal content gives an equal digest."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=True).encode()).hexdigest()
 
 
 def cache_folder() -> Path:
-    """Where derived data lives: ``$AESTHEMO_CACHE``, else the system's cache folder.
-
-    >>> cache_folder().is_absolute()
-    True
-    """
+    """Where derived data lives: ``$AESTHEMO_CACHE``, else the system's cache folder."""
     import pooch
 
     return Path(os.environ.get("AESTHEMO_CACHE") or pooch.os_cache("aesthemo"))
 
 
 def show_progress() -> bool:
-    """Whether someone is watching: a terminal, or a notebook that was not started headless by ``aesthemo run``.
-
-    >>> os.environ["AESTHEMO_HEADLESS"] = "1"
-    >>> show_progress()
-    False
-    """
+    """Whether someone is watching: a terminal, or a notebook that was not started headless by ``aesthemo run``."""
     if os.environ.get("AESTHEMO_HEADLESS"):
         return False
     return sys.stderr.isatty() or "ipykernel" in sys.modules
@@ -221,9 +164,6 @@ def project_folder() -> Path:
 
     Raises:
         FileNotFoundError: the library is installed, but its notebooks are not here.
-
-    >>> (project_folder() / "notebooks").is_dir()
-    True
     """
     for start in (Path.cwd(), Path(__file__).resolve()):
         for folder in (start, *start.parents):

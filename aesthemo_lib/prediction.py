@@ -12,9 +12,11 @@ import pandas as pd
 from .data.images import AHEAD, CHUNK, BadImages, decoded
 from .data.table import AnnotatedImages
 from .device import allowed_cores, set_threads
-from .evaluation import majority_class, prediction_table, softmax, task_metrics
-from .training.fit import predict_logits
-from .training.runs import Config, Run, open_data
+from .evaluation.metrics import majority_class, prediction_table, softmax, task_metrics
+from .files import project_folder
+from .models.inference import predict_logits
+from .training.run import Run
+from .training.runs import Config, open_data
 
 BATCH = CHUNK
 
@@ -27,7 +29,7 @@ class Predictor:
         device: see ``device.pick_device``.
 
     >>> from PIL import Image
-    >>> from .pretrained import packaged_run
+    >>> from .prediction import packaged_run
     >>> Image.new("RGB", (64, 64), "orange").save("orange.jpg")
     >>> Predictor(packaged_run()).predict(["orange.jpg"]).columns[:4].tolist()
     ['photo', 'aesthetics', 'aesthetics_low', 'aesthetics_high']
@@ -127,3 +129,18 @@ def _shared_tasks(run: Run, images: AnnotatedImages) -> list[str]:
             f"{({t.name: list(t.classes) for t in run.tasks})}; expected a task with the same name and classes"
         )
     return shared
+
+
+PACKED = "results/pretrained"
+
+
+def packaged_run() -> Run:
+    """The run that comes with the project.
+
+    Raises:
+        FileNotFoundError: this is not the project's checkout, or the folder is gone.
+
+    >>> packaged_run().name
+    'cross_branch.diagonal'
+    """
+    return Run(project_folder() / PACKED)

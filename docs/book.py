@@ -32,10 +32,10 @@ if __name__ == "__main__":  # the checkout's library, installed or not, here and
     sys.path.insert(0, str(PROJECT))
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
 
-from aesthemo_lib import figures, studies  # noqa: E402
-from aesthemo_lib.evaluation import collect, markdown_table, read_runs  # noqa: E402
+from aesthemo_lib.evaluation.comparison import collect, markdown_table, read_runs  # noqa: E402
 from aesthemo_lib.files import atomic, cache_folder  # noqa: E402
-from aesthemo_lib.jobs import execute  # noqa: E402
+from aesthemo_lib.headless.execute import execute  # noqa: E402
+from aesthemo_studies import protocol as studies, readme_figures as figures  # noqa: E402
 
 COURSE = PROJECT / "course"
 MATHJAX = "https://registry.npmjs.org/mathjax/-/mathjax-3.2.2.tgz"
@@ -225,8 +225,8 @@ def list_entry(path: Path, notebook: nbformat.NotebookNode) -> str:
 
 def stage_figures(page: Path) -> None:
     """A page with every picture, its text and the hash of what it was drawn from."""
-    parts = ["# Figures", "Each is drawn by `aesthemo figures` from a model, the scenes or a committed table (the "
-             "inspector's by `python tests/browser/picture.py`), with the hash of that; a test finds a stale one."]
+    parts = ["# Figures", "Each is drawn by `python -m aesthemo_studies figures` from a model or a committed table "
+             "(the inspector's by `python tests/browser/picture.py`), with the hash of that; a test finds a stale one."]
     for name, text in figures.TEXTS.items():
         parts += [f"## {name}", f"![{text}](figures/{name})", text]
     page.write_text("\n\n".join(parts) + "\n", encoding="utf-8")

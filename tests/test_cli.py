@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from aesthemo_lib.cli import main
-from aesthemo_lib.training.runs import Config, Run, train
+from aesthemo_lib.training.run import Run
+from aesthemo_lib.training.runs import Config, train
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_style import FLOORS, PROJECT
+from test_house import FLOORS, PROJECT, READING_PATH
 
+from aesthemo_lib.attribution.ledger import trunk_ledger
 from aesthemo_lib.data import readers
-from aesthemo_lib.ledger import trunk_ledger
 from aesthemo_lib.models import backbones, networks
 from aesthemo_lib.tasks import PATENT_TASKS
 from aesthemo_lib.training.runs import Config, train
@@ -38,9 +38,17 @@ def test_the_house_names_what_is_there_in_the_order_of_the_floors():
     rows = [line.split("|")[1] for line in house.splitlines() if "|" in line]
     rows = [re.findall(r"[a-z_]{2,}", row.replace("__", "")) for row in rows]
     named = [name for row in reversed(rows) for name in row]
-    there = {path.stem for path in (PROJECT / "aesthemo_lib").rglob("*")}
+    there = {path.stem for path in PROJECT.rglob("*") if ".venv" not in path.parts}
     assert len(named) >= 25 and set(named) <= there, set(named) - there
-    assert [name for name in named if name in FLOORS] == [name for name in FLOORS if name in named]
+    level = {room: i for i, rooms in enumerate(FLOORS) for room in rooms}
+    levels = [level[name] for name in named if name in level]
+    assert levels == sorted(levels) and set(level) - set(named) == set()
+
+
+def test_the_reading_path_is_the_one_that_is_measured():
+    (path,) = re.findall(r"the \*reading path\*\): (.*?)\.\n\n", TEXT, flags=re.DOTALL)
+    parts = [part.split("/") for part in re.findall(r"`([a-z_/]+)`", path)]
+    assert [part[-1] for part in parts] == [name.split("/")[1] for name in READING_PATH]
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.tags import compatible_tags, cpython_tags, mac_platforms
 from packaging.utils import canonicalize_name, parse_wheel_filename
+from test_house import PACKAGES
 
 PROJECT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -104,7 +105,7 @@ def imported(folder: str) -> dict[str, str]:
 @pytest.mark.parametrize("folder, wishes, ours", [
     ("aesthemo_lib", BASE + EXTRAS["study"], {"h5py"}),  # h5py: for one data set alone, whose reader says how to get it
     ("tests", BASE + EXTRAS["dev"] + EXTRAS["course"] + EXTRAS["book"],
-     {"aesthemo_lib", "run", "book", *(path.stem for path in (PROJECT / "tests").rglob("*.py"))}),
+     {*PACKAGES, "notebooks", "run", "book", *(path.stem for path in (PROJECT / "tests").rglob("*.py"))}),
 ])  # fmt: skip
 def test_what_is_imported_is_required(folder, wishes, ours):
     """A package that is there only because another one brings it goes away with that one."""

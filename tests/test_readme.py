@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from aesthemo_lib import check_study, checks, figures, studies, study_plots
-from aesthemo_lib.evaluation import markdown_table
+from aesthemo_lib.evaluation.comparison import markdown_table
+from aesthemo_studies import plots as study_plots, protocol as studies, readme_figures as figures
+from aesthemo_studies.attribution_checks import ledgers as checks, study as check_study
 
 PROJECT = Path(__file__).resolve().parents[1]
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
@@ -76,7 +77,7 @@ def test_no_picture_is_stale(picture_sources):
     assert pictures == set(figures.TEXTS) == {path.name for path in (PROJECT / "figures").glob("*.png")}
     for name, (source, _) in picture_sources.items():
         with Image.open(PROJECT / "figures" / name) as picture:
-            assert picture.info["Source"] == source, f"{name} is stale: run 'aesthemo figures'"
+            assert picture.info["Source"] == source, f"{name} is stale: run 'python -m aesthemo_studies figures'"
             assert picture.info["Description"] == figures.TEXTS[name] and picture.info["Comment"] == "aesthemo figures"
 
 

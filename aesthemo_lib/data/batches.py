@@ -25,10 +25,6 @@ def uniform(seed: int, epoch: int, images: np.ndarray, draw: int) -> np.ndarray:
 
     Returns:
         (B,) float64.
-
-    >>> rows = np.arange(4)
-    >>> (uniform(0, 1, rows, 0)[2:] == uniform(0, 1, rows[2:], 0)).all()
-    np.True_
     """
     state = np.zeros(len(images), dtype=np.uint64)
     with np.errstate(over="ignore"):  # wrapping at 2^64 is the point
@@ -45,20 +41,12 @@ def _splitmix64(x: np.ndarray) -> np.ndarray:
 
 
 def to_device(pixels: np.ndarray, rows: np.ndarray, device: torch.device) -> Tensor:
-    """Rows of the cache as a (B, S, S, 3) uint8 tensor on the device: a quarter of the bytes that floats would be.
-
-    >>> to_device(np.zeros((3, 4, 4, 3), np.uint8), np.array([2, 0]), torch.device("cpu")).shape
-    torch.Size([2, 4, 4, 3])
-    """
+    """Rows of the cache as a (B, S, S, 3) uint8 tensor on the device: a quarter of the bytes that floats would be."""
     return send(torch.from_numpy(pixels[rows]), device)
 
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """A CPU tensor on the device; to a GPU from pinned memory, so that the CPU need not wait for what runs there.
-
-    >>> send(torch.ones(2), torch.device("cpu"))
-    tensor([1., 1.])
-    """
+    """A CPU tensor on the device; to a GPU from pinned memory, so that the CPU need not wait for what runs there."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
@@ -77,11 +65,6 @@ def crop_and_flip(
 
     Returns:
         (B, 3, s, s) float32 in channels_last layout.
-
-    >>> pixels = torch.arange(3, dtype=torch.uint8).view(1, 1, 3, 1).expand(1, 3, 3, 3)  # 0 1 2 in each line
-    >>> zero, yes = torch.zeros(1, dtype=torch.int64), torch.tensor([True])
-    >>> (255 * crop_and_flip(pixels, torch.zeros(3, 3, 3), torch.ones(3), 2, zero, zero, yes))[0, 0, 0].tolist()
-    [1.0, 0.0]
     """
     if pixels.device.type == "cpu":
         return _cut_one_by_one(pixels, mean, std, crop, top, left, flip).permute(0, 3, 1, 2)
@@ -118,9 +101,6 @@ def resize(pixels: Tensor, mean: Tensor, std: Tensor, side: int) -> Tensor:
 
     Returns:
         (B, 3, s, s) float32 in channels_last layout.
-
-    >>> resize(torch.zeros(2, 8, 8, 3, dtype=torch.uint8), torch.zeros(8, 8, 3), torch.ones(3), side=4).shape
-    torch.Size([2, 3, 4, 4])
     """
     scale = (255 * std).expand(side, side, 3).contiguous()
     values = _resized(pixels.permute(0, 3, 1, 2), side).permute(0, 2, 3, 1)
@@ -154,11 +134,6 @@ class TrainingBatches:
         size: images a batch.
         seed: of order, crops and flips.
         device: where crops are made.
-
-    >>> pixels, mean = np.zeros((5, 8, 8, 3), np.uint8), np.zeros((8, 8, 3), np.float32)
-    >>> batches = TrainingBatches(pixels, np.arange(5), mean, (0.5,) * 3, 6, 2, seed=0, device=torch.device("cpu"))
-    >>> [tuple(images.shape) for _, images in batches.epoch(1)]  # the fifth is not left alone
-    [(2, 3, 6, 6), (3, 3, 6, 6)]
     """
 
     def __init__(self, pixels, rows, mean, std, crop: int, size: int, seed: int, device: torch.device):

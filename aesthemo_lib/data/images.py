@@ -41,10 +41,6 @@ class BadImages(ValueError):
 
     Attributes:
         reasons: what is wrong, by path.
-
-    >>> raise BadImages({Path("a.jpg"): "not an image"})
-    Traceback (most recent call last):
-    aesthemo_lib.data.images.BadImages: ...
     """
 
     def __init__(self, reasons: dict[Path, str]):
@@ -72,11 +68,6 @@ def decode(path: Path, side: int) -> np.ndarray:
 
     Raises:
         ValueError: not an image, damaged, or too large to be sane; the message is the reason alone.
-
-    >>> Image.new("RGB", (30, 20), (255, 0, 0)).save("red.png")
-    >>> pixels = decode(Path("red.png"), side=8)
-    >>> pixels.shape, pixels[0, 0].tolist()
-    ((8, 8, 3), [255, 0, 0])
     """
     if os.path.exists(path) and not os.path.isfile(path):
         raise ValueError("not a file")  # opening a pipe would wait for ever
@@ -132,13 +123,6 @@ def load_pixels(
 
     Raises:
         BadImages: with ``on_bad_image='error'``, when any file can't be used.
-
-    >>> from ..tasks import AESTHETICS
-    >>> Image.new("RGB", (30, 20), (255, 0, 0)).save("red.png")
-    >>> one = AnnotatedImages("mine", (AESTHETICS,), ["red.png"], {"aesthetics": [[0, 1]]})
-    >>> images, pixels = load_pixels(one, side=8)
-    >>> pixels.shape, pixels.dtype
-    ((1, 8, 8, 3), dtype('uint8'))
     """
     if on_bad_image not in ON_BAD_IMAGE:
         raise ValueError(f"on_bad_image: expected 'error' or 'skip', got {on_bad_image!r}")
@@ -266,12 +250,6 @@ def decoded(
 
     Yields:
         (C, side, side, 3) uint8, black where an image is bad, and the reasons by row number (as text).
-
-    >>> Image.new("RGB", (30, 20), (255, 0, 0)).save("red.png")
-    >>> with ThreadPoolExecutor(1) as pool:
-    ...     [(pixels, bad)] = decoded([Path("red.png"), Path("none.png")], [0], 8, pool, ahead=0)
-    >>> pixels.shape, bad
-    ((2, 8, 8, 3), {'1': 'the file does not exist'})
     """
     begun: deque = deque()
     for start in starts:
@@ -301,11 +279,7 @@ def _ended(decoding: Iterator, pixels: np.ndarray, bad: dict[str, str]) -> tuple
 
 
 def pixels_sha256(pixels: np.ndarray) -> str:
-    """The SHA-256 of the pixels, read in pieces.
-
-    >>> len(pixels_sha256(np.zeros((1, 8, 8, 3), np.uint8)))
-    64
-    """
+    """The SHA-256 of the pixels, read in pieces."""
     sha = hashlib.sha256()
     for start in range(0, len(pixels), CHUNK):
         sha.update(np.ascontiguousarray(pixels[start:start + CHUNK]).data)
@@ -313,11 +287,7 @@ def pixels_sha256(pixels: np.ndarray) -> str:
 
 
 def verify_cache(folder: Path | None = None) -> dict[Path, bool]:
-    """Whether each cache file still holds what was written, by its checksum.
-
-    >>> verify_cache(Path("empty"))
-    {}
-    """
+    """Whether each cache file still holds what was written, by its checksum."""
     folder = (folder or cache_folder()) / "pixels"
     return {
         path: _crc32(np.load(path, mmap_mode="r")) == read_json(path.with_suffix(".json")).get("crc32")
@@ -342,10 +312,6 @@ def mean_image(pixels: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
     Returns:
         (S, S, 3) float32, 0..255.
-
-    >>> pixels = np.array([0, 100, 250], np.uint8).reshape(3, 1, 1, 1).repeat(3, axis=3)
-    >>> mean_image(pixels, rows=np.array([0, 1])).ravel().tolist()
-    [50.0, 50.0, 50.0]
     """
     total = np.zeros(pixels.shape[1:], dtype=np.int64)  # whole numbers, so that the order of adding can't matter
     for start in range(0, len(rows), CHUNK):

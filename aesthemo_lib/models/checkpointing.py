@@ -18,15 +18,6 @@ def checkpointed(network: nn.Module) -> Iterator[None]:
 
     Args:
         network: any with ``built``, its branches.
-
-    >>> import torch
-    >>> from ..tasks import PATENT_TASKS
-    >>> from .networks import build
-    >>> network = build("cross_branch", PATENT_TASKS, "tiny", "none")
-    >>> with checkpointed(network):
-    ...     network(torch.ones(2, 3, 32, 32))["emotion"].sum().backward()
-    >>> network.branches[0]["groups"][0][0].weight.grad.shape
-    torch.Size([8, 3, 3, 3])
     """
     groups = [group for branch in network.built for group in branch.groups]
     for group in groups:

@@ -5,9 +5,7 @@ And its relatives, and the streams that such layers hold, by name, so that each 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +18,6 @@ class Port(nn.Module):
 
     All receivers read the same tensor. Were a port to hand it on as it is (as ``nn.Identity`` does), a gradient
     taken at one receiver's port would also hold what flows through the others; a copy keeps the streams apart.
-
-    >>> x, place = torch.ones(1, 2, 4, 4), Port()
-    >>> torch.equal(place(x), x), place(x) is x
-    (True, False)
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -40,12 +34,6 @@ class ExchangeLayer(nn.Module):
     Attributes:
         ports: ``ports[t][s]`` is the stream from branch s to receiver t, own where t = s, borrowed elsewhere. Ports
             hold no parameters, and run only while a hook is on one of them: training does not pay for them.
-
-    >>> class Swap(ExchangeLayer):
-    ...     def receive(self, receiver, maps):
-    ...         return maps[1 - receiver]
-    >>> [float(x.mean()) for x in Swap(2)([torch.zeros(1, 2, 4, 4), torch.ones(1, 2, 4, 4)])]
-    [1.0, 0.0]
     """
 
     def __init__(self, branches: int):
@@ -94,11 +82,6 @@ class CrossBranchLayer(ExchangeLayer):
             are the same and nothing is exchanged.
         without: links (receiver, source) that are left out: their W_ts is 0 and stays so. What a receiver would have
             started with from them is added to its own share, so that the maps keep their scale.
-
-    >>> layer = CrossBranchLayer(branches=2, channels=3, init="diagonal", alpha=0.75, beta=0.25)
-    >>> own, other = layer([torch.ones(1, 3, 4, 4), torch.zeros(1, 3, 4, 4)])
-    >>> own.mean().item(), other.mean().item()
-    (0.75, 0.25)
     """
 
     def __init__(
@@ -160,9 +143,6 @@ class NDDRLayer(CrossBranchLayer):
 
     Args:
         branches, channels, alpha, beta: see ``CrossBranchLayer``.
-
-    >>> NDDRLayer(2, 3)([torch.ones(2, 3, 4, 4)] * 2)[0].shape
-    torch.Size([2, 3, 4, 4])
     """
 
     def __init__(self, branches: int, channels: int, alpha: float = 0.9, beta: float = 0.1):
@@ -184,10 +164,6 @@ class CrossStitchUnit(ExchangeLayer):
     Args:
         branches, channels: T and K.
         alpha, beta: the own share at the start, and that of all the other branches together.
-
-    >>> unit = CrossStitchUnit(2, 3, alpha=0.75, beta=0.25)
-    >>> unit([torch.ones(1, 3, 4, 4), torch.zeros(1, 3, 4, 4)])[1].mean().item()
-    0.25
     """
 
     def __init__(self, branches: int, channels: int, alpha: float = 0.9, beta: float = 0.1):
@@ -199,125 +175,13 @@ class CrossStitchUnit(ExchangeLayer):
         return sum(share[:, None, None] * x for share, x in zip(self.shares[receiver], maps, strict=True))
 
 
-class Stream(NamedTuple):
-    """The map of branch ``source`` on its way to branch ``receiver`` at cross-branch layer ``layer`` (from 1).
-
-    >>> str(Stream(2, receiver="aesthetics", source="emotion"))
-    'emotion to aesthetics at 2'
-    """
-
-    layer: int
-    receiver: str
-    source: str
-
-    @property
-    def borrowed(self) -> bool:
-        """Whether it comes from another branch."""
-        return self.receiver != self.source
-
-    def __str__(self) -> str:
-        return f"{self.source} to {self.receiver} at {self.layer}"
 
 
-def streams(network: nn.Module) -> list[Stream]:
-    """All streams of a network, by layer, receiver and source.
-
-    Raises:
-        ValueError: nothing flows between its branches.
-
-    >>> from ..tasks import PATENT_TASKS
-    >>> from .networks import build
-    >>> found = streams(build("cross_branch", PATENT_TASKS, "tiny", "none"))
-    >>> len(found), [str(stream) for stream in found if stream.borrowed][0]
-    (8, 'emotion to aesthetics at 1')
-    """
-    exchanges = getattr(network, "exchanges", ())
-    if not len(exchanges) or not hasattr(exchanges[0], "ports"):
-        raise ValueError(
-            f"a {type(network).__name__} network has no cross-branch layers, so nothing is borrowed and there is no "
-            f"stream to explain or cut; plain integrated gradients (attribution.integrated_gradients) work for it"
-        )
-    if getattr(exchanges[0], "own_twice", False):
-        raise ValueError("a network with own_twice feeds each branch its own maps alone: nothing is borrowed in it, so "
-                         "there is no stream to explain or cut; train cross_branch without own_twice for that")
-    names = [task.name for task in network.tasks]
-    return [Stream(i + 1, t, s) for i in range(len(exchanges)) for t in names for s in names]
 
 
-def port(network: nn.Module, stream: Stream) -> Port:
-    """The module that one stream goes through.
-
-    Raises:
-        ValueError: the network has no such stream.
-
-    >>> from ..tasks import PATENT_TASKS
-    >>> from .networks import build
-    >>> network = build("cross_branch", PATENT_TASKS, "tiny", "none")
-    >>> port(network, Stream(1, "emotion", "aesthetics"))
-    Port()
-    """
-    known = streams(network)
-    if stream not in known:
-        borrowed = ", ".join(f"'{s}'" for s in known if s.borrowed)
-        raise ValueError(f"the network has no stream '{stream}'; what is borrowed in it: {borrowed}")
-    names = [task.name for task in network.tasks]
-    layer, receiver, source = stream
-    return network.exchanges[layer - 1].ports[names.index(receiver)][names.index(source)]
 
 
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """The network in evaluation mode, then as it was.
-
-    >>> layer = nn.Dropout()
-    >>> with evaluating(layer):
-    ...     layer.training
-    False
-    >>> layer.training
-    True
-    """
-    was_training = network.training
-    network.eval()
-    try:
-        yield
-    finally:
-        network.train(was_training)
 
 
-def record(network: nn.Module, wanted: Sequence[Stream], images: Tensor) -> dict[Stream, Tensor]:
-    """The maps (B, K, h, w) that flow through streams.
-
-    >>> from ..tasks import PATENT_TASKS
-    >>> from .networks import build
-    >>> network, stream = build("cross_branch", PATENT_TASKS, "tiny", "none"), Stream(1, "emotion", "aesthetics")
-    >>> record(network, [stream], torch.zeros(2, 3, 32, 32))[stream].shape
-    torch.Size([2, 8, 16, 16])
-    """
-    found = {}
-
-    def keeper(stream):
-        def keep(module, args, output):
-            found[stream] = output
-        return keep
-
-    with ExitStack() as stack, evaluating(network), torch.no_grad():
-        for stream in wanted:
-            stack.callback(port(network, stream).register_forward_hook(keeper(stream)).remove)
-        network(images)
-    return found
 
 
-@contextmanager
-def replaced(place: Port, new: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """A port that hands on something else; ``new`` makes it from what flows there.
-
-    >>> place = Port()
-    >>> with replaced(place, torch.zeros_like):
-    ...     place(torch.ones(2)).tolist()
-    [0.0, 0.0]
-    """
-    handle = place.register_forward_hook(lambda module, args, output: new(output).to(output))
-    try:
-        yield
-    finally:
-        handle.remove()

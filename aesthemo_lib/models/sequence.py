@@ -33,11 +33,6 @@ class TaskSequence(nn.Module):
 
     Raises:
         ValueError: ``order`` does not name each task once.
-
-    >>> from ..tasks import PATENT_TASKS
-    >>> from .networks import build
-    >>> build("bilstm", PATENT_TASKS, "tiny", "none")(torch.zeros(2, 3, 32, 32))["emotion"].shape
-    torch.Size([2, 8])
     """
 
     def __init__(

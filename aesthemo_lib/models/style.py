@@ -27,9 +27,6 @@ from torch.nn import functional as F
 @dataclass(frozen=True)
 class Recipe:
     """How a style is trained. **None of these numbers is in the text available to us**; those marked * are CycleGAN's.
-
-    >>> Recipe(steps=100).rate(0), Recipe(steps=100).rate(75)
-    (0.0005, 0.00025)
     """
 
     side: int = 64  # of the patches, pixels
@@ -75,10 +72,6 @@ class ResidualGenerator(nn.Module):
     Args:
         width: channels at full size.
         blocks: residual blocks at half size.
-
-    >>> generator, images = ResidualGenerator(4, 1), torch.rand(2, 3, 17, 18)
-    >>> bool((generator(images, torch.zeros(2, 1, 17, 18)) == images).all())  # untrained, it changes nothing
-    True
     """
 
     def __init__(self, width: int, blocks: int):
@@ -109,13 +102,7 @@ def _conv(of: int, to: int) -> nn.Conv2d:
 
 
 class StyleTransfer(nn.Module):
-    """Two generators; an extractor through which two discriminators look, each at the style it knows.
-
-    >>> model = StyleTransfer(RECIPES["smoke"])
-    >>> images, place = torch.rand(2, 3, 32, 32), torch.zeros(2, 1, 32, 32)
-    >>> model.judge(1, images, place).shape  # how real, patch by patch
-    torch.Size([2, 1, 3, 3])
-    """
+    """Two generators; an extractor through which two discriminators look, each at the style it knows."""
 
     def __init__(self, recipe: Recipe):
         super().__init__()
@@ -151,11 +138,6 @@ def generator_losses(model: StyleTransfer, first: Patches, second: Patches, reci
 
     Returns:
         the losses by name (generators, the whole; cycle, identity, adversarial), and the fakes [first style, second].
-
-    >>> model, patches = StyleTransfer(RECIPES["smoke"]), (torch.rand(2, 3, 32, 32), torch.zeros(2, 1, 32, 32))
-    >>> losses, fakes = generator_losses(model, patches, patches, RECIPES["smoke"])
-    >>> losses["cycle"].item(), torch.equal(fakes[0], patches[0])  # untrained, they change nothing
-    (0.0, True)
     """
     real, place = (first[0], second[0]), (first[1], second[1])
     zero, fakes = real[0].new_zeros(()), [real[0]] * 2
@@ -172,12 +154,7 @@ def generator_losses(model: StyleTransfer, first: Patches, second: Patches, reci
 
 
 def critic_loss(model: StyleTransfer, real: list[Patches], made: list[Patches]) -> Tensor:
-    """Equation 10.5: what extractor and discriminators minimise; one entry a style.
-
-    >>> model, patches = StyleTransfer(RECIPES["smoke"]), (torch.rand(2, 3, 32, 32), torch.zeros(2, 1, 32, 32))
-    >>> bool(critic_loss(model, [patches] * 2, [patches] * 2) >= 0.5)  # what is real can't be told from itself
-    True
-    """
+    """Equation 10.5: what extractor and discriminators minimise; one entry a style."""
     losses = [(model.judge(style, *real[style]) - 1).square().mean() + model.judge(style, *made[style]).square().mean()
               for style in (0, 1)]
     return torch.stack(losses).sum() / 2

@@ -30,12 +30,6 @@ class Sum(nn.Module):
     Attributes:
         divisible: whether the gradient of a batch is the sum of its parts' gradients, so that a batch can be computed
             in parts, or on several processes.
-
-    >>> from ..tasks import PATENT_TASKS
-    >>> x = nn.Parameter(torch.ones(1))
-    >>> Sum(PATENT_TASKS, [x]).backward({"aesthetics": 2 * x.sum(), "emotion": 4 * x.sum()})
-    >>> x.grad.item()  # 2 + 4 / 4
-    3.0
     """
 
     divisible = True
@@ -69,10 +63,6 @@ class Uncertainty(Sum):
     :math:`s_t = \log \sigma_t^2` is learned, from 0 (their section 3.2: the factor of a classification loss is
     :math:`1 / \sigma^2`; a regression has half of that). At its best :math:`e^{-s_t} = 1 / (2 L_t)`. These weights
     take the place of the tasks' own; which epoch is kept still goes by the tasks' own.
-
-    >>> from ..tasks import PATENT_TASKS
-    >>> Uncertainty(PATENT_TASKS, []).weights()  # before anything is learned
-    {'weight_aesthetics': 1.0, 'weight_emotion': 1.0}
     """
 
     def __init__(self, tasks: tuple[Task, ...], parameters: Iterable[nn.Parameter]):
@@ -96,9 +86,6 @@ class HardTasks(Sum):
     CN109190514B weighs its tasks by a_j (task j's loss) and by the mean, largest and smallest of the tasks' losses; the
     formula is not in the text available to us. This one is **our assumption**: of these four, scale-free, all weights 1
     when all tasks are alike, and their mean is 1. No gradient flows through the weights.
-
-    >>> HardTasks.shares(torch.tensor([1.0, 3.0])).tolist()
-    [0.5, 1.5]
     """
 
     divisible = False  # a batch's weights go by its losses
@@ -124,12 +111,6 @@ class Aggregated(Sum):
     Args:
         name: 'upgrad' (Quinton & Rey, Jacobian descent, 2024; of two tasks it is PCGrad), 'pcgrad' (Yu et al., NeurIPS
             2020, algorithm 1) or 'cagrad' (Liu et al., NeurIPS 2021, algorithm 1).
-
-    >>> from ..tasks import PATENT_TASKS
-    >>> x = nn.Parameter(torch.ones(2))
-    >>> Aggregated("pcgrad", PATENT_TASKS, [x]).backward({"aesthetics": x[0], "emotion": 4 * x[1]})
-    >>> x.grad.tolist()  # no conflict: as the sum is
-    [1.0, 1.0]
     """
 
     divisible = False  # a batch's weights go by its gradients
@@ -164,11 +145,7 @@ class Aggregated(Sum):
 
 
 def gramian(columns: list[tuple[Tensor | None, ...]]) -> Tensor:
-    """(T, T) inner products, in float64 on the CPU, of T gradients that come in pieces, one tuple of T a parameter.
-
-    >>> gramian([(torch.tensor([1.0, 0.0]), torch.tensor([1.0, 2.0])), (None, torch.tensor([3.0]))]).tolist()
-    [[1.0, 1.0], [1.0, 14.0]]
-    """
+    """(T, T) inner products, in float64 on the CPU, of T gradients that come in pieces, one tuple of T a parameter."""
     tasks = len(columns[0]) if columns else 0
     products = torch.zeros(tasks, tasks, dtype=torch.float64)
     for i in range(tasks):
@@ -200,10 +177,6 @@ def aggregation(name: str, tasks: tuple[Task, ...], parameters: Iterable[nn.Para
 
     Raises:
         ImportError: torchjd is needed and missing; the message says how to install it.
-
-    >>> from ..tasks import PATENT_TASKS
-    >>> type(aggregation("uncertainty", PATENT_TASKS, [])).__name__
-    'Uncertainty'
     """
     if name == "sum" or len(tasks) == 1:
         return Sum(tasks, parameters)

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..data.batches import TrainingBatches, resize, send, to_device
+from .. import distributed
+from ..data.batches import TrainingBatches, send
 from ..device import fast_precision
 from ..files import show_progress
 from ..models.checkpointing import checkpointed
-from . import processes
+from ..models.inference import fast, predict_logits
 from .aggregation import aggregation
 from .losses import joint_loss, labelled, task_losses
 from .optimiser import sgd
@@ -30,11 +31,7 @@ COMPILER = "inductor"
 
 
 class Diverged(RuntimeError):
-    """The loss is no longer a finite number.
-
-    >>> issubclass(Diverged, RuntimeError)
-    True
-    """
+    """The loss is no longer a finite number."""
 
 
 @dataclass
@@ -48,10 +45,6 @@ class Data:
         train, validation: row numbers.
         targets: by task name (N, C) float32 rows that sum to 1, which are learned in place of the labels where these
             are not negative; in training and for the validation loss, which decides what is kept.
-
-    >>> pixels, mean = np.zeros((3, 8, 8, 3), np.uint8), np.zeros((8, 8, 3), np.float32)
-    >>> len(Data(pixels, mean, {"aesthetics": np.array([0, 1, 1])}, np.array([0, 1]), np.array([2])).train)
-    2
     """
 
     pixels: np.ndarray
@@ -67,56 +60,8 @@ class Data:
         return {name: torch.as_tensor(soft.get(name, values), device=device) for name, values in self.labels.items()}
 
 
-@contextlib.contextmanager
-def fast(device: torch.device):
-    """Matrix products in the precision that the device is good at; everything else in float32.
-
-    >>> with fast(torch.device("cpu")):
-    ...     (torch.ones(2, 2) @ torch.ones(2, 2)).float().sum().item()
-    8.0
-    """
-    precision = fast_precision(device)
-    with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-        yield
 
 
-def predict_logits(
-    network: nn.Module, pixels: np.ndarray, rows: np.ndarray, mean: np.ndarray, side: int, device: torch.device,
-    batch: int = 64,
-) -> dict[str, np.ndarray]:
-    """The logits of images as prediction sees them [0063]: resized, not cropped.
-
-    Processes that train together share the batches out, and each gets all logits.
-
-    Args:
-        pixels: (N, S, S, 3) uint8.
-        rows: (M,) which of them.
-        mean: (S, S, 3).
-        side: what they are resized to.
-
-    Returns:
-        (M, C) float32 by task name.
-
-    >>> from ..models.networks import build
-    >>> from ..tasks import PATENT_TASKS
-    >>> network, pixels = build("shared_bottom", PATENT_TASKS, "tiny", "none"), np.zeros((3, 36, 36, 3), np.uint8)
-    >>> logits = predict_logits(network, pixels, np.arange(3), pixels[0].astype(np.float32), 32, torch.device("cpu"), 2)
-    >>> logits["emotion"].shape
-    (3, 8)
-    """
-    mean, std = torch.as_tensor(mean, device=device), torch.tensor(network.std, device=device)
-    was_training = network.training
-    network.eval()
-    logits = {task.name: torch.zeros(len(rows), len(task.classes), device=device) for task in network.tasks}
-    with torch.inference_mode(), fast(device):
-        for start in range(processes.rank() * batch, len(rows), processes.size() * batch):
-            images = resize(to_device(pixels, rows[start:start + batch], device), mean, std, side)
-            for name, values in network(images).items():
-                if values.shape[1] != logits[name].shape[1]:  # a head without its last layer puts out features
-                    logits[name] = torch.zeros(len(rows), values.shape[1], device=device)
-                logits[name][start:start + batch] = values
-    network.train(was_training)
-    return {name: processes.total(values).cpu().numpy() for name, values in logits.items()}
 
 
 def fit(
@@ -139,16 +84,6 @@ def fit(
 
     Raises:
         Diverged: the loss is not finite.
-
-    >>> from ..models.networks import build
-    >>> from ..tasks import AESTHETICS
-    >>> network = build("shared_bottom", (AESTHETICS,), "tiny", "none")
-    >>> pixels = np.random.default_rng(0).integers(0, 256, (6, 36, 36, 3), dtype=np.uint8)
-    >>> data = Data(pixels, np.full((36, 36, 3), 128, np.float32), {"aesthetics": np.arange(6) % 2}, np.arange(4),
-    ...             np.arange(4, 6))
-    >>> settings = Settings("tiny", "none", 36, 32, batch=4, epochs=1, patience=1, learning_rate=0.01)
-    >>> [row["epoch"] for row in fit(network, data, settings, 0, torch.device("cpu"), Path("resume"), "an example")]
-    [1]
     """
     network.to(device, memory_format=torch.channels_last)
     torch.backends.cudnn.benchmark = device.type == "cuda"  # all batches are alike: the best convolution is tried out
@@ -157,7 +92,7 @@ def fit(
     )
     labels = data.learned(device)
     loop = _Loop(network, settings, batches, labels, seed, device, title)
-    history, best, first = [], {}, processes.rank() == 0
+    history, best, first = [], {}, distributed.rank() == 0
     if state is not None and first:
         history = resume(state, loop)
     history = loop.spread(history)
@@ -166,7 +101,7 @@ def fit(
             if _stopped_early(history, settings.patience):
                 break
             row = {"epoch": epoch + 1, **loop.train(epoch), **_validate(network, data, labels, settings, device)}
-            history.append(processes.share(row, device))  # or processes that differ in a bit would stop apart
+            history.append(distributed.share(row, device))  # or processes that differ in a bit would stop apart
             better = row["validation_loss"] == min(past["validation_loss"] for past in history)
             if first and state is not None:
                 save_state(state, epoch + 1, loop, better, history)
@@ -176,7 +111,7 @@ def fit(
                 after_epoch(row)
     if first:
         network.load_state_dict(best if state is None else best_weights(state))
-    processes.copy(network.state_dict().values())
+    distributed.copy(network.state_dict().values())
     network.eval()
     return history
 
@@ -199,7 +134,7 @@ class _Loop:
         self.aggregation = aggregation(settings.aggregation, network.tasks, network.parameters()).to(device)
         # float16 holds small gradients only when the loss is scaled up
         self.scaler = torch.amp.GradScaler(device.type, enabled=fast_precision(device) == torch.float16)
-        if not self.aggregation.divisible and (processes.size(), settings.accumulate) != (1, 1):
+        if not self.aggregation.divisible and (distributed.size(), settings.accumulate) != (1, 1):
             raise ValueError(f"aggregation {settings.aggregation!r} needs a batch as a whole: train in one process, "
                              f"with accumulate 1")
         known = {id(parameter) for _, parameters in own_rate for parameter in parameters}
@@ -211,13 +146,13 @@ class _Loop:
 
     def spread(self, history: list[dict]) -> list[dict]:
         """Give every process the first one's state, and get the network ready for several; returns its history."""
-        history, scaler = processes.share([history, self.scaler.state_dict()], self.device)
+        history, scaler = distributed.share([history, self.scaler.state_dict()], self.device)
         self.scaler.load_state_dict(scaler)
-        if history and processes.size() > 1:
+        if history and distributed.size() > 1:
             trained = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
-            processes.copy(self.optimiser.state[parameter]["momentum_buffer"] for parameter in trained)
-        processes.copy(self.aggregation.state_dict().values())
-        self.forward = processes.spread(self.network, self.device)
+            distributed.copy(self.optimiser.state[parameter]["momentum_buffer"] for parameter in trained)
+        distributed.copy(self.aggregation.state_dict().values())
+        self.forward = distributed.spread(self.network, self.device)
         if self.settings.compile:
             self.forward = torch.compile(self.forward, backend=COMPILER)
         return history
@@ -225,7 +160,7 @@ class _Loop:
     def train(self, epoch: int) -> dict[str, float]:
         """All batches of an epoch; returns the mean losses."""
         # dropout's, so that a resumed epoch draws the same; another in each process
-        torch.manual_seed(self.seed * 1_000_003 + epoch + processes.rank() * 1_000_000_007)
+        torch.manual_seed(self.seed * 1_000_003 + epoch + distributed.rank() * 1_000_000_007)
         self.network.train()
         if self.settings.keep_statistics:
             pretrained = [m for b in self.network.built for m in (*b.groups.modules(), *b.head.modules())]
@@ -236,7 +171,7 @@ class _Loop:
         totals = torch.zeros(len(self.network.tasks) + 1, device=self.device)
         seen, began = 0, time.perf_counter()
         with tqdm(total=self.settings.epochs * steps, initial=epoch * steps, desc=self.title, unit="step",
-                  disable=not show_progress() or processes.rank() > 0, leave=False) as bar:
+                  disable=not show_progress() or distributed.rank() > 0, leave=False) as bar:
             for number, rows in enumerate(self.batches.order(epoch)):
                 rate = learning_rate(epoch * steps + number, self.settings.epochs * steps, self.settings)
                 totals += self._step(epoch, rows, rate) * len(rows)
@@ -248,7 +183,7 @@ class _Loop:
                     self._check(float(totals[0]), epoch, rate)
                     speed = seen / (time.perf_counter() - began)
                     bar.set_postfix_str(f"loss {float(totals[0]) / weight:.3f}, {speed:.0f} images/s")
-        mean = (processes.total(totals) / weight).tolist()
+        mean = (distributed.total(totals) / weight).tolist()
         row = {"learning_rate": rate, "train_loss": mean[0], **self.aggregation.weights()}
         return row | {f"train_loss_{t.name}": value for t, value in zip(self.network.tasks, mean[1:], strict=True)}
 
@@ -259,13 +194,13 @@ class _Loop:
         self.optimiser.zero_grad(set_to_none=True)
         counts = {name: labelled(values).sum() for name, values in self._labels(rows).items()}
         # A batch that is too small to go round leaves a process without images: it goes through the motions with one.
-        own, share = processes.part(rows), 1.0
+        own, share = distributed.part(rows), 1.0
         if not len(own):
             own, share = rows[:1], 0.0
         parts = np.array_split(own, min(self.settings.accumulate, len(own)))
         done = torch.stack([self._part(epoch, part, counts, share, len(parts), part is parts[-1]) for part in parts])
-        for weight in self.aggregation.parameters() if processes.size() > 1 else ():
-            weight.grad = processes.total(weight.grad) / processes.size()  # the network's are exchanged already
+        for weight in self.aggregation.parameters() if distributed.size() > 1 else ():
+            weight.grad = distributed.total(weight.grad) / distributed.size()  # the network's are exchanged already
         self.scaler.step(self.optimiser)
         self.scaler.update()
         return done.sum(dim=0)
@@ -277,12 +212,12 @@ class _Loop:
     def _part(self, epoch: int, rows: np.ndarray, counts: dict, share: float, parts: int, last: bool) -> Tensor:
         """The gradient of one of the ``parts`` of this process' images, added to what is there."""
         images = self.batches.images(epoch, rows)
-        with processes.unsynchronised(self.forward, last):
+        with distributed.unsynchronised(self.forward, last):
             with fast(self.device):
                 logits = self.forward(images)
             losses = task_losses(logits, self._labels(rows), counts)
             # Where several processes' mean is taken, their sum is wanted.
-            wanted = {name: loss * (share * processes.size()) for name, loss in losses.items()}
+            wanted = {name: loss * (share * distributed.size()) for name, loss in losses.items()}
             self.aggregation.backward(wanted, 1 / parts, self.scaler.scale)
         loss = joint_loss(losses, self.network.tasks)
         return share * torch.stack([loss, *(losses[task.name] for task in self.network.tasks)]).detach()

@@ -18,8 +18,6 @@ def check(spec: dict) -> None:
 
     Raises:
         ValueError: an unknown key, a value of another kind, or a share outside 0..1.
-
-    >>> check({"keep": {"emotion": 0.5}})
     """
     for key, value in spec.items():
         if key not in KINDS:
@@ -55,12 +53,6 @@ def told(images: AnnotatedImages, split: Split, spec: dict, seed: int) -> tuple[
 
     Raises:
         ValueError: a task that the data lack.
-
-    >>> from ..tasks import AESTHETICS
-    >>> four = AnnotatedImages("mine", (AESTHETICS,), ("a", "b", "c", "d"), {"aesthetics": np.eye(2)[[0, 1, 1, 0]]})
-    >>> labels, rows = told(four, Split(np.arange(2), np.array([2]), np.array([3])), {}, seed=0)
-    >>> labels["aesthetics"].tolist(), rows.tolist()
-    ([0, 1, 1, 0], [0, 1])
     """
     names = [task.name for task in images.tasks]
     unknown = {*spec.get("permute", ()), *spec.get("keep", ())} - set(names)
@@ -92,12 +84,7 @@ def _beyond(groups: np.ndarray, rows: np.ndarray, share: float, seed: list[int])
 
 
 def targets(images: AnnotatedImages) -> dict[str, np.ndarray]:
-    """The vote distributions as soft targets: (N, C) float32 rows that sum to 1 (0 where nobody voted), by task.
-
-    >>> from ..tasks import AESTHETICS
-    >>> targets(AnnotatedImages("mine", (AESTHETICS,), ("a",), {"aesthetics": [[1, 3]]}))["aesthetics"].tolist()
-    [[0.25, 0.75]]
-    """
+    """The vote distributions as soft targets: (N, C) float32 rows that sum to 1 (0 where nobody voted), by task."""
     shares = {}
     for task in images.tasks:
         votes = np.asarray(images.votes[task.name], dtype=np.float64)

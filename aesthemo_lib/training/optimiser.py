@@ -15,13 +15,6 @@ def sgd(groups: list[dict], momentum: float, weight_decay: float) -> torch.optim
     Args:
         groups: of parameters, see ``torch.optim.Optimizer``; the learning rate is set at each step.
         momentum, weight_decay: of every group that has none of its own.
-
-    >>> weight = torch.nn.Parameter(torch.ones(2))
-    >>> optimiser = sgd([{"params": [weight], "lr": 0.5}], momentum=0.9, weight_decay=0.0)
-    >>> weight.grad = torch.ones(2)
-    >>> optimiser.step()
-    >>> weight.tolist()
-    [0.5, 0.5]
     """
     optimiser = torch.optim.SGD(groups, lr=0.0, momentum=momentum, weight_decay=weight_decay, fused=True)
     for weight in _weights(optimiser):

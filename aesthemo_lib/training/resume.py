@@ -25,11 +25,7 @@ class _Loop(Protocol):
 
 
 def contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors as safetensors takes them: on the CPU, in plain layout; those that are so already are not copied.
-
-    >>> contiguous({"x": torch.zeros(2, 3).T})["x"].is_contiguous()
-    True
-    """
+    """Tensors as safetensors takes them: on the CPU, in plain layout; those that are so already are not copied."""
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
@@ -39,14 +35,6 @@ def save_state(folder: Path, epoch: int, loop: _Loop, better: bool, history: lis
     Args:
         folder: of the states.
         better: whether this epoch's weights are the best so far; if not, those in the state before it are.
-
-    >>> from types import SimpleNamespace
-    >>> layer, scaler = nn.Linear(1, 1), torch.amp.GradScaler("cpu", enabled=False)
-    >>> optimiser = torch.optim.SGD(layer.parameters(), 0.1)
-    >>> loop = SimpleNamespace(network=layer, aggregation=nn.Identity(), optimiser=optimiser, scaler=scaler)
-    >>> save_state(Path("state"), 1, loop, better=True, history=[{"epoch": 1}])
-    >>> resume(Path("state"), loop)
-    [{'epoch': 1}]
     """
     optimiser, target = loop.optimiser, folder / f"epoch-{epoch}"
     momentum = [optimiser.state[p].get("momentum_buffer") for g in optimiser.param_groups for p in g["params"]]
@@ -66,29 +54,18 @@ def save_state(folder: Path, epoch: int, loop: _Loop, better: bool, history: lis
 
 
 def newest(folder: Path) -> Path | None:
-    """The newest whole state, None if there is none.
-
-    >>> newest(Path("nothing here"))
-    """
+    """The newest whole state, None if there is none."""
     return max(folder.glob("epoch-*"), key=lambda path: int(path.name.split("-")[1]), default=None)
 
 
 def best_weights(folder: Path) -> dict[str, Tensor]:
-    """The weights of the best epoch so far, from the newest state.
-
-    >>> best_weights(Path("nothing here"))
-    {}
-    """
+    """The weights of the best epoch so far, from the newest state."""
     state = newest(folder)
     return read_tensors(state / "best.safetensors") if state else {}
 
 
 def resume(folder: Path, loop: _Loop) -> list[dict]:
-    """Put the newest whole state back into network, aggregation and optimiser; an empty history if there is none.
-
-    >>> resume(Path("nothing here"), None)
-    []
-    """
+    """Put the newest whole state back into network, aggregation and optimiser; an empty history if there is none."""
     state = newest(folder)
     if state is None:
         return []
@@ -116,12 +93,7 @@ def _read_state(state: Path, loop: _Loop) -> list[dict]:
 
 
 def write_history(path: Path, rows: list[dict]) -> None:
-    """A history as CSV, the columns in the order of their first appearance.
-
-    >>> write_history(Path("history.csv"), [{"epoch": 1, "loss": 0.5}])
-    >>> Path("history.csv").read_text(encoding="utf-8").split()
-    ['epoch,loss', '1,0.5']
-    """
+    """A history as CSV, the columns in the order of their first appearance."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     with path.open("w", encoding="utf-8", newline="") as out:
         writer = csv.DictWriter(out, columns, lineterminator="\n")

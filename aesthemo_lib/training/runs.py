@@ -32,33 +32,29 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from .. import __version__
+from .. import __version__, distributed
 from ..data import readers
 from ..data.images import load_pixels, mean_image
 from ..data.table import AnnotatedImages, Split
 from ..device import pick_device, set_threads
-from ..evaluation import majority_class, prediction_table, softmax, task_metrics
-from ..files import PATIENCE, alone, atomic_folder, digest, read_json, read_tensors, write_json
+from ..evaluation.metrics import majority_class, prediction_table, softmax, task_metrics
+from ..files import PATIENCE, alone, atomic_folder, digest, write_json
+from ..models.inference import predict_logits
 from ..models.networks import build
 from ..tasks import Task, with_loss_weights
 from . import labels as label
-from . import processes
 from .config import SCENES, Config
-from .fit import Data, fit, predict_logits
+from .fit import Data, fit
 from .resume import contiguous, write_history
+from .run import WEIGHTS, Run, stored_hash
 from .settings import Settings
 
-WEIGHTS = "model.safetensors"
 LATER = ("aggregation", "accumulate", "checkpoint", "compile")
 """Settings that came after the first runs: described only where they are not what those had."""
 
 
 class RunExists(ValueError):
-    """A run folder holds a run of another configuration.
-
-    >>> issubclass(RunExists, ValueError)
-    True
-    """
+    """A run folder holds a run of another configuration."""
 
 
 def open_data(config: Config, root: Path | None = None) -> AnnotatedImages:
@@ -66,11 +62,6 @@ def open_data(config: Config, root: Path | None = None) -> AnnotatedImages:
 
     Args:
         root: its folder; see ``data.readers.data_root`` for the place it has by default.
-
-    >>> config = Config("scenes", preset="smoke", loss_weights={"emotion": 1}, data_options={"images": 24, "size": 40})
-    >>> images = open_data(config, Path("scenes"))
-    >>> len(images), [task.loss_weight for task in images.tasks]
-    (24, [1.0, 1.0])
     """
     options = dict(config.data_options)
     if config.data == "scenes":
@@ -81,12 +72,7 @@ def open_data(config: Config, root: Path | None = None) -> AnnotatedImages:
 
 @dataclass(frozen=True)
 class Prepared:
-    """What a training reads: images with their pixels, a split and the mean image of its training part.
-
-    >>> config = Config("scenes", preset="smoke", data_options={"images": 24, "size": 40})
-    >>> isinstance(prepare(config, Path("scenes")), Prepared)
-    True
-    """
+    """What a training reads: images with their pixels, a split and the mean image of its training part."""
 
     images: AnnotatedImages
     pixels: np.ndarray
@@ -95,13 +81,7 @@ class Prepared:
 
 
 def prepare(config: Config, root: Path | None = None, on_bad_image: str = "error") -> Prepared:
-    """Open a run's data, decode what is not cached, split, and take the training part's mean image.
-
-    >>> config = Config("scenes", preset="smoke", data_options={"images": 24, "size": 40})
-    >>> prepared = prepare(config, Path("scenes"))
-    >>> prepared.pixels.shape, [len(part) for part in prepared.split]
-    ((24, 36, 36, 3), [14, 4, 6])
-    """
+    """Open a run's data, decode what is not cached, split, and take the training part's mean image."""
     images, pixels = load_pixels(open_data(config, root), config.training_settings().resize, on_bad_image)
     split = images.split(config.split)
     return Prepared(images, pixels, split, mean_image(pixels, split.train))
@@ -112,10 +92,6 @@ def build_network(config: Config, tasks: tuple[Task, ...]) -> nn.Module:
 
     Raises:
         ValueError: ``paper`` with a backbone that is not within the patent's claim 3.
-
-    >>> from ..tasks import PATENT_TASKS
-    >>> type(build_network(Config("scenes", preset="smoke"), PATENT_TASKS)).__name__
-    'CrossBranch'
     """
     settings = config.training_settings()
     network = build(
@@ -147,17 +123,12 @@ def train(
 
     Raises:
         RunExists: the folder holds a run of another configuration.
-
-    >>> config = Config("scenes", preset="smoke", settings={"epochs": 1}, data_options={"images": 24, "size": 40})
-    >>> run = train(config, "runs", "scenes")
-    >>> run.folder.as_posix(), sorted(run.metrics)
-    ('runs/scenes/cross_branch.diagonal/smoke/split0-seed0', ['aesthetics', 'emotion'])
     """
     folder, threads, place = config.folder(Path(out)), set_threads(), pick_device(device)
     prepared = prepare(config, None if root is None else Path(root), on_bad_image)
     described = describe(config, prepared.images)
     states = folder.with_name(folder.name + ".resume")
-    with processes.together(place), _claimed(folder, described, redo, place) as finished:
+    with distributed.together(place), _claimed(folder, described, redo, place) as finished:
         if not finished:
             began = time.perf_counter()
             network = build_network(config, prepared.images.tasks)
@@ -165,13 +136,13 @@ def train(
             trained = time.perf_counter()
             table, metrics = _evaluate(network, prepared, config.training_settings().crop)
             timing = {"training_seconds": trained - began, "evaluation_seconds": time.perf_counter() - trained}
-            if processes.rank() == 0:
+            if distributed.rank() == 0:
                 with atomic_folder(folder) as whole:
                     table.to_csv(whole / "predictions.csv", index=False, encoding="utf-8")
                     _write(whole, config, described, network, prepared, history, metrics, timing, threads, root)
-        if processes.rank() == 0:  # or a run may have been killed before it had cleared them away
+        if distributed.rank() == 0:  # or a run may have been killed before it had cleared them away
             shutil.rmtree(states, ignore_errors=True)
-        processes.share(True, place)  # nobody leaves before the run is there
+        distributed.share(True, place)  # nobody leaves before the run is there
     return Run(folder)
 
 
@@ -181,8 +152,8 @@ def _claimed(folder: Path, described: dict, redo: bool, device: torch.device) ->
 
     The first of several processes does so for all. If it refuses, it ends, and the others with it.
     """
-    if processes.rank():
-        yield processes.share(None, device)
+    if distributed.rank():
+        yield distributed.share(None, device)
         return
     with alone(folder.with_name(folder.name + ".lock"), f"training in {folder}", PATIENCE):
         same = stored_hash(folder) == digest(described)
@@ -190,17 +161,11 @@ def _claimed(folder: Path, described: dict, redo: bool, device: torch.device) ->
             raise RunExists(f"{folder} holds a run of another configuration or version "
                             f"({_difference(folder, described)}); train into another --out, delete the folder, or ask "
                             f"to redo it")
-        yield processes.share(same and (folder / WEIGHTS).exists(), device)
+        yield distributed.share(same and (folder / WEIGHTS).exists(), device)
 
 
 def describe(config: Config, images: AnnotatedImages) -> dict:
-    """All that decides a run's result, as JSON: its hash is the run's identity.
-
-    >>> config = Config("scenes", preset="smoke", data_options={"images": 24, "size": 40})
-    >>> told = describe(config, open_data(config, Path("scenes")))
-    >>> told["method"], told["settings"]["crop"], len(digest(told))
-    ('cross_branch', 32, 64)
-    """
+    """All that decides a run's result, as JSON: its hash is the run's identity."""
     settings = asdict(config.training_settings())
     settings["weights"] = Path(settings["weights"]).name
     for choice in fields(Settings):  # as runs that are older than the choice are described
@@ -215,28 +180,8 @@ def describe(config: Config, images: AnnotatedImages) -> dict:
     } | ({"labels": config.labels} if config.labels else {})
 
 
-def training_command(described: dict, out: str = "runs") -> str:
-    """What trains a run of this description with its preset's own settings; parameters at their default are left out.
-
-    >>> told = {"data": "scenes", "method": "nddr", "variant": None, "preset": "teach", "split": 1, "seed": 0}
-    >>> training_command(told)
-    'aesthemo run 03_train -p method nddr -p preset teach -p split 1 --out runs'
-    """
-    given = {key: described[key] for key in ("method", "variant", "preset", "split", "seed") if described[key]}
-    if described["data"] != "scenes":
-        given |= {"data": described["data"], "root": "<folder>"}
-    return f"aesthemo run 03_train {' '.join(f'-p {key} {value}' for key, value in given.items())} --out {out}"
 
 
-def stored_hash(folder: Path) -> str | None:
-    """The hash of the finished run in a folder; None if there is none that this version can read.
-
-    >>> stored_hash(Path("nothing here")) is None
-    True
-    """
-    with contextlib.suppress(FileNotFoundError, ValueError):
-        return Run(folder).hash
-    return None
 
 
 def _difference(folder: Path, new: dict) -> str:
@@ -292,7 +237,7 @@ def _write(folder, config, described, network, prepared: Prepared, history, metr
         "preset": config.preset, "split": config.split, "seed": config.seed, "threads": threads,
     })
     speed = len(history) * len(_told(config, prepared)[1]) / timing["training_seconds"]
-    write_json(folder / "timing.json", timing | {"images_per_second": speed, "processes": processes.size()})
+    write_json(folder / "timing.json", timing | {"images_per_second": speed, "processes": distributed.size()})
     write_history(folder / "history.csv", history)
     save_file(
         contiguous(network.state_dict()) | {"mean_image": torch.from_numpy(prepared.mean)},
@@ -321,66 +266,3 @@ def _evaluate(network: nn.Module, prepared: Prepared, side: int) -> tuple[pd.Dat
     return table, metrics
 
 
-class Run:
-    """A finished run, read from its folder.
-
-    Raises:
-        FileNotFoundError: the folder holds no finished run.
-        ValueError: it holds one that this version of the library can't read.
-
-    >>> config = Config("scenes", preset="smoke", settings={"epochs": 1}, data_options={"images": 24, "size": 40})
-    >>> run = Run(train(config, "runs", "scenes").folder)
-    >>> run.name, len(run.predictions("test")), run.metrics["emotion"]["n"]
-    ('cross_branch.diagonal', 6, 6)
-    """
-
-    def __init__(self, folder: Path | str):
-        self.folder = Path(folder)
-        if not (self.folder / "metrics.json").exists():
-            raise FileNotFoundError(f"{self.folder} holds no finished run (no metrics.json); train it first, for "
-                                    f"example with: aesthemo run 03_train --out {self.folder.parent}")
-        with self._readable():
-            content = read_json(self.folder / "config.json")
-            self.hash, self.described = content["hash"], content["config"]
-            self.environment, self.deviations = content["environment"], content["deviations"]
-            self.tasks = tuple(Task(t["name"], tuple(t["classes"]), t["loss_weight"]) for t in self.described["tasks"])
-            self.settings = Settings(**self.described["settings"])
-            self.metrics = read_json(self.folder / "metrics.json")["tasks"]
-            self.timing = read_json(self.folder / "timing.json")
-
-    @contextlib.contextmanager
-    def _readable(self):
-        try:
-            yield
-        except (KeyError, TypeError, RuntimeError, FileNotFoundError) as fault:
-            reason = " ".join(str(fault).split())[:300]
-            raise ValueError(f"{self.folder} was written by another version than {__version__} of aesthemo_lib, or "
-                             f"changed since ({type(fault).__name__}: {reason}); train it again, or read it with that "
-                             f"version") from fault
-
-    @property
-    def name(self) -> str:
-        """The method with its variant."""
-        return self.described["method"] + (f".{self.described['variant']}" if self.described["variant"] else "")
-
-    def history(self) -> pd.DataFrame:
-        """One row an epoch (and network, for ``independent``)."""
-        return pd.read_csv(self.folder / "history.csv", encoding="utf-8")
-
-    def predictions(self, part: str = "test") -> pd.DataFrame:
-        """Truth and probabilities of the 'test', 'validation' or 'train' images."""
-        table = pd.read_csv(self.folder / "predictions.csv", encoding="utf-8", keep_default_na=False)
-        return table[table["part"] == part].reset_index(drop=True)
-
-    def network(self, device: str | None = None) -> tuple[nn.Module, np.ndarray]:
-        """The trained network, ready to predict, and the mean image (S, S, 3) that its pixels lack."""
-        told = self.described
-        if not (self.folder / WEIGHTS).exists():
-            raise ValueError(f"{self.folder} was kept without its weights ({WEIGHTS}), for its results alone; one like "
-                             f"it is trained with: {training_command(told)}")
-        network = build(told["method"], self.tasks, self.settings.backbone, "none", told["variant"], **told["options"])
-        with self._readable():
-            state = read_tensors(self.folder / WEIGHTS)
-            mean = state.pop("mean_image").numpy()
-            network.load_state_dict(state)
-        return network.to(pick_device(device), memory_format=torch.channels_last).eval(), mean

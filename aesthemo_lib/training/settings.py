@@ -10,12 +10,7 @@ from .aggregation import AGGREGATIONS
 
 @dataclass(frozen=True)
 class Settings:
-    """How a network is trained. [0056-0061] fix the crops, the flips and SGD; the other numbers are ours.
-
-    >>> settings = Settings("tiny", "none", resize=36, crop=32, batch=16, epochs=2, patience=2, learning_rate=0.02)
-    >>> settings.momentum
-    0.9
-    """
+    """How a network is trained. [0056-0061] fix the crops, the flips and SGD; the other numbers are ours."""
 
     backbone: str
     weights: str
@@ -43,12 +38,7 @@ class Settings:
 
 
 def learning_rate(step: int, steps: int, settings: Settings) -> float:
-    """Rises linearly over the warm-up, then falls to zero along a cosine. A function of the step, so it can't drift.
-
-    >>> settings = Settings("tiny", "none", 36, 32, batch=16, epochs=2, patience=2, learning_rate=0.5, warm_up=0.5)
-    >>> [round(learning_rate(step, 4, settings), 3) for step in range(4)]
-    [0.25, 0.5, 0.5, 0.25]
-    """
+    """Rises linearly over the warm-up, then falls to zero along a cosine. A function of the step, so it can't drift."""
     rise = max(1, round(settings.warm_up * steps))
     if step < rise:
         return settings.learning_rate * (step + 1) / rise

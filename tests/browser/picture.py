@@ -11,7 +11,7 @@ from pathlib import Path
 from PIL import Image, PngImagePlugin
 from playwright.sync_api import sync_playwright
 
-from aesthemo_lib.figures import SHOWN, TEXTS
+from aesthemo_studies.readme_figures import SHOWN, TEXTS
 
 PAGE = Path(__file__).resolve().parents[2] / "figures" / "inspector.html"
 NAMES = ("chromium", "chromium-browser", "google-chrome")

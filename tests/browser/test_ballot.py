@@ -5,7 +5,7 @@ import json
 import pytest
 from PIL import Image
 
-from aesthemo_lib.voting import SCRIPT, STYLE, Ballot
+from aesthemo_course.ballot import SCRIPT, STYLE, Ballot
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 

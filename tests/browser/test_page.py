@@ -288,7 +288,7 @@ def test_names_are_text_never_markup(open_page, tmp_path):
     evil = "<img src=x onerror=window.hacked=1>"
     data = json.loads(json.dumps(DATA).replace('"awe"', json.dumps(evil)).replace(DATA["photos"][0]["name"], evil))
     data["title"] = data["null"]["note"] = evil
-    from aesthemo_lib.inspector import html
+    from aesthemo_lib.inspector.page import html
 
     (tmp_path / "evil.html").write_text(html(data), encoding="utf-8")
     page = open_page(offline=True)

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision.transforms.functional as tv
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from aesthemo_lib.data.batches import TrainingBatches, crop_and_flip, resize, uniform
 

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from aesthemo_lib.data import download
+from aesthemo_lib.data.readers import download
 
 FILES = {
     "OASIS.csv": b"a table", "images/Lake 1.jpg": b"water" * 50000, "images/War 2.jpg": b"ruins",

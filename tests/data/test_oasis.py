@@ -10,8 +10,8 @@ from PIL import Image
 from scipy.io import savemat
 
 from aesthemo_lib.data import ratings as rating
-from aesthemo_lib.data.download import checksums
 from aesthemo_lib.data.readers import oasis, read
+from aesthemo_lib.data.readers.download import checksums
 
 THEMES = ["Lake 1", "War 2 ", "Lake 12", "Nude man 3", "Fire hydrant 1", "Fire 10"]
 VALENCE = [6.0, 2.0, 4.0, 5.0, 4.01, 3.9]

@@ -7,8 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from PIL import Image
 from scipy import stats
 from sklearn.linear_model import LogisticRegression
@@ -18,8 +17,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from aesthemo_lib.data import ratings as rating
-from aesthemo_lib.data.readers import read, scenes
-from aesthemo_lib.data.readers.scene_drawing import PLACES, picture
+from aesthemo_lib.data.readers import read
+from aesthemo_lib.data.scenes import reader as scenes
+from aesthemo_lib.data.scenes.drawing import PLACES, picture
 from aesthemo_lib.tasks import MIKELS_EMOTIONS, PATENT_TASKS
 
 MANY = 12_000

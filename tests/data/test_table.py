@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from aesthemo_lib.data import ratings as rating
 from aesthemo_lib.data.table import AnnotatedImages, Paths

@@ -176,10 +176,11 @@ def small_project(folder: Path, splits: int = 1) -> Path:
     The code is the project's own; the job has one method and one notebook that reads its runs, the study one cell.
     """
     home = folder / "Zoë's course (2)"
-    shutil.copytree(PROJECT / "aesthemo_lib", home / "aesthemo_lib", ignore=shutil.ignore_patterns("__pycache__"))
+    for package in ("aesthemo_lib", "aesthemo_studies"):
+        shutil.copytree(PROJECT / package, home / package, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("run.py", "pyproject.toml", "requirements.lock", "Snakefile"):
         shutil.copy(PROJECT / name, home)
-    jobs = home / "aesthemo_lib" / "jobs.py"
+    jobs = home / "aesthemo_lib" / "headless" / "reproduce.py"
     text = jobs.read_text(encoding="utf-8")
     for name, value in (("MAIN_METHODS", '{"scenes": (("shared_bottom", ""),)}'), ("SPLITS", str(splits)),
                         ("READING_NOTEBOOKS", '("04_compare",)')):

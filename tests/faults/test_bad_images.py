@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from PIL import Image
 
 from aesthemo_lib.data import images as im
 from aesthemo_lib.data.readers import read
 from aesthemo_lib.data.table import AnnotatedImages
-from aesthemo_lib.plots import contact_sheet, png
+from aesthemo_lib.plots.data import contact_sheet
+from aesthemo_lib.plots.style import png
 from aesthemo_lib.prediction import Predictor
 from aesthemo_lib.tasks import Task
 from aesthemo_lib.training import runs

@@ -6,10 +6,12 @@ from pathlib import Path
 import papermill
 import pytest
 
-from aesthemo_lib import __version__, cli, jobs
+from aesthemo_lib import __version__, cli
 from aesthemo_lib.files import read_json, write_json
-from aesthemo_lib.parameters import FREE
-from aesthemo_lib.training.runs import Config, Run, RunExists, train
+from aesthemo_lib.headless import execute, reproduce
+from aesthemo_lib.headless.parameters import FREE
+from aesthemo_lib.training.run import Run
+from aesthemo_lib.training.runs import Config, RunExists, train
 
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 PASSED_OVER = {".ipynb_checkpoints", "exercises"}
@@ -27,7 +29,7 @@ def nothing_runs(monkeypatch):
 def refused(path: Path, out: Path, given: dict) -> str:
     """The one line that the command says instead of starting anything."""
     with pytest.raises(ValueError) as caught:
-        jobs.run_notebook(path.relative_to(FOLDER).with_suffix("").as_posix(), given, out)
+        execute.run_notebook(path.relative_to(FOLDER).with_suffix("").as_posix(), given, out)
     assert not out.exists() and "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -61,15 +63,15 @@ OUT_OF_RANGE = {
 @every
 def test_values_out_of_range_are_refused(path, tmp_path):
     for name in KNOWN[path]:
-        assert name in {*OUT_OF_RANGE, *FREE}, f"what may {name} be? Say so in aesthemo_lib/parameters.py, and here"
+        assert name in {*OUT_OF_RANGE, *FREE}, f"what may {name} be? Say so in headless/parameters.py, and here"
         for value in OUT_OF_RANGE.get(name, ()):
             with pytest.raises(ValueError, match=f"parameter {name}: expected .*, got"):
-                jobs.checked_parameters(path, {"out": str(tmp_path / "out")} | {name: value})
+                execute.checked_parameters(path, {"out": str(tmp_path / "out")} | {name: value})
 
 
 @every
 def test_defaults_are_in_range(path, tmp_path):
-    jobs.checked_parameters(path, {"preset": "smoke", "out": str(tmp_path)})
+    execute.checked_parameters(path, {"preset": "smoke", "out": str(tmp_path)})
 
 
 @pytest.mark.parametrize(("given", "says"), [
@@ -130,12 +132,12 @@ def test_the_main_job_does_such_a_run_again(run, colours_root, tmp_path, monkeyp
     changed(run, lambda content: content["config"]["settings"].pop("crop"))
     (run.folder / "03_train.ipynb").write_text("{}", encoding="utf-8")
     config, again = Config(data="csv", method="cross_branch", variant="diagonal", preset="smoke"), []
-    monkeypatch.setattr(jobs, "OTHER_METHODS", (("cross_branch", "diagonal"),))
-    monkeypatch.setattr(jobs, "SPLITS", 1)
-    monkeypatch.setattr(jobs, "READING_NOTEBOOKS", ())
-    monkeypatch.setattr(jobs, "execute_training", lambda *_: again.append(
+    monkeypatch.setattr(reproduce, "OTHER_METHODS", (("cross_branch", "diagonal"),))
+    monkeypatch.setattr(reproduce, "SPLITS", 1)
+    monkeypatch.setattr(reproduce, "READING_NOTEBOOKS", ())
+    monkeypatch.setattr(reproduce, "execute_training", lambda *_: again.append(
         train(config, tmp_path / "runs", colours_root, redo=True)))
-    jobs.reproduce("csv", colours_root, "smoke", tmp_path / "runs")
+    reproduce.reproduce("csv", colours_root, "smoke", tmp_path / "runs")
     assert len(again) == 1 and Run(run.folder).hash == again[0].hash
 
 
@@ -191,7 +193,7 @@ def test_what_the_machine_refuses_is_one_line_too(fault, monkeypatch, capsys):
     def fails(*_):
         raise fault
 
-    monkeypatch.setattr(jobs, "run_notebook", fails)
+    monkeypatch.setattr(execute, "run_notebook", fails)
     assert cli.main(["run", "03_train"]) == 1
     said = capsys.readouterr().err
     assert said.startswith("aesthemo: ") and said.count("\n") == 1 and str(fault.args[-1]) in said

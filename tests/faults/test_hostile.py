@@ -19,9 +19,8 @@ import pytest
 import torch
 from PIL import Image
 
-from aesthemo_lib.data import download
 from aesthemo_lib.data.images import load_pixels, verify_cache
-from aesthemo_lib.data.readers import iae, oasis, read
+from aesthemo_lib.data.readers import download, iae, oasis, read
 from aesthemo_lib.files import digest, read_tensors
 from aesthemo_lib.models.networks import build
 from aesthemo_lib.tasks import Task

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import psutil
 
-from aesthemo_lib.inspector import Inspector
-from aesthemo_lib.training.runs import Config, Run, train
+from aesthemo_lib.inspector.widget import Inspector
+from aesthemo_lib.training.run import Run
+from aesthemo_lib.training.runs import Config, train
 
 MOST = 1.02
 """Growth from the warm part to the end that still is flat."""

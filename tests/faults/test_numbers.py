@@ -11,12 +11,13 @@ import torch
 from PIL import Image
 from sklearn.metrics import log_loss
 
-from aesthemo_lib.attribution import STREAM_MAPS, integrated_gradients, stream_map
-from aesthemo_lib.evaluation import softmax, task_metrics
-from aesthemo_lib.ledger import trunk_ledger
-from aesthemo_lib.models.fusion import streams
+from aesthemo_lib.attribution.ledger import trunk_ledger
+from aesthemo_lib.attribution.maps import STREAM_MAPS, integrated_gradients, stream_map
+from aesthemo_lib.attribution.streams import streams
+from aesthemo_lib.evaluation.metrics import softmax, task_metrics
 from aesthemo_lib.models.networks import build
-from aesthemo_lib.plots import png, signed_maps
+from aesthemo_lib.plots.attribution import signed_maps
+from aesthemo_lib.plots.style import png
 from aesthemo_lib.tasks import PATENT_TASKS
 from aesthemo_lib.training.fit import Data, Diverged, Settings, fit
 from aesthemo_lib.training.runs import Config, train

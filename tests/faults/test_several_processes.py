@@ -17,11 +17,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from aesthemo_lib import distributed
+from aesthemo_lib.models import inference
+from aesthemo_lib.models.inference import predict_logits
 from aesthemo_lib.models.networks import build
 from aesthemo_lib.tasks import PATENT_TASKS
-from aesthemo_lib.training import fit as loop
-from aesthemo_lib.training import processes, runs
-from aesthemo_lib.training.fit import Data, Settings, fit, predict_logits
+from aesthemo_lib.training import fit as loop, runs
+from aesthemo_lib.training.fit import Data, Settings, fit
 
 CPU = torch.device("cpu")
 SETTINGS = Settings("tiny", "none", resize=20, crop=16, batch=8, epochs=3, patience=3, learning_rate=0.02)
@@ -44,14 +46,15 @@ def network():
 
 def train(settings: Settings, images: int, out: Path, after_epoch=None) -> None:
     """Train, in float32, and write history, weights and logits, if this is the first of the processes."""
-    before, loop.fast_precision = loop.fast_precision, lambda device: torch.float32
+    before = loop.fast_precision
+    loop.fast_precision = inference.fast_precision = lambda device: torch.float32
     try:
         net, told = network(), data(images)
         history = fit(net, told, settings, 1, CPU, out / "state", after_epoch=after_epoch)
         logits = predict_logits(net, told.pixels, told.validation, told.mean, 16, CPU, batch=16)
     finally:
-        loop.fast_precision = before
-    if processes.rank() == 0:
+        loop.fast_precision = inference.fast_precision = before
+    if distributed.rank() == 0:
         kept = net.state_dict() | {f"logits {name}": torch.from_numpy(values) for name, values in logits.items()}
         save_file({name: value.contiguous() for name, value in kept.items()}, out / "kept.safetensors")
         (out / "history.json").write_text(json.dumps(history), encoding="utf-8")
@@ -61,7 +64,7 @@ def job(number: int, size: int, port: int, settings: dict, images: int, out: str
     """One of the processes, as torchrun would start it."""
     os.environ |= {"RANK": str(number), "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
-    with processes.together(CPU):
+    with distributed.together(CPU):
         train(replace(SETTINGS, **settings), images, Path(out))
 
 
@@ -102,7 +105,7 @@ def test_several_processes_have_the_losses_of_one_with_the_whole_batch(size, ima
     net, told = network(), data(images)
     net.load_state_dict({name: value for name, value in kept.items() if not name.startswith("logits")})
     net.to(memory_format=torch.channels_last)
-    monkeypatch.setattr(loop, "fast_precision", lambda device: torch.float32)
+    monkeypatch.setattr(inference, "fast_precision", lambda device: torch.float32)
     alone = predict_logits(net, told.pixels, told.validation, told.mean, 16, CPU, batch=16)
     for name, values in alone.items():
         assert np.array_equal(values, kept[f"logits {name}"].numpy())
@@ -164,5 +167,5 @@ def test_what_can_not_be_parted_is_refused(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WORLD_SIZE", "2")
         patch.setenv("RANK", "0")
-        with pytest.raises(ValueError, match="on cuda or cpu, not on mps"), processes.together(torch.device("mps")):
+        with pytest.raises(ValueError, match="on cuda or cpu, not on mps"), distributed.together(torch.device("mps")):
             pass

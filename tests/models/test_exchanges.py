@@ -4,13 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from aesthemo_lib.attribution import cut
-from aesthemo_lib.ledger import layer_ledger, trunk_ledger
-from aesthemo_lib.models.fusion import CrossBranchLayer, CrossStitchUnit, NDDRLayer, streams
+from aesthemo_lib.attribution.cuts import cut
+from aesthemo_lib.attribution.ledger import layer_ledger, trunk_ledger
+from aesthemo_lib.attribution.streams import streams
+from aesthemo_lib.models.fusion import CrossBranchLayer, CrossStitchUnit, NDDRLayer
 from aesthemo_lib.models.networks import build, count_multiplies, count_parameters
 from aesthemo_lib.tasks import PATENT_TASKS
 from aesthemo_lib.training.fit import _Loop
-from aesthemo_lib.training.runs import Config, Run, train
+from aesthemo_lib.training.run import Run
+from aesthemo_lib.training.runs import Config, train
 
 GROUPS = (64, 128, 256, 512)  # VGG16's channels where something is exchanged
 SMOKE = {"data": "csv", "preset": "smoke"}

@@ -7,7 +7,8 @@ from aesthemo_lib.models.networks import build
 from aesthemo_lib.tasks import PATENT_TASKS, Task
 from aesthemo_lib.training.aggregation import HardTasks, aggregation
 from aesthemo_lib.training.config import Config
-from aesthemo_lib.training.runs import Run, train
+from aesthemo_lib.training.run import Run
+from aesthemo_lib.training.runs import train
 
 TASKS = (Task("x", ("a", "b")), Task("y", ("a", "b", "c")), Task("z", ("a", "b")))
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from aesthemo_lib.models import inference
 from aesthemo_lib.models.networks import build
 from aesthemo_lib.tasks import PATENT_TASKS, Task
 from aesthemo_lib.training import fit as loop
@@ -151,7 +152,8 @@ def trained(name: str, method="cross_branch", **changes) -> tuple[torch.Tensor, 
 
 @pytest.fixture
 def one_precision(monkeypatch):
-    monkeypatch.setattr(loop, "fast_precision", lambda device: torch.float32)
+    for module in (loop, inference):
+        monkeypatch.setattr(module, "fast_precision", lambda device: torch.float32)
 
 
 def test_the_sum_is_the_joint_losss_own_gradient_to_the_bit():

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from aesthemo_lib.models import inference
 from aesthemo_lib.models.networks import build
 from aesthemo_lib.tasks import PATENT_TASKS
-from aesthemo_lib.training import fit as loop
+from aesthemo_lib.training import fit as loop_fit
 from aesthemo_lib.training.fit import Data, Diverged, Settings, fit, learning_rate
 
 CPU = torch.device("cpu")
@@ -19,7 +20,8 @@ SETTINGS = Settings("tiny", "none", resize=20, crop=16, batch=8, epochs=3, patie
 @pytest.fixture(autouse=True)
 def one_precision(monkeypatch):
     """float32 wherever the tests run, so that they mean the same on every processor."""
-    monkeypatch.setattr(loop, "fast_precision", lambda device: torch.float32)
+    for module in (loop_fit, inference):
+        monkeypatch.setattr(module, "fast_precision", lambda device: torch.float32)
 
 
 def data(n=40) -> Data:
@@ -44,7 +46,7 @@ def test_a_step_is_sgd_with_momentum_on_the_joint_loss():
     settings = replace(SETTINGS, batch=40, epochs=2, patience=99, warm_up=0.5, exchange_factor=3.0, head_factor=0.5)
     one, other, d = network(), network(), data()
     fit(one, d, settings, 5, CPU)
-    batches = loop.TrainingBatches(d.pixels, d.train, d.mean, other.std, 16, 40, 5, CPU)
+    batches = loop_fit.TrainingBatches(d.pixels, d.train, d.mean, other.std, 16, 40, 5, CPU)
     factor = {id(p): 3.0 for p in other.exchanges.parameters()}
     factor |= {id(p): 0.5 for branch in other.branches for p in branch["head"][-1].parameters()}
     best, kept = math.inf, None
@@ -62,7 +64,7 @@ def test_a_step_is_sgd_with_momentum_on_the_joint_loss():
             for p, g, v in zip(other.parameters(), grads, velocity, strict=True):
                 v.mul_(0.9).add_(g + 5e-4 * p)
                 p -= learning_rate(epoch, 2, settings) * factor.get(id(p), 1.0) * v
-        loss = loop._validate(other, d, {k: torch.tensor(x) for k, x in d.labels.items()}, settings, CPU)
+        loss = loop_fit._validate(other, d, {k: torch.tensor(x) for k, x in d.labels.items()}, settings, CPU)
         if loss["validation_loss"] <= best:
             best, kept = loss["validation_loss"], weights(other).clone()
     torch.testing.assert_close(weights(one), kept, rtol=1e-4, atol=1e-6)
@@ -126,7 +128,7 @@ def test_resuming_restores_batchnorm_dropout_and_the_layout(tmp_path):
 @pytest.mark.parametrize("on_disk", [False, True])
 def test_the_best_epoch_is_kept_and_patience_ends_it(on_disk, tmp_path, monkeypatch):
     losses = iter([0.9, 0.5, 0.7, 0.8, 0.1])
-    monkeypatch.setattr(loop, "_validate", lambda *_: {"validation_loss": next(losses)})
+    monkeypatch.setattr(loop_fit, "_validate", lambda *_: {"validation_loss": next(losses)})
     at_best = {}
     net = network()
 
@@ -165,7 +167,8 @@ def test_three_tasks_and_an_unlabelled_batch():
 def test_bfloat16_stays_near_float32(monkeypatch):
     """The fast path against its plain form: equal but for bfloat16's eight bits."""
     plain = fit(network(), data(), SETTINGS, 0, CPU)
-    monkeypatch.setattr(loop, "fast_precision", lambda device: torch.bfloat16)
+    for module in (loop_fit, inference):
+        monkeypatch.setattr(module, "fast_precision", lambda device: torch.bfloat16)
     quick = fit(network(), data(), SETTINGS, 0, CPU)
     for a, b in zip(plain, quick, strict=True):
         assert b["train_loss"] == pytest.approx(a["train_loss"], rel=0.03)
@@ -184,6 +187,6 @@ def test_soft_targets_are_learned_in_place_of_labels():
     history = fit(net, d, replace(SETTINGS, crop=20, epochs=60, patience=60, learning_rate=0.05), 0, CPU)
     entropy = -0.3 * math.log(0.3) - 0.7 * math.log(0.7)
     assert history[-1]["validation_loss_aesthetics"] == pytest.approx(entropy, abs=5e-3)
-    logits = loop.predict_logits(net, d.pixels, np.arange(2), d.mean, 20, CPU)["aesthetics"]
+    logits = inference.predict_logits(net, d.pixels, np.arange(2), d.mean, 20, CPU)["aesthetics"]
     assert torch.tensor(logits).softmax(1)[:, 1].tolist() == pytest.approx([0.7, 0.7], abs=0.05)
     assert history[-1]["validation_accuracy_aesthetics"] == 1  # of the ten that are labelled

@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from aesthemo_lib.data.table import AnnotatedImages, Split
 from aesthemo_lib.tasks import OASIS_TASKS

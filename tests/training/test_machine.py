@@ -13,18 +13,20 @@ from test_fit import CPU, SETTINGS, data, network, weights
 from torch import nn
 
 from aesthemo_lib import cli, device
+from aesthemo_lib.models import inference
 from aesthemo_lib.models.checkpointing import checkpointed
 from aesthemo_lib.models.networks import build
 from aesthemo_lib.tasks import PATENT_TASKS
 from aesthemo_lib.training import fit as loop
 from aesthemo_lib.training.fit import fit
-from aesthemo_lib.training.runs import Run
+from aesthemo_lib.training.run import Run
 
 
 @pytest.fixture(autouse=True)
 def one_precision(monkeypatch):
     """float32 wherever the tests run, so that they mean the same on every processor."""
-    monkeypatch.setattr(loop, "fast_precision", lambda device: torch.float32)
+    for module in (loop, inference):
+        monkeypatch.setattr(module, "fast_precision", lambda device: torch.float32)
 
 
 @pytest.mark.parametrize("settings", [{}, {"aggregation": "uncertainty"}])
@@ -76,7 +78,8 @@ def test_checkpoints_keep_what_groups_put_out_and_no_more():
 
 def test_float16_with_its_scaled_loss_stays_near_float32_and_resumes_to_the_same_bits(monkeypatch, tmp_path):
     plain = fit(network(), data(), SETTINGS, 0, CPU)
-    monkeypatch.setattr(loop, "fast_precision", lambda device: torch.float16)
+    for module in (loop, inference):
+        monkeypatch.setattr(module, "fast_precision", lambda device: torch.float16)
     undisturbed = network()
     expected = fit(undisturbed, data(), SETTINGS, 0, CPU)
     for a, b in zip(plain, expected, strict=True):

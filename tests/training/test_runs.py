@@ -14,7 +14,8 @@ import torch
 from sklearn import metrics
 
 from aesthemo_lib.training import runs
-from aesthemo_lib.training.runs import Config, Run, RunExists, train
+from aesthemo_lib.training.run import Run
+from aesthemo_lib.training.runs import Config, RunExists, train
 
 CONTRACT = {"config.json", "history.csv", "metrics.json", "timing.json", "predictions.csv", "model.safetensors"}
 SMOKE = {"data": "csv", "preset": "smoke"}

@@ -33,16 +33,6 @@ def read(root: str | Path, tasks: Sequence[str] = ()) -> AnnotatedImages:
     Raises:
         FileNotFoundError: a list, or every image, is missing.
         ValueError: an unknown attribute, or a row that is not as published.
-
-    >>> from PIL import Image
-    >>> photos = Path("celeba/img_align_celeba")
-    >>> photos.mkdir(parents=True)
-    >>> Image.new("RGB", (178, 218)).save(photos / "000001.jpg")
-    >>> _ = Path("celeba/list_attr_celeba.txt").write_text("1\\nSmiling Young\\n000001.jpg -1 1\\n", "utf-8")
-    >>> _ = Path("celeba/list_eval_partition.txt").write_text("000001.jpg 0", "utf-8")
-    >>> images = read(".")
-    >>> {task.name: task.classes[images.labels(task.name)[0]] for task in images.tasks}
-    {'Smiling': 'absent', 'Young': 'present'}
     """
     folder = Path(root) / "celeba" if (Path(root) / "celeba").is_dir() else Path(root)
     file = needed(folder / "list_attr_celeba.txt", "CelebA as torchvision's datasets.CelebA keeps it")

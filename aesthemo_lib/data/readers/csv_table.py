@@ -60,15 +60,6 @@ def read(root: str | Path, tasks: Sequence[Task] | None = None) -> AnnotatedImag
     Raises:
         FileNotFoundError: there is no CSV.
         ValueError: a fault in it; the message names file, line, what was expected and what to do.
-
-    >>> for name in ("a.jpg", "b.jpg"):
-    ...     Path(name).touch()
-    >>> rows = [("a.jpg", "anna", 6, "awe"), ("a.jpg", "ben", 5, "fear"), ("b.jpg", "anna", 2, "awe")]
-    >>> table = pd.DataFrame(rows, columns=["path", "annotator", "aesthetics>4", "emotion"])
-    >>> table.to_csv("labels.csv", index=False)
-    >>> images = read(".")
-    >>> {task.name: images.votes[task.name].tolist() for task in images.tasks}  # low and high, awe and fear
-    {'aesthetics': [[0.0, 2.0], [1.0, 0.0]], 'emotion': [[1.0, 1.0], [1.0, 0.0]]}
     """
     file = Path(root) / "labels.csv" if Path(root).is_dir() else Path(root)
     if not file.is_file():

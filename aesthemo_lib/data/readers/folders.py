@@ -28,13 +28,6 @@ def read(root: str | Path, task: str | Task = "emotion") -> AnnotatedImages:
     Raises:
         FileNotFoundError: there is no such folder.
         ValueError: fewer than two class folders, one without images, or one that is no class of the task.
-
-    >>> for name in ("awe/a.jpg", "fear/b.jpg", "fear/c.jpg"):
-    ...     Path("mine", name).parent.mkdir(parents=True, exist_ok=True)
-    ...     Path("mine", name).touch()
-    >>> images = read("mine")
-    >>> images.tasks[0].classes, images.labels("emotion").tolist()
-    (('awe', 'fear'), [0, 1, 1])
     """
     root = Path(root)
     if not root.is_dir():

@@ -46,15 +46,6 @@ def read(root: str | Path, emotions: Sequence[str] = EMOTIONS) -> AnnotatedImage
     Raises:
         FileNotFoundError: neither layout is there.
         ValueError: a file is not as published; the message says where.
-
-    >>> Path("IAE/images").mkdir(parents=True)
-    >>> for number, part in enumerate(("train", "val", "test")):
-    ...     Path(f"IAE/images/{number}").touch()
-    ...     _ = Path(f"IAE/{part}_aes_list.txt").write_text(f"{number} 1", "utf-8")
-    ...     _ = Path(f"IAE/{part}_emo_list.txt").write_text(f"{number} {EMOTIONS[number]}", "utf-8")
-    >>> images = read("IAE")
-    >>> [EMOTION.classes[label] for label in images.labels("emotion")], images.fixed.tolist()
-    (['amusement', 'excitement', 'awe'], ['train', 'validation', 'test'])
     """
     root = Path(root)
     order = [emotion_number(word, "iae, emotions") for word in emotions]

@@ -38,11 +38,7 @@ _FILES = ("OASIS.csv", "OASISdata.mat", "means_per_image.csv")
 
 
 def theme_stem(theme: str) -> str:
-    """The theme without its number, by which near-duplicates are grouped.
-
-    >>> theme_stem("Lake 12"), theme_stem("War 2 ")
-    ('Lake', 'War')
-    """
+    """The theme without its number, by which near-duplicates are grouped."""
     return re.sub(r"\s*\d+$", "", theme.strip())
 
 
@@ -50,10 +46,6 @@ def quadrants(valence: np.ndarray, arousal: np.ndarray) -> np.ndarray:
     """Class numbers of the four quadrants, in the order of ``tasks.AFFECT_QUADRANTS``.
 
     An image exactly on a cut counts as negative, or calm: as with votes, the upper class needs more than a tie.
-
-    >>> from ...tasks import AFFECT_QUADRANTS
-    >>> [AFFECT_QUADRANTS.classes[number] for number in quadrants([6.1, 2.0], [5.0, 3.0])]
-    ['positive_aroused', 'negative_calm']
     """
     return 2 * (np.asarray(valence) > VALENCE_CUT) + (np.asarray(arousal) > AROUSAL_CUT)
 
@@ -75,10 +67,6 @@ def read(
     Raises:
         FileNotFoundError: one of the files, or every image, is missing.
         ValueError: a table is not as published, or a task is not known.
-
-    >>> read("empty")
-    Traceback (most recent call last):
-    FileNotFoundError: ...OASIS.csv: not found; expected the published OASIS files OASIS.csv, ...
     """
     root = Path(root)
     known = {task.name: task for task in (*OASIS_TASKS, *OASIS_SCALES)}
@@ -88,7 +76,7 @@ def read(
     for name in _FILES:
         if not (root / name).is_file():
             raise FileNotFoundError(f"{root / name}: not found; expected the published OASIS files {', '.join(_FILES)} "
-                                    f"and images/ (aesthemo_lib.data.download.fetch gets them)")
+                                    f"and images/ (aesthemo_lib.data.readers.download.fetch gets them)")
     facts = _facts(root)
     if not sensitive:
         facts = facts[~facts["group"].isin(SENSITIVE_THEMES)]

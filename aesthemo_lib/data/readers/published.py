@@ -34,9 +34,6 @@ def emotion_number(word: str, where: str | Path) -> int:
 
     Raises:
         ValueError: another word; ``where`` begins the message.
-
-    >>> emotion_number("Sad", "labels.txt"), EMOTION.classes[7]
-    (7, 'sadness')
     """
     name = SPELLINGS.get(word.strip().lower(), word.strip().lower())
     if name not in EMOTION.classes:
@@ -49,10 +46,6 @@ def needed(path: Path, expected: str) -> Path:
 
     Raises:
         FileNotFoundError: it isn't; the message says what was expected.
-
-    >>> needed(Path("gone.txt"), "the list of scores")
-    Traceback (most recent call last):
-    FileNotFoundError: gone.txt: not found; expected the list of scores
     """
     if not path.exists():
         raise FileNotFoundError(f"{path}: not found; expected {expected}")
@@ -64,13 +57,6 @@ def present(images: AnnotatedImages) -> AnnotatedImages:
 
     Raises:
         FileNotFoundError: none is.
-
-    >>> from ..table import AnnotatedImages
-    >>> Path("here.jpg").touch()
-    >>> paths = [Path("here.jpg"), Path("gone.jpg")]
-    >>> two = AnnotatedImages("mine", (AESTHETICS,), paths, {"aesthetics": [[1, 4], [3, 0]]})
-    >>> [path.name for path in present(two).paths]  # and a line in the log
-    ['here.jpg']
     """
     here = np.array([path.is_file() for path in images.paths], dtype=bool)
     if not here.any():
@@ -99,13 +85,6 @@ def emoset(root: str | Path) -> AnnotatedImages:
 
     Args:
         root: the folder with the three lists and ``image/``. Their fixed split is kept.
-
-    >>> for part, emotion in (("train", "awe"), ("val", "fear"), ("test", "awe")):
-    ...     Path(f"image/{part}.jpg").parent.mkdir(exist_ok=True)
-    ...     Path(f"image/{part}.jpg").touch()
-    ...     _ = Path(f"{part}.json").write_text(f'[["{emotion}", "image/{part}.jpg", ""]]', encoding="utf-8")
-    >>> emoset(".").fixed.tolist()
-    ['train', 'validation', 'test']
     """
     root, paths, labels, fixed = Path(root), [], [], []
     for part, name in EMOSET_PARTS.items():
@@ -128,12 +107,6 @@ def abstract(root: str | Path) -> AnnotatedImages:
 
     Args:
         root: the folder with the CSV and the paintings.
-
-    >>> Path("painting.jpg").touch()
-    >>> rows = ["," + ",".join(EMOTION.classes), "painting.jpg,1,0,0,0,2,0,7,4"]
-    >>> _ = Path("ABSTRACT_groundTruth.csv").write_text("\\n".join(rows), "utf-8")
-    >>> EMOTION.classes[abstract(".").labels("emotion")[0]]
-    'fear'
     """
     file = needed(Path(root) / "ABSTRACT_groundTruth.csv", "the published table, beside the paintings")
     with file.open(encoding="utf-8-sig", newline="") as stream:
@@ -155,11 +128,6 @@ def artphoto(root: str | Path) -> AnnotatedImages:
 
     Args:
         root: the folder with the photographs.
-
-    >>> Path("photos").mkdir()
-    >>> Path("photos/sad_0012.jpg").touch()
-    >>> EMOTION.classes[artphoto("photos").labels("emotion")[0]]
-    'sadness'
     """
     folder = needed(Path(root), "the folder with ArtPhoto's <emotion>_NNNN.jpg")
     paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
@@ -178,13 +146,6 @@ def ava(root: str | Path) -> AnnotatedImages:
 
     Args:
         root: the folder with AVA.txt and ``images/<id>.jpg`` (or ``image/``, or ``images/images/``).
-
-    >>> Path("images").mkdir()
-    >>> Path("images/953619.jpg").touch()
-    >>> _ = Path("AVA.txt").write_text("1 953619 0 1 5 17 38 36 15 6 5 1 1 22 1396", encoding="utf-8")
-    >>> photo = ava(".")
-    >>> photo.votes["aesthetics"].tolist(), photo.facts["score_mean"].round(2).tolist()
-    ([[42.0, 82.0]], [5.64])
     """
     file = needed(Path(root) / "AVA.txt", "AVA.txt and images/")
     lines = [line.split() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]

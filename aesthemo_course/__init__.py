@@ -1,0 +1,1 @@
+"""The classroom: ballots, votes, pooled results and the checks of exercises."""

@@ -1,0 +1,13 @@
+"""What each branch borrows: streams between branches, maps of them, and ledgers that add up exactly."""
+
+from .baselines import BASELINES, baseline
+from .cuts import CUTS, cut, cut_table
+from .ledger import Ledger, both_ledgers, layer_ledger, mean_flows, over_set, shapley, trunk_ledger
+from .maps import STREAM_MAPS, SignedMap, channel_means, integrated_gradients, stream_map, top_channels
+from .streams import Stream, port, record, replaced, streams
+
+__all__ = [
+    "BASELINES", "CUTS", "STREAM_MAPS", "Ledger", "SignedMap", "Stream", "baseline", "both_ledgers", "channel_means",
+    "cut", "cut_table", "integrated_gradients", "layer_ledger", "mean_flows", "over_set", "port", "record", "replaced",
+    "shapley", "stream_map", "streams", "top_channels", "trunk_ledger",
+]

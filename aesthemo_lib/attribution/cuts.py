@@ -1,0 +1,85 @@
+"""Ablation of streams (*cuts*): zero ablation, mean ablation, and resampling from other photographs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from ..evaluation.metrics import majority_class, softmax, task_metrics
+from ..models.inference import predict_logits
+from .streams import Stream, port, record, replaced
+
+CUTS = ("zero", "mean", "resample")
+
+
+@contextmanager
+def cut(
+    network: nn.Module, which: Stream | Sequence[Stream], how: str = "zero", reference: Tensor | None = None,
+    seed: int = 0,
+) -> Iterator[nn.Module]:
+    """While this is open, some streams carry nothing of the image at hand; everything after them answers.
+
+    Args:
+        which: one stream or several.
+        how: 'zero'; 'mean' (the reference photos' mean map); 'resample' (the maps of one reference photo, drawn anew
+            for each image, the same for all streams: with a single reference photo, a transplant).
+        reference: (R, 3, s, s) for 'mean' and 'resample'.
+        seed: of the draws.
+    """
+    if how not in CUTS:
+        raise ValueError(f"how: unknown {how!r}; choose one of {', '.join(CUTS)}")
+    if how != "zero" and reference is None:
+        raise ValueError(f"how={how!r} needs reference: photos whose maps stand in for the image's own")
+    which = [which] if isinstance(which, Stream) else list(which)
+    kept = {} if how == "zero" else record(network, which, reference)
+    rng, donors = np.random.default_rng(seed), []
+
+    def draw(module, args):
+        donors[:] = [torch.from_numpy(rng.integers(0, len(reference), len(args[0]))).to(reference.device)]
+
+    def instead(stream):
+        if how == "zero":
+            return torch.zeros_like
+        if how == "mean":
+            return lambda x: kept[stream].mean(0, keepdim=True).expand_as(x)
+        return lambda x: kept[stream][donors[0]]
+
+    with ExitStack() as stack:
+        if how == "resample":
+            stack.callback(network.register_forward_pre_hook(draw).remove)
+        for stream in which:
+            stack.enter_context(replaced(port(network, stream), instead(stream)))
+        yield network
+
+
+def cut_table(
+    network: nn.Module, pixels: np.ndarray, rows: np.ndarray, truth: dict[str, np.ndarray], mean: np.ndarray, side: int,
+    cuts: dict[str, Sequence[Stream]], how: str = "zero", reference: Tensor | None = None, seed: int = 0,
+) -> pd.DataFrame:
+    """The test set again with streams cut.
+
+    Args:
+        pixels, rows, mean, side: see ``image_batches``.
+        truth: (M,) class numbers of these rows by task name, negative where unlabelled.
+        cuts: the streams of each cut, by a name for it; the uncut network is put first, as 'nothing'.
+        how, reference, seed: see ``cut``.
+
+    Returns:
+        one row a cut and task: cut, task, ``evaluation.task_metrics`` (with the confusion matrix), and changed: the
+        share of photos whose answer is another than uncut.
+    """
+    device, found, uncut = next(network.parameters()).device, [], {}
+    for name, which in {"nothing": [], **cuts}.items():
+        with cut(network, which, how, reference, seed):
+            logits = predict_logits(network, pixels, rows, mean, side, device)
+        uncut = uncut or {task: values.argmax(1) for task, values in logits.items()}
+        for task, values in logits.items():
+            metrics = task_metrics(truth[task], softmax(values), majority_class(truth[task]))
+            changed = float((values.argmax(1) != uncut[task]).mean())
+            found.append({"cut": name, "task": task, **metrics, "changed": changed})
+    return pd.DataFrame(found)

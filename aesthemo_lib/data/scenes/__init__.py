@@ -1,0 +1,1 @@
+"""Drawn scenes whose labels have known causes."""

@@ -1,0 +1,301 @@
+"""``scenes``: photograph-like pictures that are drawn, with known factors and simulated annotators.
+
+The default data set: it needs no download, and one knows what its labels are made of. Each picture has factors,
+independent of one another and standard normal (N(0, 1)) but for the motif and the place:
+
+* ``light`` (the whole picture) and ``lamp`` (one place in it) are **shared** by both tasks,
+* ``sharpness``, ``composition`` and ``clutter`` matter to aesthetics alone,
+* ``motif`` matters to emotion alone: eight families, one for each emotion. Its sign is the sign of ``mood`` and the
+  size of ``mood`` is how much of the motif there is; its kind is one of four pairs of opposites (``PAIRS``),
+* ``place`` (hills, sea, city, forest), where the lamp stands and all else say nothing.
+
+With r = ``relatedness``, and shared = (light + lamp) / sqrt(2), the two tasks' scores are::
+
+    aesthetics_score = sqrt(r) * shared + sqrt(1 - r) * own
+    emotion_score    = sqrt(r) * shared + sqrt(1 - r) * mood
+    own              = sqrt(.4) * sharpness - sqrt(.35) * clutter + sqrt(.25) * composition
+
+Each is N(0, 1) at every r, because the squares of its weights add up to 1, and the two correlate by exactly r. The
+annotators see aesthetics through the first score alone, emotion through the sign of the second and the motif's kind
+alone: of each pair of opposites the bright scene is felt as the positive one. So the law of (score, kind, votes) of
+each task is the same at every r, and with it the class balance, the annotators' noise and the accuracy of the best
+possible classifier; only the dependence between the tasks changes: P(both scores positive) = 1/4 + asin(r) / (2 pi).
+At r = 0 the labels are independent, light and lamp say nothing, and the motif is the emotion; at r = 1 the motif says
+only which pair of opposites it is. **The pictures are the same at every r**, with other labels; and the first n of
+more pictures are the same as n.
+
+Ten annotators, each with a bias and a noise of their own: aesthetics is rated 1..7, emotion by naming one class.
+All random numbers of an image come from (seed, its number), so equal parameters give equal bytes (on one machine).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from ...files import alone, atomic_folder, digest, read_json, show_progress, write_json
+from ...tasks import EMOTION, PATENT_TASKS, Task
+from .. import ratings as rating
+from ..table import AnnotatedImages
+from .drawing import PLACES, picture
+
+VERSION = 1
+"""Goes up when the same parameters give other files; folders of another version are drawn anew."""
+FOLDERS, TABLES, DESCRIPTION = ("images", "masks"), ("factors.csv", "ratings.csv"), "scenes.json"
+NORMAL = ("light", "lamp", "sharpness", "composition", "clutter", "mood")
+LOCAL = ("lamp", "clutter")
+"""The factors that stand at a place in the picture; each has a mask."""
+
+PAIRS = (("amusement", "disgust"), ("awe", "fear"), ("contentment", "sadness"), ("excitement", "anger"))
+"""Opposites: the four kinds of emotion, each as (positive, negative)."""
+_CLASS = np.array([[EMOTION.index(name) for name in side] for side in zip(*PAIRS, strict=True)])  # (sign, kind)
+
+OWN_WEIGHTS = {"sharpness": math.sqrt(0.4), "clutter": -math.sqrt(0.35), "composition": math.sqrt(0.25)}
+SCALE_MIDDLE = 4
+BIAS = np.array([-0.5, 0.3, -0.1, 0.5, 0.1, -0.3, 0.4, -0.4, 0.2, -0.2])  # ten annotators, in units of the score
+NOISE = np.array([0.8, 1.2, 0.9, 1.1, 1.0, 1.3, 0.7, 1.0, 0.9, 1.1])
+SLIP = 0.25  # how often an annotator names another kind of emotion than the motif's
+TIE_SHIFT = 0.06  # a tie goes to the first class (low; the positive emotions): this evens the classes out
+
+
+def sample(images: int, seed: int = 0, relatedness: float = 0.5) -> pd.DataFrame:
+    """The factors and scores of the pictures, without drawing them.
+
+    Returns:
+        one row an image: the factors, ``aesthetics_score`` and ``emotion_score``. Only the scores depend on
+        ``relatedness``.
+    """
+    _check(images, seed, relatedness)
+    rows = []
+    for number in range(images):
+        rng = np.random.default_rng([seed, number, 0])
+        normal = rng.standard_normal(len(NORMAL))
+        motif = PAIRS[rng.integers(len(PAIRS))][int(normal[-1] < 0)]
+        rows.append((motif, PLACES[rng.integers(len(PLACES))], *normal))
+    table = pd.DataFrame(rows, columns=["motif", "place", *NORMAL])
+    shared = (table["light"] + table["lamp"]) / math.sqrt(2)
+    own = sum(weight * table[name] for name, weight in OWN_WEIGHTS.items())
+    for name, single in (("aesthetics_score", own), ("emotion_score", table["mood"])):
+        table[name] = math.sqrt(relatedness) * shared + math.sqrt(1 - relatedness) * single
+    return table
+
+
+def rate(factors: pd.DataFrame, seed: int = 0) -> dict[str, pd.DataFrame]:
+    """What the ten annotators say of pictures with these factors.
+
+    Args:
+        factors: as ``sample`` returns them.
+
+    Returns:
+        by task name a table (image, annotator, value): aesthetics 1..7, emotion a class number.
+    """
+    count, people = len(factors), len(BIAS)
+    normal, chance, other = np.empty((count, 2, people)), np.empty((count, people)), np.empty((count, people), int)
+    for number in range(count):
+        rng = np.random.default_rng([seed, number, 5])
+        normal[number], chance[number] = rng.standard_normal((2, people)), rng.random(people)
+        other[number] = rng.integers(1, len(PAIRS), people)
+    seen = factors["aesthetics_score"].to_numpy()[:, None] + TIE_SHIFT + BIAS + NOISE * normal[:, 0]
+    felt = factors["emotion_score"].to_numpy()[:, None] - TIE_SHIFT + BIAS[::-1] + NOISE * normal[:, 1]
+    kind = _kind(factors)[:, None]
+    kind = np.where(chance < SLIP, (kind + other) % len(PAIRS), kind)
+    values = {
+        "aesthetics": np.clip(np.rint(SCALE_MIDDLE + 1.2 * seen), 1, 7).astype(int),
+        "emotion": _CLASS[(felt < 0).astype(int), kind],
+    }
+    image, person = np.divmod(np.arange(count * people), people)
+    return {name: pd.DataFrame({"image": image, "annotator": person, "value": value.ravel()})
+            for name, value in values.items()}
+
+
+def best_guess(factors: pd.DataFrame) -> dict[str, np.ndarray]:
+    """The classes that the best possible classifier would name if it read all factors without error.
+
+    Its accuracy on the consensus labels is the ceiling for any network, about .89 in aesthetics and .85 in emotion.
+
+    Args:
+        factors: as ``sample`` returns them, or an ``AnnotatedImages``' facts.
+
+    Returns:
+        (N,) class numbers by task name.
+    """
+    negative = (factors["emotion_score"] < 0).to_numpy().astype(int)
+    return {"aesthetics": (factors["aesthetics_score"] > 0).to_numpy().astype(int),
+            "emotion": _CLASS[negative, _kind(factors)]}
+
+
+def _kind(factors: pd.DataFrame) -> np.ndarray:
+    kinds = {motif: kind for kind, pair in enumerate(PAIRS) for motif in pair}
+    return factors["motif"].map(kinds).to_numpy()
+
+
+def votes(ratings: dict[str, pd.DataFrame], images: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """The votes of the single ratings, (R, C), and their sums by image, (N, C); both by task name."""
+    single = {
+        "aesthetics": rating.scale_votes(ratings["aesthetics"]["value"], SCALE_MIDDLE),
+        "emotion": rating.class_votes(ratings["emotion"]["value"], len(EMOTION.classes)),
+    }
+    return single, {name: rating.add_votes(ratings[name]["image"], single[name], images) for name in single}
+
+
+def draw(root: Path, images: int = 600, seed: int = 0, relatedness: float = 0.5, size: int = 256) -> None:
+    """Draw the data set into a folder, unless it stands there whole, with these parameters and at least as many images.
+
+    Files: ``images/scene_00000.jpg`` ..., ``masks/scene_00000_lamp.png`` and ``..._clutter.png`` ..., ``factors.csv``
+    (one row an image), ``ratings.csv`` (task, image, annotator, value), ``scenes.json`` (the parameters, and a hash of
+    all files). The folder appears when it is finished; one of other parameters, or a damaged one, is replaced.
+
+    Args:
+        root: the folder.
+        images: how many.
+        seed: another seed, other pictures.
+        relatedness: 0 .. 1, see above.
+        size: width and height in pixels.
+
+    Raises:
+        ValueError: a parameter is out of range, or the folder holds something else.
+    """
+    _check(images, seed, relatedness, size)
+    root = Path(root).resolve()
+    wanted = {"version": VERSION, "images": images, "seed": seed, "relatedness": float(relatedness), "size": size}
+    with alone(root.parent / f".{root.name}.lock", f"drawing scenes into {root}"):
+        found = _found(root)
+        if found and found | {"images": images} == wanted and found["images"] >= images:
+            return
+        with atomic_folder(root) as folder:
+            _draw_files(folder, wanted)
+
+
+ATTRIBUTES = {
+    **{name: ("low", "high") for name in NORMAL}, "place": tuple(PLACES), "motif": tuple(EMOTION.classes),
+}
+"""The factors as tasks: above or below their middle, 0, or by name. Mood and motif can contradict one another."""
+
+
+def read(
+    root: Path, images: int = 600, seed: int = 0, relatedness: float = 0.5, size: int = 256,
+    tasks: Sequence[str] = ("aesthetics", "emotion"),
+) -> AnnotatedImages:
+    """The drawn data set with the patent's two tasks; it is drawn first if need be (see ``draw``).
+
+    ``facts`` holds the factors, the scores and the masks' paths (``lamp_mask``, ``clutter_mask``).
+
+    Args:
+        root, images, seed, relatedness, size: see ``draw``.
+        tasks: what is predicted, in this order: of 'aesthetics', 'emotion' and the ``ATTRIBUTES``, which nobody rates
+            (each image has one vote).
+
+    Raises:
+        ValueError: an unknown task.
+    """
+    known = {task.name: task for task in PATENT_TASKS} | {n: Task(n, classes) for n, classes in ATTRIBUTES.items()}
+    unknown = [name for name in tasks if name not in known]
+    if unknown:
+        raise ValueError(f"scenes: unknown task {unknown[0]!r}; choose of {', '.join(known)}")
+    draw(root, images, seed, relatedness, size)
+    root = Path(root).resolve()
+    facts = pd.read_csv(root / "factors.csv", encoding="utf-8", nrows=images)
+    for name in LOCAL:
+        facts[f"{name}_mask"] = [str(root / "masks" / f"{stem}_{name}.png") for stem in facts["image"]]
+    table = pd.read_csv(root / "ratings.csv", encoding="utf-8")
+    table = table[table["image"] < images]
+    ratings = {name: rows.drop(columns="task").reset_index(drop=True) for name, rows in table.groupby("task")}
+    single, summed = votes(ratings, images)
+    levels = {"aesthetics": "interval", "emotion": "nominal"}
+    for name, classes in ATTRIBUTES.items():
+        values = facts[name] > 0 if name in NORMAL else facts[name].map(classes.index)
+        summed[name] = rating.class_votes(values.to_numpy().astype(int), len(classes))
+    rated, of_tasks = [name for name in tasks if name in ratings], lambda told: {name: told[name] for name in rated}
+    return AnnotatedImages(
+        name="scenes", tasks=tuple(known[name] for name in tasks),
+        paths=tuple(root / "images" / f"{stem}.jpg" for stem in facts["image"]),
+        votes={name: summed[name] for name in tasks}, ratings=of_tasks(ratings), levels=of_tasks(levels),
+        rating_votes=of_tasks(single), facts=facts,
+    )
+
+
+def _check(images: int, seed: int, relatedness: float, size: int = 256) -> None:
+    for name, value, low, high in (("images", images, 1, 99_999), ("seed", seed, 0, 2**32 - 1),
+                                   ("relatedness", relatedness, 0, 1), ("size", size, 32, 1024)):
+        if not low <= value <= high:
+            raise ValueError(f"scenes: {name} must be in {low} .. {high}, got {value}")
+
+
+def _found(root: Path) -> dict | None:
+    """The parameters of the scenes in a folder; None if it is missing, empty, unfinished or damaged.
+
+    Raises:
+        ValueError: the folder holds something else, which must not be replaced.
+    """
+    if not root.exists():
+        return None
+    names = {path.name for path in root.iterdir() if not path.name.startswith(".")} if root.is_dir() else {root.name}
+    if names and (DESCRIPTION not in names or names - {*FOLDERS, *TABLES, DESCRIPTION}):
+        strange = min(names - {*FOLDERS, *TABLES, DESCRIPTION}, default=min(names))
+        raise ValueError(f"{root} holds something else than drawn scenes: {strange}; "
+                         f"name a folder that is missing, empty or made by drawing scenes, or move that away")
+    try:
+        found = read_json(root / DESCRIPTION)
+        names = (*TABLES, *(name for number in range(found["parameters"]["images"]) for name in _names(number)))
+        hashes = [_sha256((root / name).read_bytes()) for name in names]
+        return found["parameters"] if digest(hashes) == found["sha256"] else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _names(number: int) -> list[str]:
+    """The files of one picture."""
+    stem = f"scene_{number:05d}"
+    return [f"images/{stem}.jpg", *(f"masks/{stem}_{name}.png" for name in LOCAL)]
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _draw_files(folder: Path, parameters: dict) -> None:
+    from tqdm import tqdm
+
+    images, seed = parameters["images"], parameters["seed"]
+    for name in FOLDERS:
+        (folder / name).mkdir(parents=True)
+    factors = sample(images, seed, parameters["relatedness"])
+    hashes = _write_tables(folder, factors, seed)
+
+    def one(number: int) -> list[str]:
+        image, masks = picture(factors.loc[number], (seed, number), parameters["size"])
+        flat = [masks[name].convert("1", dither=Image.Dither.NONE) for name in LOCAL]
+        return [_save(folder / name, drawn) for name, drawn in zip(_names(number), [image, *flat], strict=True)]
+
+    with ThreadPoolExecutor(2) as pool:  # PIL and files let another thread run; more than two only wait
+        for made in tqdm(pool.map(one, range(images)), "Drawing scenes", images, disable=not show_progress()):
+            hashes += made
+    write_json(folder / DESCRIPTION, {"parameters": parameters, "sha256": digest(hashes)})
+
+
+def _save(path: Path, image: Image.Image) -> str:
+    """Write a JPEG or PNG file and return its hash."""
+    file = io.BytesIO()
+    image.save(file, Image.registered_extensions()[path.suffix], quality=90)
+    path.write_bytes(file.getvalue())
+    return _sha256(file.getvalue())
+
+
+def _write_tables(folder: Path, factors: pd.DataFrame, seed: int) -> list[str]:
+    stems = [f"scene_{number:05d}" for number in range(len(factors))]
+    ratings = pd.concat([table.assign(task=name) for name, table in rate(factors, seed).items()])
+    tables = factors.assign(image=stems)[["image", *factors.columns]], ratings[["task", *rating.RATING_COLUMNS]]
+    hashes = []
+    for name, table in zip(TABLES, tables, strict=True):
+        data = table.to_csv(index=False, lineterminator="\n").encode()
+        (folder / name).write_bytes(data)
+        hashes.append(_sha256(data))
+    return hashes

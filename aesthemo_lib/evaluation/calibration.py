@@ -1,0 +1,99 @@
+"""Calibration: how often answers of a given confidence are right."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from ..data.table import AnnotatedImages
+from ..tasks import Task
+
+BINS = 15
+"""Guo et al. 2017 and most of the field since."""
+
+
+def image_rows(predictions: pd.DataFrame, images: AnnotatedImages) -> np.ndarray:
+    """The data set's row of each prediction, (P,) int64, by file name; where names repeat, by name and group.
+
+    Raises:
+        ValueError: an image is not in the data set, or can't be told from another.
+
+    >>> from ..tasks import AESTHETICS
+    >>> images = AnnotatedImages("mine", (AESTHETICS,), ("a.jpg", "b.jpg"), {"aesthetics": [[1, 4], [3, 2]]})
+    >>> image_rows(pd.DataFrame({"image": ["b.jpg", "a.jpg"]}), images).tolist()
+    [1, 0]
+    """
+    known, wanted = pd.Index([path.name for path in images.paths]), pd.Index(predictions["image"].astype(str))
+    if not known.is_unique:
+        known = pd.MultiIndex.from_arrays([known, images.groups])
+        wanted = pd.MultiIndex.from_arrays([wanted, predictions["group"].astype(str)])
+    if not known.is_unique:
+        raise ValueError(f"{images.name}: two images share the name {known[known.duplicated()][0]!r} and a group, so "
+                         f"predictions can't be told apart; give the files distinct names")
+    rows = known.get_indexer(wanted)
+    if (rows < 0).any():
+        raise ValueError(f"{images.name}: the predictions hold {wanted[rows < 0][0]!r}, which is not in the data set; "
+                         f"open the data that the run was trained on")
+    return rows
+
+
+def truth_and_probabilities(predictions: pd.DataFrame, task: Task) -> tuple[np.ndarray, np.ndarray]:
+    """(P,) class numbers, negative where unlabelled, and the (P, C) probabilities of one task.
+
+    >>> from ..tasks import AESTHETICS
+    >>> one = pd.DataFrame({"true_aesthetics": ["high"], "aesthetics_low": [0.25], "aesthetics_high": [0.75]})
+    >>> [values.tolist() for values in truth_and_probabilities(one, AESTHETICS)]
+    [[1], [[0.25, 0.75]]]
+    """
+    truth = pd.Index(task.classes).get_indexer(predictions[f"true_{task.name}"].astype(str))
+    columns = [f"{task.name}_{name}" for name in task.classes]
+    return truth, predictions[columns].to_numpy(dtype=np.float64)
+
+
+def reliability(truth: np.ndarray, probabilities: np.ndarray, bins: int = BINS) -> pd.DataFrame:
+    """The reliability diagram: how often the answers of each range of confidence are right.
+
+    Confidence is the probability of the answer; bin m of M holds those in ((m-1)/M, m/M] (Guo et al., On calibration
+    of modern neural networks, ICML 2017, section 2).
+
+    Args:
+        truth: (N,) class numbers; negative where unlabelled, which are left out.
+        probabilities: (N, C), rows that sum to 1.
+        bins: M, of equal width.
+
+    Returns:
+        one row a bin: low, high, images, confidence and accuracy (their means; NaN in an empty bin).
+
+    >>> table = reliability(np.array([1, 1, 0]), np.array([[0.1, 0.9]] * 3), bins=2)
+    >>> table["images"].tolist(), round(float(table["accuracy"][1]), 3)
+    ([0, 3], 0.667)
+    """
+    truth, probabilities = truth[truth >= 0], probabilities[truth >= 0]
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == truth
+    edges = np.linspace(0, 1, bins + 1)
+    place = np.clip(np.searchsorted(edges, confidence, side="left") - 1, 0, bins - 1)
+    images = np.bincount(place, minlength=bins)
+    mean = lambda values: np.divide(  # noqa: E731
+        np.bincount(place, weights=values, minlength=bins), images, out=np.full(bins, np.nan), where=images > 0)
+    return pd.DataFrame({"low": edges[:-1], "high": edges[1:], "images": images,
+                         "confidence": mean(confidence), "accuracy": mean(right)})
+
+
+def expected_calibration_error(truth: np.ndarray, probabilities: np.ndarray, bins: int = BINS) -> float | None:
+    r"""ECE (Guo et al. 2017, equation 3): :math:`\sum_m \frac{|B_m|}{N} |acc(B_m) - conf(B_m)|`.
+
+    Of few images it is too large, since a bin's accuracy scatters: compare it between methods on equal images.
+
+    Args:
+        truth, probabilities, bins: see ``reliability``.
+
+    Returns:
+        a number in [0, 1]; None without labelled images.
+
+    >>> round(expected_calibration_error(np.array([1, 1, 0, 0]), np.array([[0.1, 0.9]] * 4)), 3)
+    0.4
+    """
+    table = reliability(truth, probabilities, bins).query("images > 0")
+    if table.empty:
+        return None
+    return float(np.average((table["accuracy"] - table["confidence"]).abs(), weights=table["images"]))

@@ -1,0 +1,204 @@
+"""Notebooks run headless, and the main job: a plain loop over runs, then the notebooks that read them."""
+
+from __future__ import annotations
+
+import ast
+import os
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from ..files import atomic, project_folder
+
+
+class NotebookFailed(RuntimeError):
+    """A cell raised; the message names the notebook, the cell and the fault."""
+
+
+def notebook_path(name: str) -> Path:
+    """A notebook by its bare name.
+
+    Raises:
+        ValueError: there is none, or the name is not unique; lists what there is.
+    """
+    folder = project_folder() / "notebooks"
+    there = {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.ipynb"))
+             if ".ipynb_checkpoints" not in path.parts}
+    wanted = name.removesuffix(".ipynb")
+    found = [path for key, path in there.items() if wanted in (key, path.stem)]
+    if len(found) != 1:
+        raise ValueError(f"no notebook {name!r} in {folder}; there are {', '.join(there) or 'none'}")
+    return found[0]
+
+
+def checked_parameters(notebook: Path, given: dict[str, str | int | float | bool]) -> dict:
+    """Parameters with the types that the notebook's parameters cell declares.
+
+    Args:
+        given: values by name, as text from a command line or already typed.
+
+    Raises:
+        ValueError: a name that the notebook lacks, or a value that is not of its type, out of range or contradictory.
+    """
+    import papermill
+
+    from .parameters import check
+
+    known = papermill.inspect_notebook(str(notebook))
+    checked = {}
+    for name, value in given.items():
+        if name not in known:
+            raise ValueError(f"{notebook.stem} has no parameter {name!r}; its parameters are {', '.join(known)}")
+        checked[name] = _typed(name, value, known[name]["inferred_type_name"])
+    check(_defaults(known) | checked, {name: entry["help"] for name, entry in known.items()})
+    return checked
+
+
+def _defaults(known: dict) -> dict:
+    return {name: ast.literal_eval(entry["default"]) for name, entry in known.items()}
+
+
+def _typed(name: str, value, kind: str):
+    if isinstance(value, str) and kind != "str":
+        text = value.strip()
+        if kind == "bool" and text.lower() in ("true", "false"):
+            return text.lower() == "true"
+        convert = {"int": int, "float": float}.get(kind)
+        try:
+            value = convert(text) if convert else value
+        except ValueError:
+            pass
+    fits: Any = {"str": str, "bool": bool, "int": int, "float": (int, float)}.get(kind, object)
+    if not isinstance(value, fits) or (isinstance(value, bool) and kind != "bool") or value != value:
+        raise ValueError(f"parameter {name}: expected {kind}, got {value!r}")
+    return value
+
+
+def execute(name: str, parameters: dict, target: Path) -> Path:
+    """Run a notebook with papermill and keep the executed copy.
+
+    The copy gets its name only when the notebook ended well; one that failed is kept as '<name>.failed.ipynb'.
+
+    Args:
+        name: the notebook's bare name.
+        parameters: see ``checked_parameters``; 'root', 'out' and a file of 'weights' are made absolute.
+        target: the executed copy's path.
+
+    Returns:
+        target.
+
+    Raises:
+        NotebookFailed: a cell raised.
+        ValueError: unknown or ill-typed parameters; nothing has run then.
+    """
+    import papermill
+    from papermill.exceptions import PapermillExecutionError
+
+    notebook = notebook_path(name)
+    parameters = checked_parameters(notebook, parameters)
+    for key in ("root", "out", "run", "weights"):
+        if parameters.get(key) and (key != "weights" or Path(parameters[key]).is_file()):  # or it is 'none'
+            parameters[key] = str(Path(parameters[key]).resolve())
+    failed = target.with_name(f"{target.stem}.failed.ipynb")
+    with atomic(target) as temporary, _headless():
+        try:
+            papermill.execute_notebook(
+                str(notebook), str(temporary), parameters, kernel_name="python3", progress_bar=False,
+                # Not papermill's cwd, which moves this whole process, and with it the notebooks that run beside.
+                resources={"metadata": {"path": str(notebook.parent)}},
+                # Or each kernel warns of TCP when it starts, and of the interrupt with which it is ended.
+                extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
+            )
+        except PapermillExecutionError as fault:
+            os.replace(temporary, failed)
+            said = f"{name}, cell {fault.exec_count}: {fault.ename}: {fault.evalue} (see {failed})"
+            raise NotebookFailed(said) from None
+    failed.unlink(missing_ok=True)
+    return target
+
+
+def execute_training(parameters: dict, folder: Path) -> Path:
+    """Run 03_train and put its executed copy into the run folder that it leaves; returns the copy's path."""
+    # Beside the folder until the training has put it in place, whole.
+    staged = execute("03_train", parameters, folder.with_name(f"{folder.name}.03_train.ipynb"))
+    os.replace(staged, folder / "03_train.ipynb")
+    return folder / "03_train.ipynb"
+
+
+def run_notebook(name: str, parameters: dict, out: Path) -> Path:
+    """What ``aesthemo run`` does: execute a notebook with ``out`` as its folder of runs.
+
+    Args:
+        name: the notebook's bare name.
+        parameters: see ``checked_parameters``.
+        out: the folder of runs; the executed copy lies there, that of 03_train in the run folder that it left.
+
+    Returns:
+        the executed copy's path.
+    """
+    import papermill
+
+    from .parameters import training
+
+    notebook = notebook_path(name)
+    given = checked_parameters(notebook, {"out": str(out)} | parameters)
+    if notebook.stem != "03_train":
+        return execute(name, given, out / f"{notebook.stem}.ipynb")
+    values = _defaults(papermill.inspect_notebook(str(notebook))) | given
+    return execute_training(given, training(values).folder(Path(values["out"])))
+
+
+def train_plainly(parameters: dict, settings: dict, out: Path, device: str | None = None) -> Path:
+    """What ``aesthemo train`` does: the run of 03_train without the notebook, which several processes can share.
+
+    Args:
+        parameters: those of 03_train, see ``checked_parameters``.
+        settings: what the notebook does not ask for, see ``training.settings.Settings``; as text from a command line.
+        out: the folder of runs.
+        device: see ``device.pick_device``.
+
+    Returns:
+        the run's folder.
+    """
+    import papermill
+
+    from ..training.runs import train
+    from ..training.settings import Settings
+    from .parameters import training
+
+    notebook = notebook_path("03_train")
+    values = _defaults(papermill.inspect_notebook(str(notebook)))
+    values |= checked_parameters(notebook, {"out": str(out)} | parameters)
+    kinds = {choice.name: str(choice.type) for choice in fields(Settings)}
+    config = training(values, {n: _typed(n, value, kinds.get(n, "str")) for n, value in settings.items()})
+    root = Path(values["root"]) if values["root"] else None
+    return train(config, values["out"], root, values["redo"], device, on_bad_image=values["on_bad_image"]).folder
+
+
+class _headless:
+    """The kernel's environment: no progress bars, and figures drawn inline (MPLBACKEND=Agg would drop them)."""
+
+    def __enter__(self):
+        self.before = {name: os.environ.get(name) for name in ("AESTHEMO_HEADLESS", "MPLBACKEND")}
+        os.environ["AESTHEMO_HEADLESS"] = "1"
+        os.environ.pop("MPLBACKEND", None)
+
+    def __exit__(self, *_):
+        for name, value in self.before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+
+
+
+
+
+
+
+
+
+
+
+
+
+

@@ -1,0 +1,86 @@
+"""What a notebook's parameters may be, by name, checked before a kernel starts; ``jobs`` checks names and types first.
+
+A name means the same in every notebook, so that its range stands here once. Where a value must also fit the data (a
+photo's number, say), only the notebook that has read them can tell.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from ..data.images import ON_BAD_IMAGE
+from ..data.readers import READERS
+from ..models.backbones import BUILDERS
+from ..models.networks import METHODS, VARIANTS
+from ..training.config import PRESETS, Config
+from ..training.run import Run
+
+COUNTS = {"seed": 0, "split": 0, "epochs": 0, "depth": 0, "photo": 0, "learning_rate": 0, "exchange_factor": 0,
+          "steps": 0, "cycle": 0, "identity": 0, "pool": 0,
+          "layer": 1, "photos": 1, "width": 1, "count": 1, "k": 1, "emotion_weight": None, "middle": None}
+"""The least value of each number; None: any that is finite."""
+CHOICES = {"preset": tuple(PRESETS), "data": tuple(READERS), "backbone": ("", *BUILDERS),
+           "on_bad_image": ON_BAD_IMAGE,
+           "variant": ("", *(variant for variants in VARIANTS.values() for variant in variants))}
+FREE = {"redo", "condition"}
+"""Whose type says all, or of which only the data's classes can tell."""
+
+
+def check(values: dict, helps: dict[str, str]) -> None:
+    """Refuse what is out of range, and what contradicts itself.
+
+    Args:
+        values: every parameter of a notebook, of its declared type.
+        helps: the comments beside the parameters, by name; that of 'metric' lists its values.
+
+    Raises:
+        ValueError: names the parameter, what it got and what was expected.
+    """
+    for name, value in values.items():
+        expected = _expected(name, value, helps.get(name, ""))
+        if expected:
+            raise ValueError(f"parameter {name}: expected {expected}, got {value!r}")
+    if {"variant", "split", "depth"} <= values.keys():
+        training(values)
+
+
+def _expected(name: str, value, told: str) -> str:
+    """What a value should have been; empty if it may be as it is."""
+    if name in COUNTS:
+        least = COUNTS[name]
+        fits = abs(value) < float("inf") and (least is None or value >= least)
+        return "" if fits else f"a number of {least} or more" if least is not None else "a finite number"
+    if name == "metric":
+        words = re.findall(r"[a-z]+_?[a-z0-9_]*", told.partition(":")[2])
+        return "" if value in words and value != "or" else f"one of{told.partition(':')[2]}"
+    if name in CHOICES:
+        return "" if value in CHOICES[name] else f"one of {', '.join(filter(None, CHOICES[name]))}"
+    if name in ("method", "reference"):
+        method, dot, variant = value.partition(".")
+        known = method in METHODS and (not dot or variant in VARIANTS.get(method, ()))
+        return "" if known or not value else f"a method, one of {', '.join(METHODS)}"
+    return _expected_place(name, value)
+
+
+def _expected_place(name: str, value) -> str:
+    if name in ("root", "run") and value and not Path(value).exists():
+        return "a folder or file that is there, or nothing"
+    if name == "run" and value:
+        Run(value)  # says itself what is wrong
+    if name in ("out", "class_folder") and any(part.is_file() for part in (Path(value), *Path(value).parents)):
+        return "a folder, or a place where one can be made"
+    if name == "weights" and value not in ("", "none", "imagenet") and not Path(value).is_file():
+        return "imagenet, none, or a file that is there"
+    return ""
+
+
+def training(values: dict, more: dict | None = None) -> Config:
+    """What the parameters of 03_train ask for, with more settings; a ValueError says what contradicts what."""
+    names = ("epochs", "learning_rate", "weights", "backbone", "exchange_factor")
+    return Config(
+        values["data"], values["method"], values["variant"] or None, values["preset"], values["split"], values["seed"],
+        settings={name: values[name] for name in names if values.get(name)} | (more or {}),
+        options={"depth": values["depth"]} if values["depth"] else {},
+        loss_weights={"emotion": weight} if (weight := values.get("emotion_weight", -1)) >= 0 else {},
+    )

@@ -1,0 +1,158 @@
+"""The main job: train every method, compare them, and run the notebooks."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+from ..device import pick_device
+from ..files import atomic, digest, project_folder, write_json
+from .execute import _headless, execute, execute_training, notebook_path
+from .side_by_side import Jobs, share
+
+MAIN_METHODS = {"scenes": (("independent", ""), ("shared_bottom", ""), ("cross_branch", ""))}
+"""What ``reproduce`` trains, (method, variant); real photographs get both starts of the cross-branch layers."""
+
+
+OTHER_METHODS = (("independent", ""), ("shared_bottom", ""), ("cross_branch", "diagonal"), ("cross_branch", "random"))
+
+
+SPLITS = 3
+"""Or as many seeds, where the publisher fixed the split."""
+
+
+READING_NOTEBOOKS = ("00_tour", "01_data_and_labels", "02_network", "04_compare", "05_confusion", "06_attribution")
+
+
+RUNLESS = ("01_data_and_labels", "02_network")
+"""Those of them that read no run."""
+
+
+EXTRA_NOTEBOOKS = ("08_retrieval", "09_task_sequence", "10_style_transfer")
+"""The neighbouring systems, each of which trains something small of its own."""
+
+
+def planned(data: str, preset: str, fixed: bool) -> list:
+    """The configurations of the main job: every method on every split, or on the publisher's own with every seed.
+
+    Args:
+        fixed: whether the split is the publisher's, which no number changes.
+    """
+    from ..training.config import Config
+
+    return [Config(data=data, method=method, variant=variant or None, preset=preset, split=0 if fixed else j, seed=j)
+            for j in range(SPLITS) for method, variant in MAIN_METHODS.get(data, OTHER_METHODS)]
+
+
+def reproduce(data: str, root: Path | None, preset: str, out: Path, extra: bool = False) -> None:
+    """The main job: ``planned``, each run by the notebook 03_train, then the notebooks that read the runs.
+
+    Finished runs are skipped by their configuration's hash, interrupted ones go on, changed ones are done again.
+    As many run at once as ``parallel.share`` says. ``<out>/<data>/timing.json`` keeps what it took: the seconds in all
+    and of each job, how many ran at once, and how many runs had been finished before.
+
+    Args:
+        data, root, preset: what is trained, on what.
+        out: the folder of runs.
+        extra: ``EXTRA_NOTEBOOKS`` too.
+    """
+    from ..training.run import Run, stored_hash
+    from ..training.runs import Config, describe, open_data
+
+    jobs = Jobs(*share(len(planned(data, preset, fixed=False)), pick_device().type))
+    images = open_data(Config(data=data, preset=preset), root)
+    configs = planned(data, preset, images.fixed is not None)
+    notebooks = READING_NOTEBOOKS + (EXTRA_NOTEBOOKS if extra else ())
+    print(f"{data}: {len(images)} images, {len(configs)} runs of preset {preset}, {jobs.at_once} at a time, and "
+          f"{len(notebooks)} notebooks; results in {out / data}", flush=True)
+    hashes = [digest(describe(config, images)) for config in configs]
+    left = []
+    for config, wanted in zip(configs, hashes, strict=True):
+        if stored_hash(config.folder(out)) == wanted and (config.folder(out) / "03_train.ipynb").exists():
+            print(f"{_reached(Run(config.folder(out)))} (was finished)", flush=True)
+        else:
+            left.append(config)
+    left.sort(key=lambda config: config.method == "shared_bottom")  # the short ones last, so that all end together
+    trainings = _trainings(left, root, out, jobs)
+    reads = {name: (name, partial(_read_runs, name, _shared_parameters(data, root, preset, 0, out),
+                                  out / data / f"{name}.ipynb", hashes)) for name in notebooks}
+    with _headless():
+        jobs.run([*trainings, *(reads.pop(name) for name in RUNLESS if name in reads)])
+        jobs.run(list(reads.values()))
+    write_json(out / data / "timing.json", {
+        "seconds": jobs.seconds(), "at_once": jobs.at_once, "threads": jobs.threads, "preset": preset,
+        "runs": len(left), "runs_finished_before": len(configs) - len(left),
+        "jobs": [{"name": name, "began": began, "seconds": seconds} for name, began, seconds in jobs.times],
+    })
+
+
+def _trainings(configs: list, root: Path | None, out: Path, jobs: Jobs) -> list[tuple]:
+    """A job for each run: what it is called, its training through 03_train, and its folder."""
+    from ..training.run import Run
+
+    ended = []
+
+    def train(config) -> None:
+        execute_training(_shared_parameters(config.data, root, config.preset, config.seed, out) | {
+            "method": config.method, "variant": config.variant or "", "split": config.split, "redo": True,
+        }, config.folder(out))
+        ended.append(config)
+        minutes = jobs.seconds() / len(ended) * (len(configs) - len(ended)) / 60
+        print(f"[{len(ended)}/{len(configs)}] {_reached(Run(config.folder(out)))}, about {minutes:.0f} min of training "
+              f"left", flush=True)
+
+    return [(f"{config.name} split{config.split}-seed{config.seed}", partial(train, config), config.folder(out))
+            for config in configs]
+
+
+def _shared_parameters(data, root, preset, seed, out) -> dict:
+    return {"preset": preset, "data": data, "root": "" if root is None else str(root), "seed": seed, "out": str(out)}
+
+
+def _reached(run) -> str:
+    accuracy = ", ".join(f"{name} {values['accuracy']:.3f} (majority {values['majority_accuracy']:.3f})"
+                         for name, values in run.metrics.items() if values["n"])
+    return f"{run.name} {run.folder.name}: accuracy {accuracy}"
+
+
+def _read_runs(name: str, parameters: dict, target: Path, hashes: list[str]) -> None:
+    """Execute a notebook that reads runs, unless its executed copy was made from the same source and runs."""
+    source = hashlib.sha256(notebook_path(name).read_bytes()).hexdigest()
+    stamp, mark = target.with_suffix(".sources"), digest([source, hashes, parameters])
+    if target.exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == mark:
+        print(f"{name}: up to date", flush=True)
+        return
+    began = time.monotonic()
+    execute(name, parameters, target)
+    with atomic(stamp) as temporary:
+        temporary.write_text(mark, encoding="utf-8")
+    print(f"{name}: {time.monotonic() - began:.0f} s, {target}", flush=True)
+
+
+def all_notebooks(out: Path) -> None:
+    """Every notebook with the preset 'smoke', headless through papermill; those with kept outputs through nbval too."""
+    import subprocess
+
+    folder = project_folder() / "notebooks"
+    notebooks = [path for path in sorted(folder.rglob("*.ipynb"))  # an unsolved exercise is meant to fail
+                 if not {".ipynb_checkpoints", "exercises"} & set(path.parts)]
+    for path in notebooks:
+        began = time.monotonic()
+        parameters = {"preset": "smoke", "out": str(out)}
+        execute(path.relative_to(folder).with_suffix("").as_posix(), parameters, out / path.name)
+        print(f"papermill {path.name}: {time.monotonic() - began:.0f} s", flush=True)
+    compared = [str(path) for path in notebooks if re.search(r'"output_type"', path.read_text(encoding="utf-8"))]
+    executed = [str(out / path.name) for path in notebooks if str(path) not in compared]
+    environment = os.environ | {"AESTHEMO_HEADLESS": "1"}
+    environment.pop("MPLBACKEND", None)
+    # Kept outputs must come out the same (--nbval); prepared copies must run again as they are (--nbval-lax).
+    for options, files in ((["--nbval"], compared), (["--nbval-lax"], executed)):
+        if files:
+            command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull,
+                       "--rootdir", str(folder), *options, *files]
+            subprocess.run(command, check=True, env=environment)

@@ -1,0 +1,101 @@
+"""The inspector as one HTML file that needs no kernel."""
+
+from __future__ import annotations
+
+import json
+from html import escape
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..evaluation.metrics import softmax
+from ..files import atomic
+from .subject import SCRIPT, STYLE, Subject, photo
+
+PAGE_SCENES = 22
+
+
+LIBRARY_PHOTOS = {"china.jpg": "danielbuechele (flickr.com/photos/danielbuechele/6061409035)",
+                  "flower.jpg": "vultilion (flickr.com/photos/vultilion/6056698931)"}
+"""The two photographs that scikit-learn ships, and who took them; CC BY 2.0."""
+
+
+def write_page(run: Path | str, out: Path) -> Path:
+    """Write the inspector as one file, of drawn scenes and scikit-learn's photographs: these may be passed on.
+
+    Raises:
+        ValueError: the run was trained on other data than scenes, or has too many states, or none.
+    """
+    subject = Subject(run)
+    if subject.run.described["data"] != "scenes":
+        raise ValueError(f"{run} was trained on {subject.run.described['data']}, whose photographs may not be put into "
+                         f"a page; name a run trained on scenes, or open the notebook 07_inspector")
+    if not subject.switches or not subject.complete:
+        raise ValueError(f"{run}: a page holds all states of cut streams, and these are none or too many here "
+                         f"({len(subject.switches)} streams); the notebook 07_inspector computes as it goes")
+    import sklearn.datasets
+
+    folder = Path(sklearn.datasets.__file__).parent / "images"
+    chosen: list[tuple] = [(path, truth, "Drawn scene") for path, truth in subject.test_photos(PAGE_SCENES)]
+    chosen += [(folder / name, None, f"Photograph by {who}, CC BY 2.0, as shipped with scikit-learn")
+               for name, who in LIBRARY_PHOTOS.items()]
+    images = {path.name: subject.images(path) for path, _, _ in chosen}
+    with torch.inference_mode():
+        uncut = {name: {task: softmax(values.cpu().numpy())[0] for task, values in subject.network(one).items()}
+                 for name, one in images.items()}
+    donors = _donors(subject, uncut)
+    page = subject.page([
+        photo(path, truth, credit) | _beforehand(subject, images, path.name, donors, uncut[path.name])
+        for path, truth, credit in chosen
+    ]) | {"donors": donors}
+    with atomic(out) as temporary:
+        temporary.write_text(html(page), encoding="utf-8", newline="\n")
+    return Path(out)
+
+
+def _donors(subject: Subject, uncut: dict) -> list[str]:
+    """Of the task with the most classes, for each class the photo that the network is surest shows it."""
+    task = max(subject.run.tasks, key=lambda t: len(t.classes))
+    surest = {int(np.argmax(shares[task.name])): name for name, shares in
+              sorted(uncut.items(), key=lambda entry: entry[1][task.name].max())}
+    return [surest[c] for c in sorted(surest)]
+
+
+def _beforehand(subject: Subject, images: dict[str, Tensor], name: str, donors: list[str], uncut: dict) -> dict:
+    """All that the page knows of one photo: what the widget would ask its kernel for."""
+    mine, layers = images[name], range(1, len(subject.network.exchanges) + 1)
+    logits = {"": subject.answers(mine)}
+    logits |= {donor: subject.answers(mine, images[donor]) for donor in donors if donor != name}
+    answer = {task: int(shares.argmax()) for task, shares in uncut.items()}
+    return {"logits": logits, "ledger": subject.ledger(mine),
+            "maps": {f"{task}/{c}/{i}": subject.map(mine, task, c, i) for task, c in answer.items() for i in layers}}
+
+
+def html(page: dict) -> str:
+    """The whole file; its policy forbids the browser to load anything else."""
+    data = json.dumps(page, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")  # no tag can end the script
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy"
+ content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
+<link rel="icon" href="data:,">
+<title>What each judgement borrows: {escape(page["title"])}</title>
+<style>
+{STYLE}</style>
+</head>
+<body class="aesthemo-page">
+<main id="inspector"></main>
+<script type="application/json" id="data">{data}</script>
+<script type="module">
+{SCRIPT}
+const data = JSON.parse(document.getElementById("data").textContent);
+inspect(document.getElementById("inspector"), data, {{address: true}});
+</script>
+</body>
+</html>
+"""

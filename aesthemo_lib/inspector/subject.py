@@ -1,0 +1,173 @@
+"""The inspector: a photo's answers under every cut and transplant of borrowed streams, for a page and for a widget.
+
+``inspector.js`` and ``inspector.css`` draw both. In a page all answers are known beforehand (``states.py``); the widget
+asks its kernel, which sends numbers, never pictures.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from ..attribution.ledger import trunk_ledger
+from ..attribution.maps import SignedMap, integrated_gradients, top_channels
+from ..data.images import decode
+from ..models.inference import image_batches
+from ..plots.style import task_colour
+from ..prediction import Predictor
+from ..training.run import Run
+from ..training.runs import Config, open_data
+from .answers import MOST_SWITCHES, all_logits, distinct, idle, state_logits, stream_maps, switches
+from .null import null_bars
+
+SHOWN_SIDE = 256
+MAP_SIDE = 32
+"""Larger maps are summed up to this many cells a side before they are sent."""
+PIXEL_STEPS = 12
+"""Of integrated gradients on the pixels, where there is no stream to look at."""
+HERE = Path(__file__).parent
+SCRIPT, STYLE = ((HERE / f"inspector.{kind}").read_text(encoding="utf-8") for kind in ("js", "css"))
+
+
+def packed(values: np.ndarray, kind: str) -> str:
+    """Numbers as base64 of a little-endian type, such as '<f4', for ``inspector.js``."""
+    return base64.b64encode(np.ascontiguousarray(values, dtype=kind).tobytes()).decode()
+
+
+class Subject:
+    """A finished run (or its folder) under inspection.
+
+    Attributes:
+        switches: the borrowed streams that can be closed; none where nothing is borrowed, and ``reason`` says why.
+    """
+
+    def __init__(self, run: Run | Path | str):
+        self.predictor = Predictor(run)
+        self.run, self.network = self.predictor.run, self.predictor.network
+        try:
+            self.switches, self.reason = switches(self.network), ""
+        except ValueError as fault:
+            self.switches, self.reason = [], str(fault)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all states of a photo are computed at once."""
+        return len(self.switches) <= MOST_SWITCHES
+
+    def page(self, photos: Sequence[dict]) -> dict:
+        """What ``inspector.js`` draws: the network's shape, and photos (see ``photo``), answered or not."""
+        told = self.run.described
+        masks = {t.name: idle(self.network, t.name) if self.switches else 0 for t in self.run.tasks}
+        return {
+            "run": "", "groups": len(self.network.channels), "photos": list(photos), "reason": self.reason,
+            "title": f"{self.run.name}, {told['preset']}, trained on {told['data']}, split {told['split']}",
+            "tasks": [{"name": t.name, "classes": list(t.classes), "colour": task_colour(t.name), "idle": masks[t.name]}
+                      for t in self.run.tasks],
+            "switches": [stream._asdict() for stream in self.switches],
+            "layers": len(getattr(self.network, "exchanges", ())) if self.switches else 0,
+            "complete": self.complete, "donors": None, "null": null_bars(self.run) if self.switches else None,
+        }
+
+    def images(self, path: Path | str) -> Tensor:
+        """One photo as the network takes it, (1, 3, s, s); a ValueError says why a file can't be read."""
+        pixels = decode(Path(path), self.run.settings.resize)[None]
+        return next(image_batches(self.network, pixels, [0], self.predictor.mean, self.run.settings.crop))
+
+    def answers(self, images: Tensor, instead: Tensor | None = None, state: int = 0) -> dict:
+        """Logits by task (float32, base64): of every state that can differ, else of the one state that was asked for.
+
+        Args:
+            images: (1, 3, s, s).
+            instead: what a closed stream carries, see ``states.state_logits``.
+            state: where there are too many states.
+        """
+        if not self.switches:
+            with torch.inference_mode():
+                found = {name: values[None] for name, values in self.network(images).items()}
+        elif self.complete:
+            found = {name: values[distinct(self.network, name)]
+                     for name, values in all_logits(self.network, images, instead).items()}
+        else:
+            found = {name: values[None] for name, values in state_logits(self.network, images, state, instead).items()}
+        return {name: packed(values[:, 0].cpu().numpy(), "<f4") for name, values in found.items()}
+
+    def ledger(self, images: Tensor) -> dict | None:
+        """The trunk ledger by task, against the mean image; None where nothing is borrowed."""
+        if not self.switches:
+            return None
+        return {name: {
+            "players": list(ledger.players), "sources": [s.source if s else name for s in ledger.streams],
+            **{part: getattr(ledger, part)[0].round(6).tolist() for part in ("values", "logits", "baseline")},
+            "error": None if ledger.standard_error is None else float(ledger.standard_error.max()),
+        } for name, ledger in trunk_ledger(self.network, images).items()}
+
+    def map(self, images: Tensor, task: str, target: int, layer: int) -> list[dict]:
+        """Where in one photo a logit comes from: through each stream of a layer, or in the pixels where there is none.
+
+        Returns:
+            for each map its source, signed cells (int8 times 'scale', base64), their sum, the effect that they should
+            add up to, and the five channels with the largest share.
+        """
+        if not self.switches:
+            return [_shown("pixels", integrated_gradients(self.network, images, task, target, steps=PIXEL_STEPS))]
+        found = stream_maps(self.network, images, task, target, layer)
+        return [_shown(s.source, found[s]) for s in sorted(found, key=lambda s: s.borrowed)]
+
+    def test_photos(self, count: int, root: Path | None = None) -> list[tuple[Path, dict]]:
+        """The first test images of the run's own data, each with its consensus class by task."""
+        told = self.run.described
+        images = open_data(Config(data=told["data"], preset=told["preset"], data_options=told["data_options"]), root)
+        rows = images.split(told["split"]).test[:count]
+        labels = {t.name: images.labels(t.name) for t in self.run.tasks}
+        return [(images.paths[row], {t.name: t.classes[labels[t.name][row]] for t in self.run.tasks
+                                     if labels[t.name][row] >= 0}) for row in rows]
+
+
+def _shown(source: str, found: SignedMap) -> dict:
+    cells = found.cells[0]
+    fold = max(1, -(-max(cells.shape) // MAP_SIDE))
+    padded = np.pad(cells, [(0, -n % fold) for n in cells.shape])
+    folded = padded.reshape(padded.shape[0] // fold, fold, -1, fold).sum(axis=(1, 3))
+    scale = max(float(np.abs(folded).max()), 1e-12) / 127
+    channels = () if found.channels is None else zip(*top_channels(found), strict=True)
+    return {
+        "source": source, "size": folded.shape, "scale": scale, "cells": packed((folded / scale).round(), "i1"),
+        "sum": float(cells.sum()), "effect": float(found.effect[0]),
+        "channels": [[int(k), round(float(v), 5)] for k, v in channels],
+    }
+
+
+def photo(path: Path | str, truth: dict | None = None, credit: str = "") -> dict:
+    """A photo for the page: its name, and itself in small as a data address."""
+    with Image.open(path) as image:
+        image = ImageOps.exif_transpose(image).convert("RGB")
+        image.thumbnail((SHOWN_SIDE * 2, SHOWN_SIDE))
+        file = io.BytesIO()
+        image.save(file, "JPEG", quality=80)
+    address = "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+    return {"name": Path(path).name, "image": address, "truth": truth or {}, "credit": credit}
+
+
+# --- a page that needs no Python
+
+
+
+
+
+
+
+
+
+
+# --- a widget that asks its kernel
+
+
+
+

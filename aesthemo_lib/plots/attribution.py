@@ -1,0 +1,109 @@
+"""Figures of signed maps, ledgers and mixtures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.figure import Figure
+
+from ..attribution.ledger import Ledger
+from .data import _pixels
+from .style import NEUTRAL, task_colour, use_style
+
+
+def signed_maps(photo: np.ndarray, maps: dict[str, np.ndarray]) -> Figure:
+    """A photo, and beside it signed maps over its grey version: red speaks for the logit, blue against it.
+
+    Args:
+        photo: (S, S, 3) pixels in 0..255.
+        maps: (s, s) by title, as ``attribution.SignedMap.at`` gives them, each on a scale of its own.
+    """
+    figure, axes = _row(1 + len(maps), 2.5, 2.8)
+    for ax, (title, values) in zip(axes, {"the photo": None, **maps}.items(), strict=True):
+        ax.set_axis_off()
+        ax.set_title(title, fontsize=9, parse_math=False)
+        if values is None:
+            ax.imshow(_pixels(photo))
+            continue
+        most = np.abs(values).max()
+        scale = f"colour: ±{most:.1g}" if most else "zero everywhere"
+        most = most or 1.0
+        ax.imshow(np.asarray(photo).mean(axis=2), cmap="gray", vmin=-150, vmax=400, extent=(0, 1, 1, 0))
+        strength = (np.abs(values) / most) ** 0.7
+        ax.imshow(values, cmap="RdBu_r", vmin=-most, vmax=most, alpha=strength, extent=(0, 1, 1, 0))
+        ax.text(0, 1.02, scale, va="top", fontsize=7, color=NEUTRAL)
+    return figure
+
+
+def _row(count: int, width: float, height: float, **how) -> tuple[Figure, np.ndarray]:
+    use_style()
+    figure = Figure((width * count, height))
+    return figure, figure.subplots(1, count, squeeze=False, **how)[0]
+
+
+def ledger_bars(
+    ledgers: Sequence[Ledger], classes: Mapping[str, Sequence[str]], image: int = 0, photo: np.ndarray | None = None
+) -> Figure:
+    """One image's ledgers: a bar a class, what speaks for it to the right, what against it to the left.
+
+    A piece has the colour of the task whose maps it is, the darker the later the layer; hatched is what acts through
+    another branch. The diamond is logit(image) - logit(baseline) from plain passes: the pieces' sum must hit it.
+
+    Args:
+        ledgers: of one or several tasks, side by side.
+        classes: the classes by task name.
+        image: which of the ledgers' images.
+        photo: (S, S, 3) pixels to be shown beside them.
+    """
+    widest, shown = max(len(classes[ledger.task]) for ledger in ledgers), photo is not None
+    figure, axes = _row(len(ledgers) + shown, 5.2 - 0.6 * shown, 2.2 + 0.36 * widest)
+    if photo is not None:
+        axes[0].imshow(_pixels(photo))
+        axes[0].set_axis_off()
+        axes = axes[1:]
+    for ax, ledger in zip(axes, ledgers, strict=True):
+        values, at = ledger.values[image], np.arange(len(classes[ledger.task]))
+        for p, label in enumerate(ledger.players):
+            start = np.where(values[:, p] > 0, values[:, :p].clip(min=0).sum(1), values[:, :p].clip(max=0).sum(1))
+            ax.barh(at, values[:, p], 0.7, left=start, label=label, edgecolor="white", lw=0.8, **_look(ledger, p))
+        ax.plot(ledger.logits[image] - ledger.baseline[image], at, "D", color="black", ms=6, label="image - baseline")
+        ax.axvline(0, color=NEUTRAL, lw=1)
+        ax.set(title=f"{ledger.task}: what its logits are made of", xlabel="logit", yticks=at,
+               yticklabels=classes[ledger.task], ylim=(len(at) - 0.4, -0.6))
+        ax.locator_params(axis="x", nbins=6)
+        ax.grid(axis="y", visible=False)
+        ax.legend(loc="upper center", bbox_to_anchor=(0.45, -0.45 / (0.36 * widest + 0.4)), ncols=2, fontsize=8)
+    return figure
+
+
+def _look(ledger: Ledger, player: int) -> dict:
+    stream = ledger.streams[player]
+    if stream is None:
+        return {"color": task_colour(ledger.task)}
+    layers = sorted({s.layer for s in ledger.streams if s})
+    shade = 1.0 if len(layers) == 1 else 0.3 + 0.7 * layers.index(stream.layer) / (len(layers) - 1)
+    colour = np.array(mpl.colors.to_rgb(task_colour(stream.source)))
+    return {"color": 1 - shade * (1 - colour), "hatch": "" if stream.receiver == ledger.task else "////"}
+
+
+def flow_bars(ledgers: dict[str, Ledger], image_classes: dict[str, np.ndarray]) -> Figure:
+    """Over a set: what one logit owes to each player, mean and 95 % interval over images; the tick: without the sign.
+
+    Args:
+        ledgers: trunk ledgers of N images by task name.
+        image_classes: (N,) by task name, the class whose logit is looked at, such as each image's answer.
+    """
+    figure, axes = _row(len(ledgers), 4.6, 3.0)
+    for ax, (task, ledger) in zip(axes, ledgers.items(), strict=True):
+        values = ledger.values[np.arange(len(ledger.values)), image_classes[task]]  # (N, P)
+        half = 1.96 * values.std(axis=0, ddof=1) / len(values) ** 0.5
+        for p in range(len(half)):
+            ax.barh(p, values[:, p].mean(), 0.7, xerr=half[p], error_kw={"lw": 1.2}, **_look(ledger, p))
+            ax.plot(np.abs(values[:, p]).mean(), p, "|", color="black", ms=14, mew=2)
+        ax.axvline(0, color=NEUTRAL, lw=1)
+        ax.set(title=f"{task}: the answer's logit", xlabel="logit beyond the baseline", ylim=(len(half) - 0.4, -0.6))
+        ax.set_yticks(range(len(half)), ledger.players)
+        ax.grid(axis="y", visible=False)
+    return figure

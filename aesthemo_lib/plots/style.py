@@ -1,0 +1,64 @@
+"""One style for every figure: the colours of the tasks, fonts, and how figures are saved and shown."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from ..files import atomic
+
+TASK_COLOURS = {"aesthetics": "#0072B2", "emotion": "#D55E00"}
+"""Fixed everywhere; from the palette of Okabe & Ito (2008), which colour-blind readers can tell apart."""
+
+
+MORE_COLOURS = ("#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+
+
+NEUTRAL = "#6B6B6B"
+"""What belongs to no task: reference lines, notes, shared parts."""
+
+
+def task_colour(name: str) -> str:
+    """A task's colour: the fixed one, or for any other task one that depends on nothing but its name."""
+    number = sum(place * byte for place, byte in enumerate(name.encode()))  # of valence and arousal two different ones
+    return TASK_COLOURS.get(name) or MORE_COLOURS[number % len(MORE_COLOURS)]
+
+
+def use_style() -> None:
+    """The project's look, for this process: large enough to be projected, no frame, a light grid to read values at."""
+    mpl.rcParams.update({
+        "figure.dpi": 110, "savefig.dpi": 130, "figure.constrained_layout.use": True, "font.size": 11,
+        "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 11, "axes.titlelocation": "left",
+        "axes.grid": True, "axes.axisbelow": True, "grid.color": "#E6E6E6", "legend.frameon": False,
+        "axes.prop_cycle": mpl.cycler(color=[*TASK_COLOURS.values(), *MORE_COLOURS]),
+    })
+
+
+def png(figure: Figure, metadata: dict[str, str] | None = None) -> bytes:
+    """A figure as the bytes of a PNG; equal figures give equal bytes.
+
+    Args:
+        metadata: text that the file carries, such as the command that drew it or the hash of its data.
+    """
+    file = io.BytesIO()
+    figure.savefig(file, format="png", bbox_inches="tight", metadata={"Software": "aesthemo", **(metadata or {})})
+    return file.getvalue()
+
+
+def save(figure: Figure, path: Path | str, metadata: dict[str, str] | None = None) -> None:
+    """Write a figure as a PNG, whole or not at all (see ``png``)."""
+    data = png(figure, metadata)
+    with atomic(Path(path)) as temporary:
+        temporary.write_bytes(data)
+
+
+def show(figure: Figure, caption: str) -> None:
+    """Put a figure into a notebook: the caption says what to see, below it and as its alternative text."""
+    import matplotlib.pyplot as plt
+    from IPython.display import Image, Markdown, display
+
+    display(Image(png(figure), alt=caption), Markdown(f"*{caption}*"))
+    plt.close(figure)  # or the inline backend would draw it a second time

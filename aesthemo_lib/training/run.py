@@ -1,0 +1,96 @@
+"""Read a finished run folder: its configuration, metrics, predictions and network."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from .. import __version__
+from ..device import pick_device
+from ..files import read_json, read_tensors
+from ..models.networks import build
+from ..tasks import Task
+from .settings import Settings
+
+WEIGHTS = "model.safetensors"
+
+
+def training_command(described: dict, out: str = "runs") -> str:
+    """What trains a run of this description with its preset's own settings; parameters at their default are left out.
+    """
+    given = {key: described[key] for key in ("method", "variant", "preset", "split", "seed") if described[key]}
+    if described["data"] != "scenes":
+        given |= {"data": described["data"], "root": "<folder>"}
+    return f"aesthemo run 03_train {' '.join(f'-p {key} {value}' for key, value in given.items())} --out {out}"
+
+
+def stored_hash(folder: Path) -> str | None:
+    """The hash of the finished run in a folder; None if there is none that this version can read."""
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        return Run(folder).hash
+    return None
+
+
+class Run:
+    """A finished run, read from its folder.
+
+    Raises:
+        FileNotFoundError: the folder holds no finished run.
+        ValueError: it holds one that this version of the library can't read.
+    """
+
+    def __init__(self, folder: Path | str):
+        self.folder = Path(folder)
+        if not (self.folder / "metrics.json").exists():
+            raise FileNotFoundError(f"{self.folder} holds no finished run (no metrics.json); train it first, for "
+                                    f"example with: aesthemo run 03_train --out {self.folder.parent}")
+        with self._readable():
+            content = read_json(self.folder / "config.json")
+            self.hash, self.described = content["hash"], content["config"]
+            self.environment, self.deviations = content["environment"], content["deviations"]
+            self.tasks = tuple(Task(t["name"], tuple(t["classes"]), t["loss_weight"]) for t in self.described["tasks"])
+            self.settings = Settings(**self.described["settings"])
+            self.metrics = read_json(self.folder / "metrics.json")["tasks"]
+            self.timing = read_json(self.folder / "timing.json")
+
+    @contextlib.contextmanager
+    def _readable(self):
+        try:
+            yield
+        except (KeyError, TypeError, RuntimeError, FileNotFoundError) as fault:
+            reason = " ".join(str(fault).split())[:300]
+            raise ValueError(f"{self.folder} was written by another version than {__version__} of aesthemo_lib, or "
+                             f"changed since ({type(fault).__name__}: {reason}); train it again, or read it with that "
+                             f"version") from fault
+
+    @property
+    def name(self) -> str:
+        """The method with its variant."""
+        return self.described["method"] + (f".{self.described['variant']}" if self.described["variant"] else "")
+
+    def history(self) -> pd.DataFrame:
+        """One row an epoch (and network, for ``independent``)."""
+        return pd.read_csv(self.folder / "history.csv", encoding="utf-8")
+
+    def predictions(self, part: str = "test") -> pd.DataFrame:
+        """Truth and probabilities of the 'test', 'validation' or 'train' images."""
+        table = pd.read_csv(self.folder / "predictions.csv", encoding="utf-8", keep_default_na=False)
+        return table[table["part"] == part].reset_index(drop=True)
+
+    def network(self, device: str | None = None) -> tuple[nn.Module, np.ndarray]:
+        """The trained network, ready to predict, and the mean image (S, S, 3) that its pixels lack."""
+        told = self.described
+        if not (self.folder / WEIGHTS).exists():
+            raise ValueError(f"{self.folder} was kept without its weights ({WEIGHTS}), for its results alone; one like "
+                             f"it is trained with: {training_command(told)}")
+        network = build(told["method"], self.tasks, self.settings.backbone, "none", told["variant"], **told["options"])
+        with self._readable():
+            state = read_tensors(self.folder / WEIGHTS)
+            mean = state.pop("mean_image").numpy()
+            network.load_state_dict(state)
+        return network.to(pick_device(device), memory_format=torch.channels_last).eval(), mean

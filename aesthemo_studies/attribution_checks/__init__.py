@@ -1,0 +1,1 @@
+"""The checks of ledgers and maps behind lesson 11."""

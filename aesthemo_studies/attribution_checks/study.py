@@ -1,0 +1,319 @@
+"""The trainings and measurements behind lesson 11: ``python -m aesthemo_studies attribution-study``, resumable.
+
+A *cell* is one kind of check in one setting (a data set, scenes at one relatedness) with one split and seed. It trains
+the networks that it needs, unless they are there, measures, and leaves tables; ``gather`` puts those of all finished
+cells into ``results/attribution/``. Split and seed have the same number, so other seeds are other test images too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from aesthemo_lib.attribution.ledger import layer_ledger, mean_flows, over_set, trunk_ledger
+from aesthemo_lib.attribution.streams import Stream, streams
+from aesthemo_lib.data.scenes.drawing import motif_mask
+from aesthemo_lib.files import atomic, project_folder
+from aesthemo_lib.models.inference import image_batches
+from aesthemo_lib.tasks import PATENT_TASKS
+from aesthemo_lib.training.config import Config
+from aesthemo_lib.training.fit import Data, fit
+from aesthemo_lib.training.labels import told
+from aesthemo_lib.training.run import Run
+from aesthemo_lib.training.runs import Prepared, build_network, pick_device, prepare, train
+
+from . import ledgers as checks, map_rows, maps as faithfulness
+
+SETTINGS = {"resize": 110, "crop": 96, "epochs": 5}
+"""Of every training: small, since some ninety networks are trained."""
+PHOTOS, FEW = 48, 8
+"""Test images of a ledger, and of what is slow."""
+LAYER = 3
+"""Whose borrowed maps are tested: late enough to mean something, early enough to say where."""
+TASKS = tuple(task.name for task in PATENT_TASKS)
+OTHER = dict(zip(TASKS, TASKS[::-1], strict=True))
+TABLES = ("null", "flow", "links", "faithful", "exact", "pointing", "training")
+
+
+class Cell(NamedTuple):
+    """One kind of check in one setting, such as ('null', 'scenes-0.5', 0)."""
+
+    kind: str
+    setting: str
+    seed: int
+
+
+def cells(seeds: int = 3) -> list[Cell]:
+    """What is done, the first seed of everything first; ``oasis`` is left out by ``run`` where it isn't there."""
+    of_each = ("null", "links", "faithful", "exact", "training")
+    found = []
+    for seed in range(seeds):
+        found += [Cell(kind, setting, seed) for setting in ("scenes-0.5", "oasis") for kind in of_each]
+        found += [Cell("null", "scenes-0.0", seed), Cell("null", "scenes-1.0", seed)]
+        found += [Cell("pointing", f"scenes-{r}", seed) for r in (0.0, 0.5, 1.0)]  # photographs have no drawn masks
+    return found
+
+
+def config_of(setting: str, seed: int, run: str = "trained") -> Config:
+    """What one network of the study is trained on.
+
+    Args:
+        setting: 'oasis', or 'scenes-0.5' with its relatedness.
+        run: 'trained', 'null-<task>' (that task's labels permuted) or 'without-<layer>-<receiver>' (one link left out).
+    """
+    data, _, relatedness = setting.partition("-")
+    kind, *which = run.split("-")
+    return Config(
+        data, "cross_branch", "diagonal", split=seed, seed=seed, settings=SETTINGS,
+        labels={"permute": which} if kind == "null" else {},
+        options={"without": [[int(which[0]), which[1], OTHER[which[1]]]]} if kind == "without" else {},
+        data_options={"relatedness": float(relatedness)} if relatedness else {},
+    )
+
+
+class Workplace(NamedTuple):
+    """Where the study's runs and scenes lie, and where OASIS does."""
+
+    out: Path
+    root: Path | None
+
+    def data(self, setting: str) -> Path | None:
+        """Scenes of another relatedness would replace those at the same place, so each has its own."""
+        return self.root if setting == "oasis" else self.out / "data" / setting
+
+    def run(self, setting: str, seed: int, run: str = "trained") -> Run:
+        """A network of the study, trained if it isn't yet."""
+        return train(config_of(setting, seed, run), self.out / setting / run, self.data(setting), redo=True)
+
+
+class Explained(NamedTuple):
+    """A trained network with the test images that it is asked about."""
+
+    network: nn.Module
+    prepared: Prepared
+    places: np.ndarray  # among the test images
+    rows: np.ndarray
+    batches: list[Tensor]
+
+    @property
+    def truth(self) -> dict[str, np.ndarray]:
+        return {task.name: self.prepared.images.labels(task.name)[self.rows] for task in self.network.tasks}
+
+    def columns(self, setting: str, seed: int) -> dict:
+        """What says whose a row of a table is."""
+        return {"setting": setting, "seed": seed, "image": self.rows, "group": self.prepared.images.groups[self.rows]}
+
+
+def explained(place: Workplace, setting: str, seed: int, run: str = "trained", photos: int | None = None) -> Explained:
+    """A network of the study (trained if it isn't yet) with some test images: first one of each group, then others."""
+    network, mean = place.run(setting, seed, run).network()
+    prepared = prepare(config_of(setting, seed), place.data(setting))
+    places = _chosen(prepared, photos or PHOTOS)
+    rows = prepared.split.test[places]
+    return Explained(network, prepared, places, rows,
+                     list(image_batches(network, prepared.pixels, rows, mean, SETTINGS["crop"], batch=8)))
+
+
+def _chosen(prepared: Prepared, photos: int) -> np.ndarray:
+    groups = prepared.images.groups[prepared.split.test]
+    return np.argsort(pd.Series(groups).groupby(groups).cumcount().to_numpy(), kind="stable")[:photos]
+
+
+# --- the kinds of cells, called by their names in KINDS: each yields the name of a table and rows for it
+
+
+def _null(place: Workplace, setting: str, seed: int) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The trunk ledgers of the trained network, and of those for which the other task's labels were permuted."""
+    for permuted in ("", *TASKS):
+        of = explained(place, setting, seed, f"null-{permuted}" if permuted else "trained")
+        ledgers, columns = over_set(trunk_ledger, of.network, of.batches), of.columns(setting, seed)
+        for task in [OTHER[permuted]] if permuted else TASKS:
+            columns["run"] = "permuted" if permuted else "trained"
+            yield "null", checks.image_table(ledgers[task], of.truth[task], **columns)
+        if not permuted:
+            yield "flow", flow_table(of, ledgers).assign(setting=setting, seed=seed)
+
+
+def flow_table(of: Explained, ledgers: dict) -> pd.DataFrame:
+    """What flows on average into each logit, by the photos' class in each task: a row a logit and player."""
+    rows = []
+    for task, by in product(of.network.tasks, of.network.tasks):
+        means, _ = mean_flows(ledgers[task.name], of.truth[by.name], len(by.classes))
+        counts = np.bincount(of.truth[by.name][of.truth[by.name] >= 0], minlength=len(by.classes))
+        rows += [{"task": task.name, "by": by.name, "class": by.classes[k], "photos": counts[k],
+                  "logit": task.classes[c], "player": ledgers[task.name].players[p], "mean": means[k, c, p]}
+                 for k, c, p in np.ndindex(means.shape) if counts[k]]
+    return pd.DataFrame(rows)
+
+
+def _links(place: Workplace, setting: str, seed: int) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Each borrowed stream by every measure: both ledgers, three cuts, and a network retrained without its link."""
+    of = explained(place, setting, seed)
+    trunk, layer = (over_set(ledger, of.network, of.batches) for ledger in (trunk_ledger, layer_ledger))
+    reference = torch.cat(of.batches)
+    cuts = {how: checks.cut_changes(of.network, of.batches, of.truth, how, reference)
+            for how in ("zero", "mean", "resample")}
+    whole = _log_probabilities(place.run(setting, seed), of)
+    for stream in (s for s in streams(of.network) if s.borrowed):
+        task, table = stream.receiver, {}
+        for name, ledger in (("trunk", trunk[task]), ("layer", layer[stream.layer, task])):
+            p = ledger.streams.index(stream)
+            table |= {f"{name} size": checks.sizes(ledger)[:, p],
+                      f"{name} support": checks.support(ledger, of.truth[task])[:, p]}
+        without = place.run(setting, seed, f"without-{stream.layer}-{task}")
+        changes = {how: found[stream] for how, found in cuts.items()}
+        changes["retrained"] = checks.change(whole[task], _log_probabilities(without, of)[task], of.truth[task])
+        table |= {f"{how} {what}": values for how, found in changes.items() for what, values in found.items()}
+        yield "links", pd.DataFrame({**of.columns(setting, seed), "layer": stream.layer, "receiver": task, **table})
+
+
+def _log_probabilities(run: Run, of: Explained) -> dict[str, np.ndarray]:
+    """(N, C) by task, from a run's predictions of the same test images (which are in the split's order)."""
+    table = run.predictions().iloc[of.places]
+    return {t.name: np.log(table[[f"{t.name}_{c}" for c in t.classes]].to_numpy().clip(1e-9)) for t in run.tasks}
+
+
+def _faithful(place: Workplace, setting: str, seed: int) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Deletion, captum's two metrics and destroyed weights, at what each task borrows at ``LAYER``."""
+    of = explained(place, setting, seed, photos=2 * FEW)
+    for task in TASKS:
+        stream = Stream(LAYER, task, OTHER[task])
+        targets = torch.cat([of.network(x)[task].argmax(1) for x in of.batches]).detach()
+        given = of.network, torch.cat(of.batches), stream, targets
+        rows = [*map_rows.deleted(*given), *map_rows.by_captum(*given, FEW), *map_rows.destroyed(*given, FEW)]
+        table = pd.DataFrame(rows, columns=["check", "case", "step", "at", "value"])
+        table[["image", "group"]] = np.array([of.columns(setting, seed)[c] for c in ("image", "group")]).T[table["at"]]
+        yield "faithful", table.drop(columns="at").assign(setting=setting, seed=seed, task=task)
+
+
+def _exact(place: Workplace, setting: str, seed: int) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Maps by gradients against Shapley values of patches, and ledgers against other baselines than the mean image."""
+    of = explained(place, setting, seed, photos=2 * FEW + map_rows.OTHERS)
+    links, images = [Stream(LAYER, task, OTHER[task]) for task in TASKS], torch.cat(of.batches)
+    found = [*map_rows.patches(of.network, images, links, FEW),
+             *map_rows.baselines(of.network, images, of.prepared.mean)]
+    table = pd.DataFrame(found, columns=["task", "check", "case", "at", "value"])
+    table[["image", "group"]] = np.array([of.columns(setting, seed)[c] for c in ("image", "group")]).T[table["at"]]
+    yield "exact", table.drop(columns="at").assign(setting=setting, seed=seed)
+
+
+def _pointing(place: Workplace, setting: str, seed: int) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Do borrowed maps point at the lamp, which both tasks share, rather than at clutter or at the motif?"""
+    of = explained(place, setting, seed)
+    facts = of.prepared.images.facts.iloc[of.rows]
+    masks = {name: np.stack([np.array(Image.open(path)) > 0 for path in facts[f"{name}_mask"]])
+             for name in ("lamp", "clutter")}
+    masks["motif"] = np.stack([motif_mask(row, (0, int(number)), masks["lamp"].shape[1])
+                               for number, (_, row) in zip(of.rows, facts.iterrows(), strict=True)])
+    for task in TASKS:
+        found = []
+        for images in of.batches:
+            targets = of.network(images)[task].argmax(1).detach()
+            stream = Stream(LAYER, task, OTHER[task])
+            found.append(faithfulness.stream_gradients(of.network, images, stream, task, targets).sum(1)[:, None])
+        side = masks["lamp"].shape[1:]
+        maps = nn.functional.interpolate(torch.cat(found), side, mode="bilinear")[:, 0].cpu().numpy()
+        for name, mask in masks.items():
+            table = faithfulness.pointing(maps, mask).assign(setting=setting, seed=seed, task=task, mask=name)
+            whose = {name: of.columns(setting, seed)[name][table["image"]] for name in ("image", "group")}
+            yield "pointing", table.assign(**whose)
+
+
+def _training(place: Workplace, setting: str, seed: int) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The trunk ledger after each epoch of a training, and before the first, over a few test images."""
+    config, rows = config_of(setting, seed), []
+    prepared = prepare(config, place.data(setting))
+    network = build_network(config, prepared.images.tasks).to(pick_device())
+    test = prepared.split.test[_chosen(prepared, 2 * FEW)]
+
+    def look(epoch: int) -> None:
+        batches = image_batches(network, prepared.pixels, test, prepared.mean, SETTINGS["crop"], batch=8)
+        for task, ledger in over_set(trunk_ledger, network, batches).items():
+            truth = prepared.images.labels(task)[test]
+            values = checks.shares(ledger).mean(0), np.nanmean(checks.support(ledger, truth), axis=0)
+            rows.extend({"setting": setting, "seed": seed, "epoch": epoch, "task": task, "player": player,
+                         "share": share, "support": support}
+                        for player, share, support in zip(ledger.players, *values, strict=True))
+
+    look(0)
+    labels, train_rows = told(prepared.images, prepared.split, config.labels, config.seed)
+    data = Data(prepared.pixels, prepared.mean, labels, train_rows, prepared.split.validation)
+    fit(network, data, config.training_settings(), seed, pick_device(), after_epoch=lambda row: look(row["epoch"]))
+    yield "training", pd.DataFrame(rows)
+
+
+KINDS = {kind.__name__[1:]: kind for kind in (_null, _links, _faithful, _exact, _pointing, _training)}
+
+
+# --- running, gathering, reading
+
+
+def run(out: Path, root: Path | None = None, seeds: int = 3) -> None:
+    """All cells that are not done, one after another.
+
+    Args:
+        out: the folder of runs, scenes and the cells' tables.
+        root: OASIS' folder; without it, its cells are left out.
+        seeds: how many.
+    """
+    todo = [cell for cell in cells(seeds) if root is not None or cell.setting != "oasis"]
+    for number, cell in enumerate(todo, 1):
+        target = Path(out) / "cells" / "_".join(map(str, cell))
+        if not (target / "done").exists():
+            _run_cell(cell, Workplace(Path(out), root), target)
+        print(f"[{number}/{len(todo)}] {cell.kind}, {cell.setting}, split and seed {cell.seed}", flush=True)
+
+
+def _run_cell(cell: Cell, place: Workplace, target: Path) -> None:
+    parts: dict[str, list[pd.DataFrame]] = {}
+    for name, rows in KINDS[cell.kind](place, cell.setting, cell.seed):
+        parts.setdefault(name, []).append(rows)
+    for name, tables in parts.items():
+        with atomic(target / f"{name}.csv") as temporary:
+            _write(pd.concat(tables, ignore_index=True), temporary)
+    (target / "done").touch()
+
+
+def _write(table: pd.DataFrame, path: Path) -> None:
+    table.to_csv(path, index=False, encoding="utf-8", float_format="%.4g", lineterminator="\n")
+
+
+def gather(out: Path, to: Path | None = None, seeds: int = 3) -> list[Path]:
+    """Write the finished cells' tables to ``results/attribution/``, one a name; returns the files.
+
+    Raises:
+        FileNotFoundError: no cell is finished.
+    """
+    to, done = to or project_folder() / "results" / "attribution", []
+    for name in TABLES:
+        files = [Path(out) / "cells" / "_".join(map(str, cell)) / f"{name}.csv" for cell in cells(seeds)]
+        tables = [_read(path) for path in files if path.with_name("done").exists() and path.exists()]
+        if tables:
+            with atomic(to / f"{name}.csv") as temporary:
+                _write(pd.concat(tables, ignore_index=True), temporary)
+            done.append(to / f"{name}.csv")
+    if not done:
+        raise FileNotFoundError(f"{out}: no cell of the attribution study is finished; aesthemo attribution-study")
+    return done
+
+
+def read(name: str) -> pd.DataFrame | None:
+    """A table of the study as committed, one of ``TABLES``; without it None, and a line that says how to make it."""
+    path = project_folder() / "results" / "attribution" / f"{name}.csv"
+    if not path.exists():
+        print(f"results/attribution has no {path.name}; make it: "
+              f"python -m aesthemo_studies attribution-study --root <OASIS' folder>")
+        return None
+    return _read(path)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, encoding="utf-8", dtype={"group": str})

@@ -1,0 +1,1 @@
+"""Retrieval by emotion from colour and texture (Li, Xu, Duan 2019), lesson 08."""

@@ -1,0 +1,1 @@
+"""A BiLSTM over tasks (CN109190514B), lesson 09."""

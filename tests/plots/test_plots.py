@@ -1,0 +1,192 @@
+"""Figures say what their data say: boxes, bars and numbers are counted and compared, not looked at."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image
+
+from aesthemo_lib import plots
+from aesthemo_lib.data.table import AnnotatedImages
+from aesthemo_lib.evaluation.metrics import prediction_table
+from aesthemo_lib.models.networks import build, map_shapes
+from aesthemo_lib.tasks import PATENT_TASKS, Task
+
+TASKS = (Task("aesthetics", ("low", "high")), Task("mood", ("calm", "very_wild", "$5")))
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Four small plain pictures with awkward names."""
+    paths = []
+    for number, name in enumerate(("a_b", "größe $1$", "c", "d")):
+        paths.append(tmp_path / f"{name}.png")
+        Image.new("RGB", (30, 20), (60 * number, 10, 200)).save(paths[-1])
+    return paths
+
+
+@pytest.fixture
+def annotated(photos):
+    votes = {"aesthetics": [[3, 1], [2, 2], [0, 5], [0, 0]], "mood": [[1, 0, 0], [1, 2, 1], [0, 0, 4], [0, 3, 1]]}
+    return AnnotatedImages("toy", TASKS, photos, {name: np.array(v, float) for name, v in votes.items()})
+
+
+def bars(ax) -> list[tuple[float, str, float]]:
+    """Width, colour and opacity of each bar, from the top."""
+    found = [p for p in ax.patches if isinstance(p, Rectangle)]
+    return [(p.get_width(), to_hex(p.get_facecolor()), p.get_alpha()) for p in sorted(found, key=lambda p: p.get_y())]
+
+
+# --- style and files
+
+
+def test_task_colours_are_apart_for_colour_blind_readers_and_from_white():
+    # Viénot, Brettel & Mollon (1999): what deuteranopes see, in linear RGB
+    seen = np.array([[0.29275, 0.70725, 0], [0.29275, 0.70725, 0], [-0.02234, 0.02234, 1]])
+    first, second = (np.array(to_rgb(colour)) ** 2.2 for colour in plots.TASK_COLOURS.values())
+    assert np.linalg.norm(seen @ first - seen @ second) > 0.4
+    for colour in (first, second):
+        luminance = colour @ [0.2126, 0.7152, 0.0722]
+        assert 1.05 / (luminance + 0.05) > 3  # WCAG's contrast for graphics
+
+
+def test_a_task_has_the_same_colour_whatever_stands_beside_it():
+    assert plots.task_colour("aesthetics") == plots.TASK_COLOURS["aesthetics"]
+    assert plots.task_colour("mood") == plots.task_colour("mood") not in plots.TASK_COLOURS.values()
+
+
+def test_save_writes_metadata_equal_bytes_and_nothing_half(tmp_path, monkeypatch):
+    def figure(height=1):
+        made = Figure((1, 1))
+        made.subplots().bar([0], [height])
+        return made
+
+    target = tmp_path / "new folder" / "é.png"
+    plots.save(figure(), target, {"data": "abc"})
+    with Image.open(target) as image:
+        assert image.text["data"] == "abc"
+    before = target.read_bytes()
+    plots.save(figure(), target, {"data": "abc"})
+    assert target.read_bytes() == before
+    broken = figure(2)
+    monkeypatch.setattr(broken, "savefig", lambda file, **_: file.write(b"half") and 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        plots.save(broken, target)
+    assert target.read_bytes() == before and len(list(target.parent.iterdir())) == 1
+
+
+def test_show_gives_the_caption_as_alternative_text(monkeypatch):
+    import IPython.display
+
+    shown = []
+    monkeypatch.setattr(IPython.display, "display", lambda *objects: shown.extend(objects))
+    plots.show(Figure((1, 1)), "what to see")
+    data, metadata = shown[0]._repr_mimebundle_()
+    assert metadata["image/png"]["alt"] == "what to see" and data["image/png"]
+    assert shown[1].data == "*what to see*"
+
+
+# --- photographs and judgements
+
+
+def test_photo_grid_shows_files_and_pixels_in_order(photos):
+    pixels = np.full((4, 4, 3), [300.0, -5.0, 20.4])  # a difference of images may leave 0..255
+    axes = plots.photo_grid([photos[1], pixels, photos[3]], ["one", "$", "3"], columns=2).axes
+    assert [ax.get_title() for ax in axes] == ["one", "$", "3", ""]
+    assert axes[0].images[0].get_array()[0, 0].tolist() == [60, 10, 200]
+    assert axes[1].images[0].get_array()[0, 0].tolist() == [255, 0, 20]
+    assert not axes[3].images
+
+
+def test_vote_bars_are_the_shares_of_the_votes(annotated):
+    figure = plots.vote_bars(annotated, [1, 3])
+    pictures, charts = figure.axes[::2], figure.axes[1::2]
+    assert [ax.get_title() for ax in pictures] == ["größe $1$\nlow · very_wild", "d\nno votes · very_wild"]
+    blue, other = plots.TASK_COLOURS["aesthetics"].lower(), plots.task_colour("mood").lower()
+    assert bars(charts[0]) == [
+        (0.5, blue, 1), (0.5, blue, 0.4), (0.25, other, 0.4), (0.5, other, 1), (0.25, other, 0.4),
+    ]
+    assert [width for width, *_ in bars(charts[1])] == [0, 0, 0, 0.75, 0.25]  # unlabelled is empty, not an error
+    plots.png(figure)  # '$' in a name is no formula
+
+
+def test_contact_sheet_shows_what_the_predictions_say(photos):
+    rng = np.random.default_rng(0)
+    probabilities = {task.name: rng.dirichlet(np.ones(len(task.classes)), 4) for task in TASKS}
+    table = prediction_table(TASKS, probabilities, photo=[str(path) for path in photos])
+    figure = plots.contact_sheet([str(path) for path in photos], table)
+    pictures, charts = figure.axes[::2], figure.axes[1::2]
+    assert len(pictures) == 4
+    for row, (picture, chart) in enumerate(zip(pictures, charts, strict=True)):
+        assert picture.get_title().splitlines()[1] == f"{table['aesthetics'][row]} · {table['mood'][row]}"
+        expected = [*probabilities["aesthetics"][row], *probabilities["mood"][row]]
+        np.testing.assert_allclose([width for width, *_ in bars(chart)], expected)
+        assert [alpha for *_, alpha in bars(chart)].count(1) == 2
+        words = [text.get_text() for text in chart.texts]
+        assert f"{max(probabilities['mood'][row]):.2f}" in words and {"very_wild", "$5", "low", "high"} <= set(words)
+    plots.png(figure)
+
+
+def test_a_sheet_of_many_photos_stays_within_what_a_picture_can_hold(photos):
+    table = prediction_table(TASKS, {t.name: np.eye(len(t.classes))[[0] * 300] for t in TASKS}, photo=["x"] * 300)
+    width, height = plots.contact_sheet([photos[0]] * 300, table).get_size_inches()
+    assert max(width, height) * 130 < 2**16 and 0.3 < width / height < 3
+
+
+def test_label_table_counts_images_that_have_both_labels(annotated):
+    ax = plots.label_table(annotated).axes[0]
+    expected = pd.DataFrame([[1, 0], [1, 0], [0, 1]], index=TASKS[1].classes, columns=TASKS[0].classes)
+    assert [text.get_text() for text in ax.texts] == [str(count) for count in expected.to_numpy().ravel()]
+    assert [text.get_text() for text in ax.get_yticklabels()] == list(TASKS[1].classes)
+    assert ax.get_xlabel().startswith("aesthetics")
+
+
+# --- the network
+
+
+def boxes(figure: Figure) -> list[Rectangle]:
+    return [patch for patch in figure.axes[0].patches if isinstance(patch, Rectangle)]
+
+
+@pytest.mark.parametrize(("method", "options", "expected"), [
+    ("independent", {}, 1 + 2 * 3 + 2),
+    ("cross_branch", {}, 1 + 2 * 3 + 2 * 2 + 2),
+    ("cross_branch", {"after_last": True}, 1 + 2 * 3 + 2 * 3 + 2),
+    ("shared_bottom", {}, 1 + 3 + 2),
+    ("shared_bottom", {"depth": 1}, 1 + 1 + 2 * 2 + 2),
+])
+def test_the_diagram_has_a_box_for_each_part_of_the_network(method, options, expected):
+    figure = plots.network_diagram(build(method, PATENT_TASKS, "tiny", "none", **options), side=32)
+    assert len(boxes(figure)) == expected
+
+
+def test_every_branch_of_an_exchange_reaches_every_other():
+    three = (*PATENT_TASKS, TASKS[1])
+    figure = plots.network_diagram(build("cross_branch", three, "tiny", "none"), side=32)
+    arrows = [a for a in figure.axes[0].texts if getattr(a, "arrow_patch", None)]
+    # image to 3 branches; at 2 exchanges 3 x 3 into the 1x1 boxes and 3 out of them; 3 into the heads
+    assert len(arrows) == 3 + 2 * (9 + 3) + 3
+    words = [text.get_text() for text in figure.axes[0].texts]
+    assert words.count("1×1") == 6 and words.count("3 fully\nconnected") == 3
+    assert {"aesthetics\n2 classes", "emotion\n8 classes", "mood\n3 classes"} <= set(words)
+
+
+def test_the_diagram_names_the_sizes_that_a_real_pass_has_and_leaves_the_network_alone():
+    network = build("cross_branch", PATENT_TASKS, "efficientnet_lite0", "none").train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    words = [text.get_text() for text in plots.network_diagram(network, side=64).axes[0].texts]
+    assert network.training
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    x, shapes = torch.zeros(1, 3, 64, 64), []
+    with torch.no_grad():
+        for group in network.eval().built[0].groups:
+            x = group(x)
+            shapes.append(tuple(x.shape[1:]))
+    assert map_shapes(network, 64) == shapes
+    assert not any(group._forward_hooks for group in network.built[0].groups)
+    for number, shape in enumerate(shapes, start=1):
+        assert f"conv group {number}\n{' × '.join(map(str, shape))}" in words

@@ -1,0 +1,275 @@
+"""Figures and sentences of studies, against numbers worked out by hand on small tables."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from aesthemo_lib.evaluation.calibration import reliability
+from aesthemo_lib.plots.runs import paired, reliability as reliability_diagram
+from aesthemo_lib.plots.style import NEUTRAL, TASK_COLOURS
+from aesthemo_studies import plots as study_plots, protocol as studies
+
+TASKS = ("aesthetics", "emotion")
+
+
+def table(values: dict, metric: str = "auc") -> pd.DataFrame:
+    """Rows as ``studies.selected`` returns them, from {(condition, contender, task): one number a split}."""
+    rows = [{"condition": condition, "contender": method, "method": method, "task": task, "split": j, "seed": 0,
+             metric: value}
+            for (condition, method, task), numbers in values.items() for j, value in enumerate(numbers)]
+    return pd.DataFrame(rows)
+
+
+def half(differences) -> float:
+    """Nadeau and Bengio's half width of three pairs, test sets being a quarter."""
+    return 4.302653 * np.std(differences, ddof=1) * math.sqrt(1 / 3 + 1 / 3)
+
+
+def bars(ax) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    """Colour, places and the two ends of every error bar that is drawn."""
+    found = []
+    for container in ax.containers:
+        line, _, (ends,) = container
+        found.append((line.get_color(), line.get_xydata(), np.array(ends.get_segments())))
+    return found
+
+
+BASE = {("", "independent", "aesthetics"): [0.70, 0.72, 0.80], ("", "independent", "emotion"): [0.60, 0.60, 0.60]}
+DEPTHS = BASE | {
+    ("", "depth 1", "aesthetics"): [0.72, 0.74, 0.83], ("", "depth 1", "emotion"): [0.58, 0.59, 0.57],
+    ("", "depth 2", "aesthetics"): [0.71, 0.70, 0.81], ("", "depth 2", "emotion"): [0.60, 0.60, 0.60],
+}
+
+
+def test_a_ladder_shows_each_difference_with_its_interval():
+    found = studies.differences(table(DEPTHS), "auc", "independent")
+    figure = study_plots.ladder(found, {"depth 1": "1", "depth 2": "2"}, "shared groups", "AUC", ("depth 1", "depth 2"))
+    (ax,) = figure.axes
+    (first, places, ends), (second, *_) = bars(ax)
+    assert (first, second) == (TASK_COLOURS["aesthetics"], TASK_COLOURS["emotion"])
+    gains = np.array([[0.02, 0.02, 0.03], [0.01, -0.02, 0.01]])
+    np.testing.assert_allclose(places[:, 1], gains.mean(axis=1), atol=1e-9)
+    np.testing.assert_allclose(places[:, 0], [-0.07, 0.93])
+    np.testing.assert_allclose(ends[0, :, 1], gains[0].mean() + half(gains[0]) * np.array([-1, 1]), atol=1e-6)
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["1", "2"]
+    assert any(line.get_color() == NEUTRAL and set(line.get_ydata()) == {0} for line in ax.lines), "no line at zero"
+
+
+def test_steps_that_are_not_joined_have_no_line():
+    found = studies.differences(table(DEPTHS), "auc", "independent")
+    (ax,) = study_plots.ladder(found, {"depth 1": "1", "depth 2": "2"}, "x", "y", ("depth 1",)).axes
+    assert [container[0].get_linestyle() for container in ax.containers] == ["-", "None", "-", "None"]
+
+
+def test_verdicts_follow_the_intervals_and_know_when_less_is_better():
+    said = study_plots.verdicts(studies.differences(table(DEPTHS), "auc", "independent"), "auc", "independent")
+    aesthetics, emotion = said.splitlines()
+    # means and half widths: .0233 +- .0203, .0000 +- .0608; -.0200 +- .0351, and .0000 +- .0000
+    assert "**ahead** depth 1 (+0.023); **not told apart** depth 2 (+0.000)" in aesthetics
+    assert "ahead" not in emotion and "behind" not in emotion and "depth 1 (-0.020)" in emotion
+    other = {("", "worse", "aesthetics"): [0.80, 0.83, 0.90], ("", "better", "aesthetics"): [0.60, 0.63, 0.70]}
+    loss = table(BASE | other, "log_loss")
+    said = study_plots.verdicts(studies.differences(loss, "log_loss", "independent"), "log_loss", "independent")
+    assert "**ahead** better (-0.097); **behind** worse (+0.103)" in said and "log-loss" in said
+
+
+def test_one_split_tells_nothing_apart():
+    one = table({key: values[:1] for key, values in DEPTHS.items()})
+    assert "ahead" not in study_plots.verdicts(studies.differences(one, "auc", "independent"), "auc", "independent")
+
+
+def test_relative_gains_are_means_over_tasks_then_splits():
+    found = study_plots.relative_gains(table(DEPTHS)).set_index("method")
+    gains = [(0.02 / 0.70 - 0.02 / 0.6) / 2, (0.02 / 0.72 - 0.01 / 0.6) / 2, (0.03 / 0.80 - 0.03 / 0.6) / 2]
+    assert found.loc["depth 1", "mean"] == pytest.approx(np.mean(gains))
+    assert found.loc["depth 1", "high"] == pytest.approx(np.mean(gains) + half(gains), rel=1e-6)
+    assert list(found.index) == ["depth 1", "depth 2"] and set(found["pairs"]) == {3}
+
+
+def test_what_a_layer_adds_alone_and_beside_the_others():
+    methods = {"all layers": 0.80, "no layer": 0.70, "layer 1 alone": 0.75, "layer 2 alone": 0.68,
+               "without layer 1": 0.77, "without layer 2": 0.82}
+    rows = table({("", name, task): [value, value + 0.1] for name, value in methods.items() for task in TASKS})
+    effects = study_plots.layer_effects(rows)
+    found = effects[effects["task"] == "emotion"].set_index(["kind", "layer"])["mean"].round(6).to_dict()
+    assert found == {("alone", 1): 0.05, ("alone", 2): -0.02, ("beside the others", 1): 0.03,
+                     ("beside the others", 2): -0.02}
+    alone, beside = study_plots.layer_ladder(effects).axes
+    np.testing.assert_allclose(bars(alone)[0][1], [[0.94, 0.05], [1.94, -0.02]], atol=1e-9)
+    assert (alone.get_title(loc="left"), beside.get_title(loc="left")) == ("a layer alone", "a layer beside the others")
+
+
+@pytest.fixture(scope="module")
+def doses() -> pd.DataFrame:
+    """Gain .1 x relatedness, null .02, on a quarter of the data .03 more gain."""
+    values = {}
+    for relatedness in (0.0, 0.5, 1.0):
+        for share in (25, 100):
+            place = f"relatedness {relatedness}, {share} % of the data"
+            for task, other in zip(TASKS, TASKS[::-1], strict=True):
+                values[place, "independent", task] = [0.6, 0.7]
+                gain = 0.1 * relatedness + 0.03 * (share == 25)
+                values[place, "cross_branch", task] = [0.6 + gain, 0.7 + gain]
+                values[place, f"{other} permuted", task] = [0.62, 0.72]  # the null of this task
+                values[place, f"{task} permuted", task] = [0.5, 0.5]  # of no use to it: its own labels are noise
+    return study_plots.doses(table(values))
+
+
+def test_gain_null_and_excess_of_each_dose(doses):
+    means = doses.set_index(["task", "kind", "relatedness", "share"])["mean"].round(6)
+    assert means["aesthetics", "gain", 1.0, 25] == 0.13 and means["emotion", "gain", 0.5, 100] == 0.05
+    assert set(means.xs("null", level="kind")) == {0.02}
+    assert means["emotion", "excess", 0.0, 100] == -0.02 and len(doses) == 2 * 3 * 6
+
+
+def test_dose_lines_have_a_row_a_share_and_a_grey_null(doses):
+    figure = study_plots.dose_lines(doses, {"gain": "gain", "null": "null"}, "AUC")
+    titles = [ax.get_title(loc="left") for ax in figure.axes]
+    assert titles == ["aesthetics, 100 % of the training data", "emotion, 100 % of the training data",
+                      "aesthetics, 25 % of the training data", "emotion, 25 % of the training data"]
+    (gain, points, _), (null, flat, _) = bars(figure.axes[3])
+    assert (gain, null) == (TASK_COLOURS["emotion"], NEUTRAL)
+    np.testing.assert_allclose(points, [[0, 0.03], [0.5, 0.08], [1, 0.13]], atol=1e-9)
+    np.testing.assert_allclose(flat[:, 1], 0.02, atol=1e-9)
+
+
+def test_few_labels_stand_left_for_the_task_that_lacks_them():
+    few, both = "10 % of the emotion labels", "each photograph labelled for one task"
+    rows = table({(place, method, task): [base + gain, base + gain + 0.01] for place in (few, both) for task in TASKS
+                  for base in (0.6,) for method, gain in (("independent", 0.0), ("cross_branch", 0.05 + 0.02 * (
+                      task == "emotion") + 0.1 * (place == both)))})
+    left, right = study_plots.scarce(studies.differences(rows, "auc", "independent")).axes
+    labels = [tick.get_text() for tick in left.get_yticklabels()]
+    assert labels == [few, f"{both}: aesthetics", f"{both}: emotion"]
+    drawn = {colour: places.round(6).tolist() for colour, places, _ in bars(left)}
+    assert drawn[TASK_COLOURS["emotion"]] == [[0.07, 0.14], [0.17, 2.14]]
+    assert drawn[TASK_COLOURS["aesthetics"]] == [[0.15, 1.14]]
+    (colour, places, _), = bars(right)
+    assert colour == TASK_COLOURS["aesthetics"] and places.round(6).tolist() == [[0.05, 0.14]]
+
+
+def test_soft_is_compared_with_hard_of_the_same_contender():
+    values = {("hard consensus", "independent"): 0.6, ("soft votes", "independent"): 0.55,
+              ("hard consensus", "cross_branch"): 0.5, ("soft votes", "cross_branch"): 0.52}
+    rows = table({(*key, task): [value, value + 0.1] for key, value in values.items() for task in TASKS}, "log_loss")
+    (ax,) = study_plots.soft_against_hard(rows, ["log_loss"]).axes
+    np.testing.assert_allclose(bars(ax)[0][1], [[-0.05, -0.12], [0.02, 0.88]], atol=1e-9)
+    assert ax.get_title(loc="left") == "log-loss (left: better)"
+
+
+def test_an_endpoint_that_a_task_lacks_is_left_out():
+    rows = table({(place, "independent", task): [value] * 2 for place, value in
+                  (("hard consensus", 0.3), ("soft votes", 0.2)) for task in TASKS}, "emd")
+    rows.loc[rows["task"] == "emotion", "emd"] = np.nan
+    (ax,) = study_plots.soft_against_hard(rows, ["emd"]).axes
+    assert [colour for colour, *_ in bars(ax)] == [TASK_COLOURS["aesthetics"]]
+
+
+def test_the_recipe_has_a_panel_a_task_and_a_row_a_baseline():
+    entry = {"endpoint": "auc", "mean": 0.02, "low": -0.01, "high": 0.05, "splits": 8}
+    told = {"full labels": {task: {"independent": entry, "shared_bottom": entry | {"mean": 0.03}} for task in TASKS}}
+    left, right = study_plots.recipe(told).axes
+    ((_, places, ends),) = bars(left)
+    assert places.tolist() == [[0.02, 0], [0.03, 1]]
+    np.testing.assert_allclose(ends[0, :, 0], [-0.01, 0.05])
+    assert [t.get_text() for t in left.get_yticklabels()] == ["full labels: minus independent",
+                                                             "full labels: minus shared_bottom"]
+    assert right.get_title(loc="left") == "emotion"
+
+
+def test_a_study_that_has_not_been_run_is_one_sentence(monkeypatch, tmp_path, capsys):
+    shown = []
+    monkeypatch.setattr("IPython.display.display", lambda *what: shown.extend(what))
+    monkeypatch.setattr(studies, "project_folder", lambda: tmp_path)
+    assert study_plots.load("depth") is None
+    (text,) = (one.data for one in shown)
+    assert "`depth` has not been run yet" in text and "make study STUDY=depth" in text
+
+
+@pytest.fixture
+def kept(monkeypatch) -> tuple[list[dict], list]:
+    """Rows of the study ``start`` as its file would hold them (fill them in), and what is displayed."""
+    rows, shown = [], []
+    monkeypatch.setattr("IPython.display.display", lambda *what: shown.extend(one.data for one in what))
+    monkeypatch.setattr(studies, "read", lambda name: pd.DataFrame(rows))
+    return rows, shown
+
+
+def fill(rows: list[dict], split: int, contenders) -> None:
+    """On one split candidate b is better for aesthetics and on the whole, a for emotion."""
+    same = {"study": "start", "form": "first", "condition": "", "split": split, "seed": 0, "diverged": False}
+    rows += [same | {"contender": name, "candidate": candidate, "task": task, "auc": auc, "validation_log_loss": loss}
+             for name in contenders for candidate, task, loss, auc in (
+                 ("a", "aesthetics", 0.9, 0.1), ("a", "emotion", 0.2, 0.2),
+                 ("b", "aesthetics", 0.3, 0.3), ("b", "emotion", 0.6, 0.4))]
+
+
+def test_tuned_rows_come_in_the_protocols_order_from_whole_splits(kept):
+    rows, shown = kept
+    names = list(studies.protocol()["studies"]["start"]["contenders"])
+    fill(rows, 0, names)
+    fill(rows, 1, names[:-1])  # one contender has not come so far
+    fill(rows, 2, names)
+    for row in rows[-4:]:  # the last contender was trained there, and diverged
+        row["diverged"] = True
+    found = study_plots.load("start")
+    assert list(zip(found["method"], found["split"], found["task"], strict=True)) == [
+        (name, split, task) for name in names for split in (0, 2) for task in TASKS if (name, split) != (names[-1], 2)]
+    assert set(found[found["split"] == 0]["auc"]) == {0.3, 0.4}, "a joint network takes b for both tasks"
+    assert f"{len(names)} contenders, 2 of 4 splits (**not complete**)" in shown[0]
+    assert "make study STUDY=start" in shown[0]
+
+
+def test_one_whole_split_has_no_interval_and_none_has_no_figure(kept):
+    rows, shown = kept
+    names = list(studies.protocol()["studies"]["start"]["contenders"])
+    fill(rows, 0, names[1:])
+    assert study_plots.load("start") is None and "0 of 4 splits" in shown[-1]
+    fill(rows, 0, names[:1])
+    assert len(study_plots.load("start")) == 2 * len(names) and "one split gives no interval" in shown[-1]
+
+
+def test_lines_are_differences_on_the_same_splits(monkeypatch):
+    beside = table({("", "one rater", "aesthetics"): [0.80, 0.85, 0.90], ("", "linear probe", "aesthetics"): [0.6] * 3,
+                    ("", "linear probe", "emotion"): [0.5, 0.6, 0.7], ("", "new panel", "emotion"): [1.0] * 3})
+    beside.loc[len(beside)] = beside.iloc[0].to_dict() | {"task": "emotion", "auc": np.nan}  # no raters are published
+    monkeypatch.setattr(studies, "read", lambda name: {"compare.lines": beside}[name])
+    found = study_plots.lines("compare", table(DEPTHS), "auc", ("one rater", "linear probe", "late fusion"))
+    assert found["aesthetics"] == pytest.approx({"one rater": 0.11, "linear probe": -0.14})
+    assert found["emotion"] == pytest.approx({"linear probe": 0.0})
+    ax = paired(table(DEPTHS), "auc", "independent", lines=found).axes[0]
+    drawn = {line.get_label(): line.get_xdata()[0] for line in ax.lines if not line.get_label().startswith("_")}
+    assert drawn == pytest.approx({"no difference": 0.0, "one rater": 0.11, "linear probe": -0.14})
+
+
+def test_a_study_without_lines_has_none(monkeypatch, tmp_path):
+    monkeypatch.setattr(studies, "project_folder", lambda: tmp_path)
+    assert study_plots.lines("compare", table(DEPTHS), "auc", ("one rater",)) == {}
+
+
+def test_the_reliability_diagram_draws_the_bins():
+    truth = np.array([0, 0, 1, 1])
+    high = np.array([0.05, 0.25, 0.25, 0.95])  # confidences .95, .75, .75, .95; right, right, wrong, right
+    bins = reliability(truth, np.stack([1 - high, high], axis=1), bins=4)
+    (ax,) = reliability_diagram({"aesthetics": {"independent": bins}}).axes
+    diagonal, line = ax.lines
+    np.testing.assert_allclose(line.get_xydata(), [[0.75, 0.5], [0.95, 1.0]])
+    sizes = ax.collections[0].get_sizes()
+    assert sizes[0] == sizes[1] and diagonal.get_label() == "as sure as right"
+
+
+def test_lines_between_sets_cross_where_the_orders_differ():
+    (ax,) = study_plots.class_orders({"one": ("a", "b", "c"), "two": ("b", "a", "c")}).axes
+    lines = {tuple(line.get_ydata()): line.get_color() for line in ax.lines}
+    assert set(lines) == {(0, 1), (1, 0), (2, 2)}
+    assert lines[2, 2] == NEUTRAL and lines[0, 1] == lines[1, 0] != NEUTRAL
+    assert [text.get_text() for text in ax.texts] == ["0 a", "1 a", "1 b", "0 b", "2 c", "2 c"]
+
+
+def test_cost_bars_are_as_long_as_the_counts():
+    costs = {"independent": {"gpu_hours": 0.9, "gpu_memory_gb": 12.7}, "nddr": {"gpu_hours": 1.1, "gpu_memory_gb": 14}}
+    hours, memory = study_plots.cost_bars(costs, 40e12).axes
+    assert [bar.get_width() for bar in hours.patches] == [0.9, 1.1] and "40 tera" in hours.get_xlabel()
+    assert [bar.get_width() for bar in memory.patches] == [12.7, 14]

@@ -1,0 +1,189 @@
+"""The reference lines against scikit-learn, scipy and cases worked out by hand."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.model_selection import GroupKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from aesthemo_lib.data.readers import oasis
+from aesthemo_lib.data.table import AnnotatedImages
+from aesthemo_lib.evaluation import baselines
+from aesthemo_lib.evaluation.endpoints import endpoints
+from aesthemo_lib.evaluation.metrics import METRICS, prediction_table
+from aesthemo_lib.tasks import AESTHETICS, AFFECT_QUADRANTS, EMOTION
+from aesthemo_lib.training import probe
+from aesthemo_lib.training.config import Config
+from aesthemo_lib.training.runs import prepare
+from aesthemo_studies.baselines import references
+
+
+@pytest.mark.parametrize("columns", [12, 90])
+def test_the_probe_is_scikit_learns_regression_with_its_best_strength(columns):
+    """With more columns than rows it is fitted in the rows' span, which must change nothing."""
+    rng = np.random.default_rng(0)
+    y = np.tile([0, 1, 2], 20)
+    x = rng.normal(size=(60, columns)) + 1.2 / columns**0.5 * rng.normal(size=(3, columns))[y]
+    x *= rng.uniform(0.1, 5, columns)
+    groups = np.repeat(np.arange(20), 3)
+
+    def pipeline(strength):
+        return make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=5000, tol=1e-8))
+
+    parts = list(GroupKFold(5, shuffle=True, random_state=0).split(x, y, groups))
+    loss = {c: sum(log_loss(y[b], pipeline(c).fit(x[a], y[a]).predict_proba(x[b]), labels=range(3), normalize=False)
+                   for a, b in parts) for c in probe.STRENGTHS}
+    best = min(loss, key=loss.get)
+    assert min(probe.STRENGTHS) < best < max(probe.STRENGTHS)
+    expected = pipeline(best).fit(x, y).predict_proba(x)
+    np.testing.assert_allclose(probe.fitted(x, y, groups, 3)(x), expected, atol=5e-3)
+
+
+def test_classes_that_training_lacks_get_nothing():
+    x = np.random.default_rng(0).normal(size=(12, 2))
+    p = probe.fitted(x, np.array([1, 3] * 6), np.arange(12), 4)(x)
+    assert (p[:, [0, 2]] == 0).all() and p.sum(axis=1) == pytest.approx(np.ones(12))
+    assert (probe.fitted(x, np.full(12, 2), np.arange(12), 4)(x) == np.eye(4)[2]).all()
+    assert probe.fitted(x, np.array([1, 3] * 6), np.zeros(12), 4)(x).shape == (12, 4)  # one group: nothing to choose by
+
+
+def test_the_probe_learns_from_the_training_part_and_keeps_its_features(colours_root, monkeypatch):
+    config = Config(data="csv", preset="smoke", method="independent")
+    table = probe.linear_probe(config, colours_root)
+    images = prepare(config, colours_root).images
+    split = images.split(0)
+    assert table["image"].tolist() == [images.paths[row].name for part in split for row in part]
+    found = endpoints(table, images)
+    assert found["aesthetics"]["auc"] > 0.9 and found["emotion"]["auc"] > 0.8  # what the pictures show; random features
+
+    def again(*_):
+        raise AssertionError("computed twice")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(probe, "_features", again)
+        fewer = probe.linear_probe(Config(data="csv", preset="smoke", method="independent", split=1), colours_root)
+    assert fewer["image"].tolist() != table["image"].tolist()
+    kept, = (probe.cache_folder() / "features").glob("csv-tiny-32-*.npy")
+    whole = kept.read_bytes()
+    kept.write_bytes(whole[:-40])
+    pd.testing.assert_frame_equal(probe.linear_probe(config, colours_root), table)
+    assert kept.read_bytes() == whole
+    less = Config(data="csv", preset="smoke", method="independent", labels={"keep": {"emotion": 0.3}})
+    other = probe.linear_probe(less, colours_root)
+    assert np.allclose(other["aesthetics_high"], table["aesthetics_high"])
+    assert not np.allclose(other["emotion_warm"], table["emotion_warm"], atol=0.01)
+
+
+def fused_example(seed=0) -> tuple[pd.DataFrame, tuple]:
+    """Aesthetics that only the emotion network can tell: high where it is positive."""
+    rng, n, tasks = np.random.default_rng(seed), 400, (AESTHETICS, AFFECT_QUADRANTS)
+    quadrant = rng.integers(0, 4, n)
+    logits = rng.normal(size=(n, 4)) + 3 * np.eye(4)[quadrant]
+    p = {"aesthetics": rng.dirichlet([5, 5], n),
+         "emotion": np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)}
+    high = (quadrant >= 2).astype(int)
+    part = np.repeat(["train", "validation", "test"], [50, 150, 200])
+    truth = {"true_aesthetics": np.array(AESTHETICS.classes)[high],
+             "true_emotion": np.array(AFFECT_QUADRANTS.classes)[quadrant]}
+    return prediction_table(tasks, p, image=[f"{i}.jpg" for i in range(n)], group=np.arange(n) // 4, part=part,
+                            **truth), tasks
+
+
+def test_late_fusion_learns_on_the_validation_part_what_the_other_task_knows():
+    table, tasks = fused_example()
+    test = table["part"] == "test"
+    high = table["true_aesthetics"][test] == "high"
+    before, fused = table["aesthetics_high"][test], probe.late_fusion(table, tasks)
+    assert roc_auc_score(high, before) < 0.6 and roc_auc_score(high, fused["aesthetics_high"][test]) > 0.9
+    assert fused[["image", "part", "true_emotion"]].equals(table[["image", "part", "true_emotion"]])
+    blind = table.assign(true_aesthetics=table["true_aesthetics"].where(table["part"] == "validation", "low"))
+    pd.testing.assert_frame_equal(probe.late_fusion(blind, tasks).drop(columns="true_aesthetics"),
+                                  fused.drop(columns="true_aesthetics"))
+
+
+def test_rater_auc_is_the_mean_of_scikit_learns():
+    rng = np.random.default_rng(0)
+    rater, value = rng.integers(0, 6, 120), rng.integers(1, 8, 120)
+    truth, weight = rng.integers(0, 2, 120), rng.integers(0, 3, 120)
+    truth[rater == 5] = 1  # has nothing to order
+    mine = [rater == person for person in range(5)]
+    expected = [roc_auc_score(truth[m], value[m], sample_weight=weight[m]) for m in mine]
+    assert baselines.rater_auc(rater, value, truth, weight) == pytest.approx(np.mean(expected))
+    assert np.isnan(baselines.rater_auc(rater, value, np.ones(120, int), weight))
+
+
+def rated(values: np.ndarray) -> AnnotatedImages:
+    """Ratings 1..7 (images x raters) as aesthetics; nobody says anything about the emotion."""
+    images, raters = values.shape
+    table = pd.DataFrame({"image": np.repeat(range(images), raters), "annotator": np.tile(range(raters), images),
+                          "value": values.ravel()})
+    high = (np.sign(values.ravel() - 4) + 1) / 2
+    votes = np.stack([1 - high, high], axis=1)
+    return AnnotatedImages(
+        "made", (AESTHETICS, EMOTION), tuple(f"{i}.jpg" for i in range(images)),
+        votes={"aesthetics": votes.reshape(images, raters, 2).sum(axis=1), "emotion": np.zeros((images, 8))},
+        ratings={"aesthetics": table}, levels={"aesthetics": "interval"}, rating_votes={"aesthetics": votes},
+        groups=np.arange(images) // 2,
+    )
+
+
+def test_one_rater_by_hand():
+    """Three raters, four images; the others' consensus of each rating worked out."""
+    images = rated(np.array([[6, 5, 2], [7, 6, 5], [1, 2, 3], [2, 3, 6]]))
+    found = baselines.one_rater(images, np.arange(4))
+    # Image 0: 6 sees (5, 2): a tie is low, wrong; 5 sees (6, 2): wrong; 2 sees (6, 5): high, wrong. 1, 2: all right.
+    # Image 3: 2 sees (3, 6): a tie is low, right; 3 sees (2, 6): right; 6 sees (2, 3): wrong.
+    one = found["aesthetics"]
+    assert one["accuracy"] == pytest.approx((0 + 1 + 1 + 2 / 3) / 4) == images.one_rater_accuracy("aesthetics")
+    # Others' consensus high: rating 2 of image 0 (wrong), three of image 1. Low: two of image 0 wrong, 3 + 3 others.
+    assert one["balanced_accuracy"] == pytest.approx((3 / 4 + (3 + 2) / 8) / 2)
+    # Rater 0: 7 above 6, 1, 2. Rater 1: 6 above 5, 2, 3. Rater 2: high are 2 (image 0) and 5, low are 3 and 6.
+    assert one["auc"] == pytest.approx((1 + 1 + 1 / 4) / 3)
+    assert one["accuracy_low"] <= one["accuracy"] <= one["accuracy_high"] and one["n"] == 4
+    assert found["emotion"]["n"] == 0 and {found["emotion"][name] for name in METRICS} == {None}
+
+
+def test_one_raters_rank_correlation_is_scipys():
+    values = np.random.default_rng(0).integers(1, 8, (15, 1)) + np.random.default_rng(1).integers(-2, 3, (15, 4))
+    values = values.clip(1, 7)
+    expected = [stats.spearmanr(values[:, i], np.delete(values, i, axis=1).mean(axis=1)).statistic for i in range(4)]
+    found = baselines.one_rater(rated(values), np.arange(15))["aesthetics"]
+    assert found["spearman"] == pytest.approx(np.mean(expected))
+
+
+def test_a_new_panel_of_people_who_agree_says_the_same():
+    agreed = baselines.new_panel(rated(np.repeat([[6], [2], [5], [1]], 5, axis=1)), np.arange(4))["aesthetics"]
+    assert [agreed[name] for name in ("accuracy", "balanced_accuracy", "auc")] == pytest.approx([1, 1, 1])
+    assert agreed["spearman"] == pytest.approx(1)
+    split = baselines.new_panel(rated(np.tile([1, 7], (4, 2))), np.arange(4), draws=2000)["aesthetics"]
+    assert split["accuracy"] == pytest.approx(11 / 16, abs=0.02)  # 4 votes by a fair coin: at most two are high
+
+
+def test_people_on_real_photographs(oasis_root):
+    images = oasis.read(oasis_root)
+    test = images.split(0).test
+    one, panel = baselines.one_rater(images, test, 20), baselines.new_panel(images, test, 20, 20)
+    part = images.select(test)
+    assert one["aesthetics"]["accuracy"] == pytest.approx(part.one_rater_accuracy("aesthetics"))
+    assert panel["aesthetics"]["accuracy"] == pytest.approx(part.panel_ceiling("aesthetics"), abs=0.01)
+    for name in ("accuracy", "auc", "spearman"):
+        assert one["aesthetics"][name] < panel["aesthetics"][name]
+
+
+def test_all_four_stand_in_the_form_of_a_run(colours_root):
+    config = Config(data="csv", preset="smoke", method="independent")
+    predictions = probe.linear_probe(config, colours_root)  # it has a run's form, and takes no training
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = references(config, predictions, colours_root)
+    assert list(found) == ["linear_probe", "late_fusion", "one_rater", "new_panel"]
+    measured = endpoints(predictions, prepare(config, colours_root).images)
+    for tasks in found.values():
+        assert list(tasks) == list(measured)
+        assert all(set(measured[name]) <= set(values) for name, values in tasks.items())
