@@ -15,7 +15,12 @@ from aesthemo_lib.attribution.cuts import cut
 from aesthemo_lib.attribution.ledger import trunk_ledger
 from aesthemo_lib.attribution.maps import integrated_gradients
 from aesthemo_lib.evaluation.metrics import softmax
-from aesthemo_lib.inspector import page as page_module, subject as subject_module, widget as widget_module
+from aesthemo_lib.inspector import (
+    answers as answers_module,
+    page as page_module,
+    subject as subject_module,
+    widget as widget_module,
+)
 from aesthemo_lib.inspector.null import null_bars
 from aesthemo_lib.prediction import Predictor
 from aesthemo_lib.training.run import Run
