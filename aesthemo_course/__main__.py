@@ -27,7 +27,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _pool(given) -> None:
     from aesthemo_lib.evaluation.comparison import markdown_table
-    from aesthemo_lib.files import atomic
+    from aesthemo_lib.files import write_table
     from aesthemo_lib.plots.style import save
 
     from .pool import pool, pool_figure
@@ -35,8 +35,7 @@ def _pool(given) -> None:
     runs, notes = pool(given.folder)
     print("\n".join([*notes, f"{len(runs.drop_duplicates(['method', 'split', 'seed']))} runs pooled"]))
     out = given.out or given.folder
-    with atomic(out / "pooled.csv") as temporary:
-        runs.drop(columns="run").to_csv(temporary, index=False, encoding="utf-8", float_format="%.6f")
+    write_table(out / "pooled.csv", runs.drop(columns="run"), "%.6f")
     save(pool_figure(runs, given.reference), out / "pooled.png")
     print(markdown_table(runs, given.reference))
 

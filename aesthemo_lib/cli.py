@@ -120,7 +120,7 @@ def _process() -> int:
 
 def _predict(given) -> None:
     from .data.readers.folders import IMAGE_SUFFIXES
-    from .files import atomic
+    from .files import write_table
     from .prediction import Predictor
 
     run, photos = given.run, given.photos
@@ -132,8 +132,7 @@ def _predict(given) -> None:
               "to judge photographs, train on photographs and name that run", file=sys.stderr)
     table = Predictor(run, given.device).predict(photos)
     if given.csv:
-        with atomic(given.csv) as temporary:
-            table.to_csv(temporary, index=False, encoding="utf-8")
+        write_table(given.csv, table)
     if given.sheet:
         from .plots.data import contact_sheet
         from .plots.style import save
@@ -160,12 +159,11 @@ def _reproduce(given) -> None:
 
 def _table(given) -> None:
     from .evaluation.comparison import collect, markdown_table, read_runs
-    from .files import atomic
+    from .files import write_table
 
     runs = read_runs(given.runs) if given.runs.is_file() else collect(given.runs)
     if given.csv:
-        with atomic(given.csv) as temporary:
-            runs.drop(columns="run").to_csv(temporary, index=False, encoding="utf-8", float_format="%.6f")
+        write_table(given.csv, runs.drop(columns="run"), "%.6f")
     print(markdown_table(runs))
 
 

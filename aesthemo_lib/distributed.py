@@ -68,7 +68,7 @@ def part(rows: np.ndarray) -> np.ndarray:
     return np.array_split(rows, size())[rank()]
 
 
-def share(value: Any, device: torch.device) -> Any:
+def broadcast(value: Any, device: torch.device) -> Any:
     """The first process' value, which JSON can hold, in every process."""
     if not _group:
         return value
@@ -97,7 +97,7 @@ def total(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def spread(network: nn.Module, device: torch.device) -> nn.Module:
+def wrap_ddp(network: nn.Module, device: torch.device) -> nn.Module:
     """The network with gradients that are the processes' mean; its weights become the first process' own.
 
     Batch statistics are taken over all processes on GPUs; on CPUs, where PyTorch can't, each takes those of its part.

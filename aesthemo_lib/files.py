@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import pandas as pd
     from torch import Tensor
 
 NO_ROOM = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 """The system's numbers for a full disk, a file larger than the disk takes, and a used-up quota."""
 NOTICE, PATIENCE = 2.0, 20.0
-"""Seconds after which it is said that another process is waited for, and after which ``alone`` may give up on it."""
+"""Seconds after which a notice of waiting for another process is logged, and after which ``file_lock`` may give up."""
 
 
 class DiskFull(RuntimeError):
@@ -48,7 +49,7 @@ def room_for(place: Path) -> Iterator[None]:
 
 
 @contextmanager
-def alone(lock: Path, doing: str, patience: float | None = None) -> Iterator[None]:
+def file_lock(lock: Path, doing: str, patience: float | None = None) -> Iterator[None]:
     """One process at a time. The lock ends with the process that holds it, however that ends.
 
     Args:
@@ -97,7 +98,7 @@ def atomic(path: Path) -> Iterator[Path]:
 def atomic_folder(folder: Path) -> Iterator[Path]:
     """``atomic`` for a folder: an empty one under a temporary name, which takes its place if the block succeeds.
 
-    Only one process at a time may do so, see ``alone``. What a process that was killed has left is cleared away.
+    Only one process at a time may do so, see ``file_lock``. What a process that was killed has left is cleared away.
     """
     temporary, old = (folder.with_name(f".{folder.name}.{what}") for what in ("tmp", "old"))
     for left in (temporary, old):
@@ -118,6 +119,18 @@ def write_json(path: Path, content: Any) -> None:
     """Write readable JSON atomically. NaN is refused, as other readers can't take it."""
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def write_table(path: Path, table: pd.DataFrame, float_format: str | None = None) -> None:
+    """Write a table as CSV atomically: UTF-8, no index, the same bytes on every system.
+
+    Args:
+        path: the file.
+        table: what to write.
+        float_format: such as ``%.5f``; by default every number in full.
+    """
+    with atomic(path) as temporary:
+        table.to_csv(temporary, index=False, encoding="utf-8", float_format=float_format, lineterminator="\n")
 
 
 def read_json(path: Path) -> Any:

@@ -20,7 +20,7 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from ..device import allowed_cores, keep_freed_memory
-from ..files import DiskFull, alone, cache_folder, digest, read_json, room_for, show_progress, write_json
+from ..files import DiskFull, cache_folder, digest, file_lock, read_json, room_for, show_progress, write_json
 from .table import AnnotatedImages
 
 RECIPE = "rgb, exif upright, alpha over white, bilinear square, crc32, 2"
@@ -129,7 +129,7 @@ def load_pixels(
     folder = (folder or cache_folder()) / "pixels"
     key = _key(images.paths, side)
     target, shape = folder / f"{images.name}-{side}-{key[:16]}.npy", (len(images), side, side, 3)
-    with alone(target.with_suffix(".lock"), f"decoding {images.name} into {folder}"):
+    with file_lock(target.with_suffix(".lock"), f"decoding {images.name} into {folder}"):
         if not _is_whole(target, shape):
             _build(images.paths, target, shape, images.name)
             if _key(images.paths, side) != key:

@@ -101,7 +101,7 @@ def fit(
             if _stopped_early(history, settings.patience):
                 break
             row = {"epoch": epoch + 1, **loop.train(epoch), **_validate(network, data, labels, settings, device)}
-            history.append(distributed.share(row, device))  # or processes that differ in a bit would stop apart
+            history.append(distributed.broadcast(row, device))  # or processes that differ in a bit would stop apart
             better = row["validation_loss"] == min(past["validation_loss"] for past in history)
             if first and state is not None:
                 save_state(state, epoch + 1, loop, better, history)
@@ -146,13 +146,13 @@ class _Loop:
 
     def spread(self, history: list[dict]) -> list[dict]:
         """Give every process the first one's state, and get the network ready for several; returns its history."""
-        history, scaler = distributed.share([history, self.scaler.state_dict()], self.device)
+        history, scaler = distributed.broadcast([history, self.scaler.state_dict()], self.device)
         self.scaler.load_state_dict(scaler)
         if history and distributed.size() > 1:
             trained = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
             distributed.copy(self.optimiser.state[parameter]["momentum_buffer"] for parameter in trained)
         distributed.copy(self.aggregation.state_dict().values())
-        self.forward = distributed.spread(self.network, self.device)
+        self.forward = distributed.wrap_ddp(self.network, self.device)
         if self.settings.compile:
             self.forward = torch.compile(self.forward, backend=COMPILER)
         return history

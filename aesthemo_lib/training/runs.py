@@ -38,7 +38,7 @@ from ..data.images import load_pixels, mean_image
 from ..data.table import AnnotatedImages, Split
 from ..device import pick_device, set_threads
 from ..evaluation.metrics import majority_class, prediction_table, softmax, task_metrics
-from ..files import PATIENCE, alone, atomic_folder, digest, write_json
+from ..files import PATIENCE, atomic_folder, digest, file_lock, write_json, write_table
 from ..models.inference import predict_logits
 from ..models.networks import build
 from ..tasks import Task, with_loss_weights
@@ -138,11 +138,11 @@ def train(
             timing = {"training_seconds": trained - began, "evaluation_seconds": time.perf_counter() - trained}
             if distributed.rank() == 0:
                 with atomic_folder(folder) as whole:
-                    table.to_csv(whole / "predictions.csv", index=False, encoding="utf-8")
+                    write_table(whole / "predictions.csv", table)
                     _write(whole, config, described, network, prepared, history, metrics, timing, threads, root)
         if distributed.rank() == 0:  # or a run may have been killed before it had cleared them away
             shutil.rmtree(states, ignore_errors=True)
-        distributed.share(True, place)  # nobody leaves before the run is there
+        distributed.broadcast(True, place)  # nobody leaves before the run is there
     return Run(folder)
 
 
@@ -153,15 +153,15 @@ def _claimed(folder: Path, described: dict, redo: bool, device: torch.device) ->
     The first of several processes does so for all. If it refuses, it ends, and the others with it.
     """
     if distributed.rank():
-        yield distributed.share(None, device)
+        yield distributed.broadcast(None, device)
         return
-    with alone(folder.with_name(folder.name + ".lock"), f"training in {folder}", PATIENCE):
+    with file_lock(folder.with_name(folder.name + ".lock"), f"training in {folder}", PATIENCE):
         same = stored_hash(folder) == digest(described)
         if not same and (folder / "metrics.json").exists() and not redo:
             raise RunExists(f"{folder} holds a run of another configuration or version "
                             f"({_difference(folder, described)}); train into another --out, delete the folder, or ask "
                             f"to redo it")
-        yield distributed.share(same and (folder / WEIGHTS).exists(), device)
+        yield distributed.broadcast(same and (folder / WEIGHTS).exists(), device)
 
 
 def describe(config: Config, images: AnnotatedImages) -> dict:

@@ -30,9 +30,9 @@ from aesthemo_lib.data.images import pixels_sha256
 from aesthemo_lib.device import pick_device, set_threads
 from aesthemo_lib.files import (
     PATIENCE,
-    alone,
     atomic_folder,
     digest,
+    file_lock,
     read_json,
     read_tensors,
     show_progress,
@@ -186,7 +186,7 @@ def train_style(
                          f"and {second.shape[1:]}; give larger ones or a smaller side")
     told = {"recipe": asdict(recipe), "seed": seed, "first": pixels_sha256(first), "second": pixels_sha256(second)}
     states = folder.with_name(folder.name + ".resume")
-    with alone(folder.with_name(folder.name + ".lock"), f"training in {folder}", PATIENCE):
+    with file_lock(folder.with_name(folder.name + ".lock"), f"training in {folder}", PATIENCE):
         with contextlib.suppress(FileNotFoundError, ValueError):
             if Style(folder).hash == digest(told):
                 return Style(folder)

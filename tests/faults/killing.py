@@ -26,7 +26,7 @@ from safetensors.torch import load_file
 
 from aesthemo_lib.data.images import load_pixels
 from aesthemo_lib.data.readers import read
-from aesthemo_lib.files import alone
+from aesthemo_lib.files import file_lock
 from aesthemo_lib.training.runs import Config, train
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -71,7 +71,7 @@ def run_training(root: str, out: str, epochs: int) -> None:
 
 def hold(lock: str, ready: str, seconds: float) -> None:
     """A job: hold a lock for some seconds, as a process at work does."""
-    with alone(Path(lock), "at work"):
+    with file_lock(Path(lock), "at work"):
         Path(ready).touch()
         time.sleep(seconds)
 

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from ...files import alone, atomic_folder, cache_folder
+from ...files import atomic_folder, cache_folder, file_lock
 from ...tasks import AESTHETICS, EMOTION, PATENT_TASKS
 from .. import ratings as rating
 from ..table import AnnotatedImages
@@ -132,7 +132,7 @@ def _unpacked(file: Path, images) -> list[Path]:
         raise ValueError(f"{file}: image is {images.shape}; expected (N, height, width, 3)")
     folder = file.with_name(f"{file.stem}-{file.stat().st_size}")
     paths = [folder / f"{n}.png" for n in range(len(images))]
-    with alone(cache_folder() / f"{folder.name}.lock", f"unpacking {file}"):
+    with file_lock(cache_folder() / f"{folder.name}.lock", f"unpacking {file}"):
         if not folder.is_dir():
             logging.getLogger(__name__).warning("iae: unpacking %d images into %s, once", len(paths), folder)
             with atomic_folder(folder) as whole:

@@ -41,7 +41,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from ...files import alone, atomic_folder, digest, read_json, show_progress, write_json
+from ...files import atomic_folder, digest, file_lock, read_json, show_progress, write_json
 from ...tasks import EMOTION, PATENT_TASKS, Task
 from .. import ratings as rating
 from ..table import AnnotatedImages
@@ -166,7 +166,7 @@ def draw(root: Path, images: int = 600, seed: int = 0, relatedness: float = 0.5,
     _check(images, seed, relatedness, size)
     root = Path(root).resolve()
     wanted = {"version": VERSION, "images": images, "seed": seed, "relatedness": float(relatedness), "size": size}
-    with alone(root.parent / f".{root.name}.lock", f"drawing scenes into {root}"):
+    with file_lock(root.parent / f".{root.name}.lock", f"drawing scenes into {root}"):
         found = _found(root)
         if found and found | {"images": images} == wanted and found["images"] >= images:
             return
