@@ -1,4 +1,6 @@
-"""CelebA as torchvision keeps it, on a small set made in that layout; torchvision itself reads the same labels."""
+"""CelebA as torchvision and as Kaggle keep it, on small sets in these layouts; torchvision reads the same labels."""
+
+import csv
 
 import numpy as np
 import pytest
@@ -36,7 +38,35 @@ def test_attributes_parts_and_people(root):
     assert images.labels("Smiling").tolist() == [1, 0, 0, 1, 0, 1]
     assert images.groups.tolist() == ["7", "8", "9", "7", "9", "8"]
     assert [part.tolist() for part in images.split()] == [[0, 1], [2, 4], [3, 5]]
-    assert [task.name for task in readers.read("celeba", root / "celeba", tasks=["Young"]).tasks] == ["Young"]
+    chosen = readers.read("celeba", root / "celeba", tasks=["Young", "5_o_Clock_Shadow"])
+    assert [task.name for task in chosen.tasks] == ["Young", "a_5_o_Clock_Shadow"]
+
+
+def test_windows_line_ends(root):
+    whole = readers.read("celeba", root).fingerprint()
+    for file in (root / "celeba").glob("list_*.txt"):
+        file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+    assert readers.read("celeba", root).fingerprint() == whole
+
+
+def test_kaggle(root, tmp_path_factory):
+    """Two CSVs with headers, no identities, and the folder of photographs twice."""
+    place = tmp_path_factory.mktemp("kaggle")
+    for name, head, rows in (("list_attr_celeba", NAMES, ROWS.values()),
+                             ("list_eval_partition", ["partition"], [[part] for part in (0, 0, 1, 2, 1, 2)])):
+        with (place / f"{name}.csv").open("w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows([["image_id", *head], *([n, *row] for n, row in zip(ROWS, rows, strict=True))])
+    (place / "img_align_celeba").mkdir()
+    (root / "celeba" / "img_align_celeba").rename(place / "img_align_celeba" / "img_align_celeba")
+    images = readers.read("celeba", place)
+    assert [task.name for task in images.tasks] == ["a_5_o_Clock_Shadow", "Smiling", "Young"]
+    assert np.stack([images.labels(task.name) for task in images.tasks], axis=1).tolist() == [
+        [int(value > 0) for value in row] for row in ROWS.values()]
+    assert [part.tolist() for part in images.split()] == [[0, 1], [2, 4], [3, 5]]
+    assert len(set(images.groups)) == 6 and all(path.is_file() for path in images.paths)
+    (place / "list_attr_celeba.csv").write_text("image_id,Young\n000001.jpg,2\n", "utf-8")
+    with pytest.raises(ValueError, match="list_attr_celeba.csv: row 2 is not a file name and 1 values of 1 or -1"):
+        readers.read("celeba", place)
 
 
 def test_torchvision_reads_the_same(root, monkeypatch):
@@ -58,6 +88,9 @@ def test_what_is_not_as_published_is_named(root):
     attributes = root / "celeba/list_attr_celeba.txt"
     attributes.write_text(attributes.read_text("utf-8").replace("-1  1  1", "0  1  1"), "utf-8")
     with pytest.raises(ValueError, match="row 3 is not a file name and 3 values"):
+        readers.read("celeba", root)
+    attributes.write_text("1\nYoung\n000001.jpg 1 1 1\n", "utf-8")
+    with pytest.raises(ValueError, match="more values than it has names"):
         readers.read("celeba", root)
     (root / "celeba/list_attr_celeba.txt").unlink()
     with pytest.raises(FileNotFoundError, match="list_attr_celeba.txt: not found"):

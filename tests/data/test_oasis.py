@@ -82,6 +82,53 @@ def test_reads_what_is_there_and_says_what_is_not(small, caplog):
     assert "810 of the 814" in caplog.text and "other 4" in caplog.text
 
 
+SINGLE = {"Valence": {1: [6, 6], 2: [1, 3], 3: [4, 3, 5], 5: [4, 4, 4, 4.04], 6: [3.9]},
+          "Arousal": {1: [3], 2: [7, 3], 3: [1, 3], 5: [3, 4.4512], 6: [3.7255]}}
+
+
+def with_single_ratings(root, change=lambda name, item, value: value):
+    """OSF's table: a row a person, who rated valence or arousal of some photographs; the other cells are empty."""
+    rows = ["ID,List,Condition,Gender,valar," + ",".join(f"I{n}" for n in range(1, 7))]
+    for name, rated in SINGLE.items():
+        for person in range(4):
+            cells = [str(change(name, n, rated[n][person])) if person < len(rated.get(n, ())) else ""
+                     for n in range(1, 7)]
+            rows.append(f"x,1,image,f,{name},{','.join(cells)}")
+    (root / "OASIS_data.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return root
+
+
+def test_single_ratings_of_valence_and_arousal(small):
+    before = read("oasis", small, tasks=["valence", "arousal"])
+    assert not before.ratings and (before.votes["valence"].sum(axis=1) == 1).all()
+    images = read("oasis", with_single_ratings(small), tasks=["emotion", "valence", "arousal"])
+    assert images.votes["valence"].tolist() == [[0, 2], [2, 0], [1.5, 1.5], [1.5, 2.5], [1, 0]]
+    assert images.votes["arousal"].tolist() == [[1, 0], [1, 1], [2, 0], [1, 1], [0.5, 0.5]]
+    assert images.levels == {"valence": "interval", "arousal": "interval"}
+    assert not set(images.ratings["valence"]["annotator"]) & set(images.ratings["arousal"]["annotator"])
+    assert 0 < images.one_rater_accuracy("valence") <= 1 and 0 < images.panel_ceiling("valence") <= 1
+    assert images.labels("emotion").tolist() == read("oasis", small).labels("emotion").tolist()
+
+
+def test_single_ratings_that_are_not_as_published(small):
+    with_single_ratings(small, lambda name, item, value: value + (name == "Arousal" and item == 3))
+    assert read("oasis", small).labels("emotion").tolist()  # the file isn't needed there
+    with pytest.raises(ValueError, match="arousal ratings of I3 have the mean 3.000, but OASIS.csv says 2.000"):
+        read("oasis", small, tasks=["arousal"])
+    file = with_single_ratings(small) / "OASIS_data.csv"
+    file.write_text(file.read_text(encoding="utf-8").replace("Arousal", "Dominance"), encoding="utf-8")
+    with pytest.raises(ValueError, match="'valar' holds 'dominance'; expected Valence or Arousal"):
+        read("oasis", small, tasks=["arousal"])
+
+
+@pytest.mark.parametrize("spelling", ["Scene", "Scenery", "Scenery "])
+def test_both_spellings_of_scenery(small, spelling):
+    file = small / "OASIS.csv"
+    file.write_bytes(file.read_bytes().replace(b",Scenery,", f",{spelling},".encode()))
+    images = read("oasis", small, tasks=["category"])
+    assert images.labels("category").tolist() == [3] * 5 and images.facts["category"].eq("Scenery").all()
+
+
 @pytest.mark.parametrize("name", ["OASIS.csv", "OASISdata.mat", "means_per_image.csv"])
 def test_a_missing_file_is_named(small, name):
     (small / name).unlink()

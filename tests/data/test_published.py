@@ -189,11 +189,35 @@ def test_emoset_keeps_its_split(emoset, caplog):
     assert len(read("emoset", emoset)) == 4 and "1 of the 5 images listed are not here" in caplog.text
 
 
+@pytest.mark.parametrize("order", [
+    lambda emotion, image, note: [emotion, note, image],
+    lambda emotion, image, note: [emotion, image.rsplit("/")[-1][:-4], image, note],
+    lambda emotion, image, note: [emotion, 7, note, image.replace(".jpg", ".JPG")],
+])
+def test_emoset_fields_in_any_published_order(emoset, order):
+    """Never an annotation in an image's place."""
+    usual = read("emoset", emoset)
+    for part in ("train", "val", "test"):
+        file = emoset / f"{part}.json"
+        entries = [order(*entry) for entry in json.loads(file.read_text(encoding="utf-8"))]
+        file.write_text(json.dumps(entries), encoding="utf-8")
+    for path in usual.paths:
+        path.with_suffix(".JPG").write_bytes(path.read_bytes())
+        annotation = emoset / "annotation" / path.parent.name / f"{path.stem}.json"
+        annotation.parent.mkdir(parents=True, exist_ok=True)
+        annotation.write_text("{}", encoding="utf-8")
+    images = read("emoset", emoset)
+    assert [path.with_suffix(".jpg") for path in images.paths] == list(usual.paths)
+    assert images.labels("emotion").tolist() == usual.labels("emotion").tolist()
+
+
 def test_emoset_faults(emoset):
     (emoset / "val.json").write_text('[["joy", "image/joy/1.jpg"]]', encoding="utf-8")
     one_line(lambda: read("emoset", emoset), "val.json, entry 0: unknown emotion 'joy'; expected one of amusement")
     (emoset / "val.json").write_text('[{"emotion": "awe"}]', encoding="utf-8")
     one_line(lambda: read("emoset", emoset), r"val.json: entry 0 is \{'emotion': 'awe'\}; expected \[emotion, image")
+    (emoset / "val.json").write_text('[["awe", "annotation/awe/1.json"]]', encoding="utf-8")
+    one_line(lambda: read("emoset", emoset), r"val.json: entry 0 is .*expected \[emotion, image, annotation\]")
     (emoset / "val.json").unlink()
     one_line(lambda: read("emoset", emoset), "val.json: not found; expected EmoSet-118K's", FileNotFoundError)
 
@@ -237,9 +261,42 @@ def test_ava_votes_and_groups(tmp_path, caplog):
     assert images.groups.tolist() == ["1396", "1396"] and "1 of the 3 images listed" in caplog.text
     mean = (2 + 15 + 68 + 190 + 216 + 105 + 48 + 45 + 10) / 124
     assert images.facts["score_mean"].tolist() == pytest.approx([mean, 20 / 12])
-    for line in ("1 953619 0 1 5\n", "1 953619 " + "0 " * 10 + "1 22 1396\n", ""):
+    for line, says in (("1 953619 0 1 5\n", "15 whole numbers in each row.*1 rows of 5"),
+                       (f"{lines[0]}\n{lines[0]} 1\n", "Expected 15 fields in line 2, saw 16"),
+                       ("1 953619 -1" + " 1" * 9 + " 1 22 9\n", "15 whole numbers"), ("", "No columns"),
+                       ("1 953619 " + "0 " * 10 + "1 22 1396\n", "image 953619 has no votes")):
         (tmp_path / "AVA.txt").write_text(line, encoding="utf-8")
-        one_line(lambda: read("ava", tmp_path), "does not hold 15 whole numbers")
+        one_line(lambda: read("ava", tmp_path), says)
+
+
+def test_ava_with_the_official_test_list(tmp_path):
+    """Its names of missing images do no harm; no challenge is a group, since they lie on both sides of the list."""
+    numbers = range(100, 160)
+    pictures(tmp_path, *(f"images/images/{n}.jpg" for n in numbers))
+    (tmp_path / "AVA.txt").write_text("".join(f"{i} {n} 0 0 0 0 1 3 0 0 0 0 1 22 {i % 3}\n"
+                                              for i, n in enumerate(numbers)), encoding="utf-8")
+    assert len(set(read("ava", tmp_path).groups)) == 3
+    (tmp_path / "aesthetics_image_lists").mkdir()
+    (tmp_path / "aesthetics_image_lists/generic_test.jpgl").write_text("101\n999\n107\n", encoding="utf-8")
+    images = read("ava", tmp_path)
+    split = images.split()
+    assert [images.paths[row].stem for row in split.test] == ["101", "107"] and len(set(images.groups)) == 60
+    assert 1 <= len(split.validation) <= 14 and len(split.train) + len(split.validation) == 58
+    images.paths[0].unlink()
+    parts = dict(zip(images.paths, images.fixed, strict=True))  # the same, whatever other images are there
+    fewer = read("ava", tmp_path)
+    assert {path: parts[path] for path in fewer.paths} == dict(zip(fewer.paths, fewer.fixed, strict=True))
+
+
+def test_ava_from_kaggle(tmp_path):
+    pictures(tmp_path, "images/images/953619.jpg")
+    head = "image_num," + ",".join(f"vote_{score}" for score in range(1, 11))
+    file = tmp_path / "ground_truth_dataset.csv"
+    file.write_text(f"{head}\n953619,0,1,5,17,38,36,15,6,5,1\n", encoding="utf-8")
+    images = read("ava", tmp_path)
+    assert images.votes["aesthetics"].tolist() == [[23 + 19, 63 + 19]] and images.groups.tolist() == ["0"]
+    file.write_text(f"{head.replace('vote_1,', 'vote_0,')}\n953619,0,1,5,17,38,36,15,6,5,1\n", encoding="utf-8")
+    one_line(lambda: read("ava", tmp_path), "11 whole numbers in each row, a header image_num,vote_1 .. vote_10")
 
 
 @pytest.mark.parametrize("name", ["iae", "emoset", "abstract", "artphoto", "ava"])

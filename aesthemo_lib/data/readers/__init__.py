@@ -13,6 +13,7 @@ from ..table import AnnotatedImages
 
 READERS = {
     "scenes": "..scenes.reader", "oasis": "oasis", "csv": "csv_table", "folders": "folders", "iae": "iae",
+    "para": "para",
     "celeba": "celeba",
     **{name: f"published:{name}" for name in ("emoset", "abstract", "artphoto", "ava")},
 }
@@ -76,6 +77,8 @@ def inside(folder: Path, name: str) -> Path:
     Traceback (most recent call last):
     ValueError: path '../a.jpg' is not inside photos; expected a file in it, as seen from there
     """
+    if name and name[0] not in "/\\" and ".." not in name and ":" not in name:  # nothing in it could lead out
+        return folder / name.replace("\\", "/")
     home = Path(os.path.abspath(folder))
     path = Path(os.path.abspath(home / name.replace("\\", "/")))
     if not name or not path.is_relative_to(home):

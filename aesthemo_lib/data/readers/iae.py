@@ -8,7 +8,7 @@ Two layouts, both taken as they are:
 
 The publishers call an image low when its mean score is below 5; a majority of single scores often says otherwise. So
 each score v counts v/10 of a vote for high here: the consensus is then exactly the published label. What single raters
-say (10 and 7 are high) is kept for measures of their agreement.
+say (10 and 7 are high) is kept for measures of their agreement. Tried on small imitations of both layouts only.
 """
 
 from __future__ import annotations

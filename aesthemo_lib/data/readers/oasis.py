@@ -1,7 +1,11 @@
-"""OASIS: 900 photographs with single beauty ratings and mean valence and arousal, exactly as published.
+"""OASIS: 900 photographs with single ratings of beauty, valence and arousal, exactly as published.
 
-Images and affect: Kurdi, Lozano & Banaji, Behavior Research Methods 2017. Beauty: Brielmann & Pelli, Emotion 2019.
-Free for research use; each image's ``source`` stands in the facts.
+Images and affect: Kurdi, Lozano & Banaji, Behavior Research Methods 2017 (CC BY-NC-SA 4.0). Beauty: Brielmann & Pelli,
+Emotion 2019. Each image's own ``source`` stands in the facts. ``download.fetch`` gets all but ``OASIS_data.csv``, the
+single ratings of valence and arousal, which is among the data files of the Open Science Framework's project 6pnd7.
+
+Tried on all 900 photographs and their published tables (the SHA-256 of each file is as listed in oasis_sha256.txt).
+``OASIS_data.csv`` and OSF's spelling of the table were tried on small imitations.
 """
 
 from __future__ import annotations
@@ -34,6 +38,7 @@ SENSITIVE_THEMES = frozenset({
 PUBLISHED, PUBLISHED_SENSITIVE = 900, 86
 
 _AFFECT = ("Theme", "Category", "Source", "Valence_mean", "Valence_SD", "Arousal_mean", "Arousal_SD")
+SINGLE = "OASIS_data.csv"
 _FILES = ("OASIS.csv", "OASISdata.mat", "means_per_image.csv")
 
 
@@ -56,10 +61,12 @@ def read(
     """Read whichever of the published images are in ``root/images``; a log line says how many are not.
 
     Aesthetics: one vote a beauty rating (above 4 high, below 4 low, 4 half a vote each), single ratings kept.
-    Emotion: the quadrant of the mean valence and arousal, one vote an image, since no single ratings are published.
+    Emotion: the quadrant of the mean valence and arousal, one vote per image, since each person rated only one of them.
+    Valence and arousal: one vote per single rating where OASIS_data.csv is there (about 100 for each image), on the
+    same cuts; else the mean's side of the cut, one vote per image.
 
     Args:
-        root: the folder with OASIS.csv, OASISdata.mat, means_per_image.csv and images/.
+        root: the folder with OASIS.csv, OASISdata.mat, means_per_image.csv, images/ and perhaps OASIS_data.csv.
         sensitive: keep the images of ``SENSITIVE_THEMES``.
         tasks: which are predicted, in this order: of 'aesthetics', 'emotion', and the scales apart 'valence' and
             'arousal' (cut as the quadrants are) and 'category' (what the photograph shows).
@@ -95,21 +102,25 @@ def read(
 
 
 def _annotated(root: Path, facts: pd.DataFrame, paths: tuple[Path, ...], tasks: tuple[Task, ...]) -> AnnotatedImages:
-    ratings = _ratings(root / "OASISdata.mat", facts["item"])
-    rating_votes = rating.scale_votes(ratings["value"], BEAUTY_MIDDLE)
+    names = [task.name for task in tasks]
+    single = {}
+    if AESTHETICS.name in names:
+        ratings = _ratings(root / "OASISdata.mat", facts["item"])
+        single[AESTHETICS.name] = ratings, rating.scale_votes(ratings["value"], BEAUTY_MIDDLE)
+    if (root / SINGLE).is_file() and {"valence", "arousal"} & set(names):
+        single |= {name: told for name, told in _affect_ratings(root / SINGLE, facts).items() if name in names}
     quadrant = quadrants(facts["valence_mean"], facts["arousal_mean"])
     published = {"emotion": quadrant, "valence": quadrant // 2, "arousal": quadrant % 2}
-    if "category" in (task.name for task in tasks):
-        published["category"] = facts["category"].str.strip().map(OASIS_SCALES[3].index).to_numpy()
+    if "category" in names:
+        published["category"] = facts["category"].map(OASIS_SCALES[3].index).to_numpy()
     votes = {name: rating.class_votes(values, len(task.classes))
              for task in tasks for name, values in published.items() if name == task.name}
-    rated = [task.name for task in tasks if task.name == AESTHETICS.name]
+    votes |= {name: rating.add_votes(table["image"], cast, len(paths)) for name, (table, cast) in single.items()}
     return AnnotatedImages(
-        "oasis", tasks, paths,
-        votes=votes | {name: rating.add_votes(ratings["image"], rating_votes, len(paths)) for name in rated},
-        ratings=dict.fromkeys(rated, ratings),
-        levels=dict.fromkeys(rated, "interval"),
-        rating_votes=dict.fromkeys(rated, rating_votes),
+        "oasis", tasks, paths, votes=votes,
+        ratings={name: table for name, (table, _) in single.items()},
+        levels=dict.fromkeys(single, "interval"),
+        rating_votes={name: cast for name, (_, cast) in single.items()},
         groups=facts["group"].to_numpy(),
         facts=facts.drop(columns="group"),
     )
@@ -130,7 +141,8 @@ def _facts(root: Path) -> pd.DataFrame:
                          f"says {themes[wrong[0]]!r}; expected the two tables of one publication")
     return pd.DataFrame({
         "item": item, "theme": themes, "group": themes.map(theme_stem),
-        "category": affect["Category"], "source": affect["Source"],
+        "category": affect["Category"].str.strip().replace("Scene", "Scenery"),  # the table at OSF says 'Scene'
+        "source": affect["Source"],
         "valence_mean": affect["Valence_mean"], "valence_sd": affect["Valence_SD"],
         "arousal_mean": affect["Arousal_mean"], "arousal_sd": affect["Arousal_SD"],
         "beauty_mean": beauty["beauty_mean"].reindex(item).to_numpy(),
@@ -143,6 +155,29 @@ def _table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     if missing:
         raise ValueError(f"{path}: column {missing[0]!r} is missing; expected the file as published")
     return table
+
+
+def _affect_ratings(path: Path, facts: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, np.ndarray]]:
+    """The single ratings of valence and of arousal, and their votes; a row of the file is a person, who rated one."""
+    items = [f"I{item}" for item in facts["item"]]
+    table = _table(path, ("valar", *items))
+    scale = table["valar"].astype(str).str.strip().str.lower()
+    if strange := set(scale) - {"valence", "arousal"}:
+        raise ValueError(f"{path}: column 'valar' holds {min(strange)!r}; expected Valence or Arousal in each row")
+    single = {}
+    for name, cut in (("valence", VALENCE_CUT), ("arousal", AROUSAL_CUT)):
+        cells = table.loc[scale == name, items].apply(pd.to_numeric, errors="coerce")  # (people, images)
+        values, mean = cells.to_numpy(), cells.mean().to_numpy()
+        far = np.abs(mean - facts[f"{name}_mean"].to_numpy()) > 1e-3  # the published means are of these ratings
+        if far.any():
+            row = int(np.argmax(far))
+            raise ValueError(f"{path}: the {name} ratings of {items[row]} have the mean {mean[row]:.3f}, but OASIS.csv "
+                             f"says {facts[f'{name}_mean'][row]:.3f}; expected the two files of one publication")
+        person, image = np.nonzero(~np.isnan(values))
+        ratings = pd.DataFrame({"image": image, "annotator": np.flatnonzero(scale == name)[person],
+                                "value": values[person, image]})
+        single[name] = ratings, rating.scale_votes(ratings["value"], cut)
+    return single
 
 
 def _ratings(path: Path, items: pd.Series) -> pd.DataFrame:

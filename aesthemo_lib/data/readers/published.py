@@ -1,13 +1,16 @@
 """Sets with one of the two judgements, as published: EmoSet, Abstract, ArtPhoto (emotion) and AVA (aesthetics).
 
 A set's one task has loss weight 1. Classes always come in the order of ``tasks``, whatever the order in the files.
-Images that a list names and that are not there are left out, and a log line says how many.
+Images that a list names and that are not there are left out, and a log line says how many. Each reader was tried on
+small imitations of its published layout; the rows of ``emoset`` and ``ava`` also on lists of the published length.
 """
 
 from __future__ import annotations
 
 import csv
 import logging
+import os
+import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +27,11 @@ from .folders import IMAGE_SUFFIXES
 
 ALONE = {task.name: replace(task, loss_weight=1.0) for task in (AESTHETICS, EMOTION)}
 SPELLINGS = {"content": "contentment", "sad": "sadness"}
+VALIDATION_SHARE = 10
+"""Where a publisher fixed the test set only, one of so many training groups is kept for validation."""
 EMOSET_PARTS = {"train": "train", "val": "validation", "test": "test"}
+AVA_COLUMNS = ("index", "image", *(f"votes_{score}" for score in range(1, 11)), "tag_1", "tag_2", "challenge")
+AVA_KAGGLE = ("image_num", *(f"vote_{score}" for score in range(1, 11)))
 AVA_MIDDLE = 5.0
 """Where Murray et al. (2012) cut AVA's means; a vote of 5 is half a vote each."""
 
@@ -58,7 +65,7 @@ def present(images: AnnotatedImages) -> AnnotatedImages:
     Raises:
         FileNotFoundError: none is.
     """
-    here = np.array([path.is_file() for path in images.paths], dtype=bool)
+    here = np.array(list(map(os.path.isfile, images.paths)), dtype=bool)
     if not here.any():
         first = f", such as {images.paths[0]}" if len(images) else ""
         raise FileNotFoundError(f"{images.name}: none of the {len(images)} images listed is here{first}")
@@ -67,6 +74,21 @@ def present(images: AnnotatedImages) -> AnnotatedImages:
             "%s: %d of the %d images listed are not here, such as %s; reading the others", images.name,
             (~here).sum(), len(images), images.paths[int(np.argmin(here))])
     return images if here.all() else images.select(here)
+
+
+def with_validation(images: AnnotatedImages, test: np.ndarray, groups: np.ndarray) -> AnnotatedImages:
+    """The images with a published test set; a tenth of the other groups is kept for validation.
+
+    Which tenth depends on the groups' names only, so it is the same whatever other images are there.
+
+    Args:
+        images: N images.
+        test: (N,) bool, the published test set.
+        groups: (N,) names.
+    """
+    groups = np.asarray(groups, dtype=str)
+    held = np.array([zlib.crc32(name.encode()) % VALIDATION_SHARE == 0 for name in groups])
+    return replace(images, groups=groups, fixed=np.where(test, "test", np.where(held, "validation", "train")))
 
 
 def _one_task(name: str, paths: Sequence[Path], task: str, votes: np.ndarray, **more) -> AnnotatedImages:
@@ -81,7 +103,10 @@ def _inside(folder: Path, name: str, where: str) -> Path:
 
 
 def emoset(root: str | Path) -> AnnotatedImages:
-    """EmoSet-118K (Yang et al. 2023): ``train.json``, ``val.json``, ``test.json`` of [emotion, image, annotation].
+    """EmoSet-118K (Yang et al. 2023): ``train.json``, ``val.json`` and ``test.json``, one entry per image.
+
+    An entry is a list that begins with the emotion. The image and its annotation follow in either order, and some
+    releases have an identifier before them, so the image is the last field with an image's suffix.
 
     Args:
         root: the folder with the three lists and ``image/``. Their fixed split is kept.
@@ -90,14 +115,24 @@ def emoset(root: str | Path) -> AnnotatedImages:
     for part, name in EMOSET_PARTS.items():
         file = needed(root / f"{part}.json", "EmoSet-118K's train.json, val.json, test.json and image/ in one folder")
         for row, entry in enumerate(read_json(file)):
-            if not isinstance(entry, list) or len(entry) < 2 or not all(isinstance(cell, str) for cell in entry[:2]):
+            image = _image_field(entry)
+            if image is None:
                 raise ValueError(f"{file}: entry {row} is {str(entry)[:80]}; expected [emotion, image, annotation], "
                                  f'such as ["awe", "image/awe/awe_00000.jpg", "annotation/awe/awe_00000.json"]')
-            paths.append(_inside(root, entry[1], f"{file}, entry {row}"))
+            paths.append(_inside(root, image, f"{file}, entry {row}"))
             labels.append(emotion_number(entry[0], f"{file}, entry {row}"))
             fixed.append(name)
     votes = rating.class_votes(labels, len(EMOTION.classes))
     return _one_task("emoset", paths, "emotion", votes, fixed=np.array(fixed, dtype=str))
+
+
+def _image_field(entry) -> str | None:
+    """The image of one of EmoSet's entries; None if that is not what it is."""
+    if not isinstance(entry, list) or not entry or not isinstance(entry[0], str):
+        return None
+    images = (cell for cell in reversed(entry[1:]) if isinstance(cell, str)
+              and os.path.splitext(cell)[1].lower() in IMAGE_SUFFIXES)
+    return next(images, None)
 
 
 def abstract(root: str | Path) -> AnnotatedImages:
@@ -138,27 +173,53 @@ def artphoto(root: str | Path) -> AnnotatedImages:
 
 
 def ava(root: str | Path) -> AnnotatedImages:
-    """AVA (Murray et al. 2012): AVA.txt with the counts of the scores 1 to 10 of each photograph.
+    """AVA (Murray et al. 2012): the counts of the scores 1 to 10 of each photograph.
 
     A score above 5 is a vote for high, below 5 for low, 5 half a vote each. That is the library's rule for every scale;
-    the literature labels by the mean (above 5 is high), which stands in the facts as ``score_mean``. Photographs of one
-    challenge are a group, since they share a subject.
+    the literature labels by the mean (above 5 is high), which stands in the facts as ``score_mean``. The two differ for
+    2.8 % of the photographs.
+
+    With the official test list, each photograph is its own group: AVA's challenges occur on both sides of that list.
+    Without it, the photographs of one challenge are a group, since they share a subject.
 
     Args:
-        root: the folder with AVA.txt and ``images/<id>.jpg`` (or ``image/``, or ``images/images/``).
+        root: the folder with AVA.txt, or Kaggle's ``ground_truth_dataset.csv`` (which has neither tags nor challenges);
+            ``images/<id>.jpg`` (or ``image/``, or ``images/images/``); and, where it is there, the official test list
+            ``aesthetics_image_lists/generic_test.jpgl``.
     """
-    file = needed(Path(root) / "AVA.txt", "AVA.txt and images/")
-    lines = [line.split() for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-    fits = [len(cells) == 15 and all(map(str.isdecimal, cells)) and any(map(int, cells[2:12])) for cells in lines]
-    if not all(fits) or not lines:
-        where = f"row {fits.index(False) + 1}" if lines else "it"
-        raise ValueError(f"{file}: {where} does not hold 15 whole numbers; expected index, image id, ten counts of "
-                         f"votes for 1..10 (not all 0), two tags and the challenge")
-    table, scores = np.array(lines, dtype=np.int64), np.arange(1, 11)
-    counts, places = table[:, 2:12], ("images/images", "images", "image")
-    folder = next((p for p in (file.parent / place for place in places) if p.is_dir()), file.parent / "images")
-    facts = {"score_mean": counts @ scores / counts.sum(axis=1), "tag_1": table[:, 12], "tag_2": table[:, 13]}
-    return _one_task(
-        "ava", [folder / f"{number}.jpg" for number in table[:, 1]], "aesthetics",
-        counts @ rating.scale_votes(scores, AVA_MIDDLE), groups=table[:, 14], facts=pd.DataFrame(facts),
+    root, scores = Path(root), np.arange(1, 11)
+    if (kaggle := root / "ground_truth_dataset.csv").is_file() and not (root / "AVA.txt").is_file():
+        table = _whole_numbers(kaggle, AVA_KAGGLE, "a header image_num,vote_1 .. vote_10 and such rows", header=0)
+        number, counts, more = table[:, 0], table[:, 1:], {}
+    else:
+        file = needed(root / "AVA.txt", "AVA.txt, or Kaggle's ground_truth_dataset.csv, and images/")
+        table = _whole_numbers(file, AVA_COLUMNS, "index, image id, ten counts of votes for 1..10, two tags and the "
+                                                  "challenge", sep=r"\s+", header=None)
+        number, counts, more = table[:, 1], table[:, 2:12], dict(zip(AVA_COLUMNS[12:], table[:, 12:].T, strict=True))
+    if not (total := counts.sum(axis=1)).all():
+        raise ValueError(f"{root}: AVA's image {number[int(np.argmin(total))]} has no votes; expected some for each")
+    places = ("images/images", "images", "image")
+    folder = next((path for path in (root / place for place in places) if path.is_dir()), root / "images")
+    images = _one_task(
+        "ava", [f"{folder}/{image}.jpg" for image in number], "aesthetics",
+        counts @ rating.scale_votes(scores, AVA_MIDDLE), groups=more.get("challenge"),
+        facts=pd.DataFrame({"number": number, "score_mean": counts @ scores / total} | more),
     )
+    official = root / "aesthetics_image_lists" / "generic_test.jpgl"
+    if not official.is_file():
+        return images
+    test = images.facts["number"].isin(_whole_numbers(official, ("id",), "one image id", header=None)[:, 0])
+    return with_validation(images, test.to_numpy(), images.facts["number"].to_numpy())
+
+
+def _whole_numbers(file: Path, columns: Sequence[str], expected: str, **how) -> np.ndarray:
+    """A table of whole numbers of 0 or more, (N, columns) int64."""
+    try:
+        table = pd.read_csv(file, dtype=np.int64, encoding="utf-8-sig", **how)
+        if len(table) and table.shape[1] == len(columns) and (table >= 0).all(axis=None) and (
+                "header" not in how or how["header"] is None or tuple(table) == tuple(columns)):
+            return table.to_numpy()
+        reason = f"found {len(table)} rows of {table.shape[1]}"
+    except ValueError as fault:  # pandas' parser errors are ValueErrors
+        reason = " ".join(str(fault).split())
+    raise ValueError(f"{file}: expected {len(columns)} whole numbers in each row, {expected}; {reason}")
