@@ -9,6 +9,9 @@ Each factor changes one thing that a network can see, and nothing else:
 * ``composition``  horizon level and subject on a third; or tilted, halved and near the edge
 * ``clutter``      crates, signs and wires
 * ``motif``        eight families, one for each emotion; the size of ``mood`` is how much there is of it
+
+The later pictures of a series (see ``scene_of``) show the first one's scene again: in another frame, and with another
+light and sun.
 """
 
 from __future__ import annotations
@@ -25,7 +28,24 @@ from .motifs import OVERSAMPLE, STYLES, Pen, Style, View
 PLACES = ("hills", "sea", "city", "forest")
 MEAN_LUMINANCE = 108.0  # of every scene before light falls on it, of 255
 STREAMS = {"view": 1, "motif": 2, "clutter": 3, "lamp": 4}  # each part's own random numbers
+HOUR, FRAME = 6, 7  # those of a later picture of a series; 5 is the annotators'
+BLOCK, SHORTEST, LENGTHS = 20, 5, 4
+FRAME_SIDES = (0.84, 0.95)
+"""How much of the scene's width and height the frame of a later picture of a series shows."""
 IRON = (34, 34, 40)
+
+
+def scene_of(number):
+    """The number of the picture that shows this picture's scene for the first time: its own, but for a series.
+
+    Of every 20 pictures the last 5, 6, 7 or 8, in turn, are a series: near-duplicates of one scene.
+
+    Args:
+        number: of a picture, or an array of numbers.
+    """
+    block = np.asarray(number) // BLOCK
+    first = (block + 1) * BLOCK - SHORTEST - block % LENGTHS
+    return np.minimum(number, first)
 
 
 def picture(factors: Mapping, key: tuple[int, int], size: int = 256,
@@ -41,7 +61,7 @@ def picture(factors: Mapping, key: tuple[int, int], size: int = 256,
     Returns:
         the RGB picture, and for each local factor a mask ('L', 255 where it stands).
     """
-    streams = {part: np.random.default_rng([*key, number]) for part, number in STREAMS.items()}
+    streams = _streams(key)
     amount = {name: level(factors[name]) for name in ("light", "lamp", "sharpness", "composition", "clutter")}
     view, style = _view(amount["composition"], factors["place"], streams["view"]), STYLES[factors["motif"]]
     image = _background(style, view, streams["view"], size)
@@ -52,22 +72,40 @@ def picture(factors: Mapping, key: tuple[int, int], size: int = 256,
     masks = {name: Image.new("L", (size, size)) for name in ("lamp", "clutter")}
     if "clutter" not in omit:
         masks["clutter"] = _clutter(image, view, amount["clutter"], streams["clutter"])
-    image = _light(image, gain, amount["light"], streams["view"])
+    later = scene_of(key[1]) != key[1]
+    image = _light(image, gain, amount["light"], np.random.default_rng([*key, HOUR]) if later else streams["view"])
     if "lamp" not in omit:
         masks["lamp"] = _lamp(image, view, amount["lamp"], streams["lamp"])
     blur = 3.6 * (1 - amount["sharpness"]) ** 1.2 * size / 256
-    image = ImageChops.multiply(image.filter(ImageFilter.GaussianBlur(blur)), _vignette(size))
+    image = ImageChops.multiply(_framed(image, key).filter(ImageFilter.GaussianBlur(blur)), _vignette(size))
     spread = ImageFilter.BoxBlur(1.5 * blur)  # what is blurred reaches further
-    return image, {name: mask.filter(spread).point([0] * 12 + [255] * 244) for name, mask in masks.items()}
+    return image, {name: _framed(mask, key).filter(spread).point([0] * 12 + [255] * 244)
+                   for name, mask in masks.items()}
 
 
 def motif_mask(factors: Mapping, key: tuple[int, int], size: int = 256) -> np.ndarray:
-    """(size, size) bool, where the motif of ``picture`` stands (clutter and lamp may stand before it)."""
-    at, drawn = (np.random.default_rng([*key, STREAMS[part]]) for part in ("view", "motif"))
-    view = _view(level(factors["composition"]), factors["place"], at)
+    """(size, size) bool, where the motif of ``picture`` stands (clutter and lamp may stand before it).
+    """
+    streams = _streams(key)
+    view = _view(level(factors["composition"]), factors["place"], streams["view"])
     pen = Pen(size, view.tilt)
-    STYLES[factors["motif"]].draw(pen, drawn, view, 0.55 + 0.45 * math.erf(abs(factors["mood"])))
-    return np.array(pen.put_on(Image.new("RGB", (size, size)))) > 12
+    STYLES[factors["motif"]].draw(pen, streams["motif"], view, 0.55 + 0.45 * math.erf(abs(factors["mood"])))
+    return np.array(_framed(pen.put_on(Image.new("RGB", (size, size))), key)) > 12
+
+
+def _streams(key: tuple[int, int]) -> dict[str, np.random.Generator]:
+    scene = int(scene_of(key[1]))
+    return {part: np.random.default_rng([key[0], scene, number]) for part, number in STREAMS.items()}
+
+
+def _framed(image: Image.Image, key: tuple[int, int]) -> Image.Image:
+    """The part of the scene that a picture shows: all of it, but for the later ones of a series."""
+    if scene_of(key[1]) == key[1]:
+        return image
+    rng = np.random.default_rng([*key, FRAME])
+    side = rng.uniform(*FRAME_SIDES) * image.width
+    left, top = rng.uniform(0, image.width - side, 2)
+    return image.resize(image.size, Image.Resampling.BILINEAR, box=(left, top, left + side, top + side))
 
 
 def level(z: float) -> float:
