@@ -90,8 +90,8 @@ class Flows:
         branch = self.network.branches[t]
         reaching = [x[torch.from_numpy(of).to(x.device)].flatten(0, 1) for x, of in zip(maps, rows.T, strict=True)]
         x = self.network.exchanges[i].receive(t, reaching)
-        if i + 1 < len(branch["groups"]):
-            x = branch["groups"][i + 1](x)
+        if i + 1 < len(branch.groups):
+            x = branch.groups[i + 1](x)
         if i + 1 == self.layers:
-            x = branch["head"](x)
+            x = branch.head(x)
         return x.unflatten(0, (len(rows), -1))

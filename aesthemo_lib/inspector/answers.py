@@ -141,7 +141,7 @@ def _with_stream(network: nn.Module, here: list[list[Tensor]], stream: Stream, i
                 reaching[source] = instead
             changed = {}
             for r in [t] if i in (stream.layer, last) else range(len(names)):
-                x, groups = network.exchanges[i - 1].receive(r, reaching), network.branches[r]["groups"]
+                x, groups = network.exchanges[i - 1].receive(r, reaching), network.branches[r].groups
                 changed[r] = groups[i](x) if i < len(groups) else x
             maps = [] if i == last else [changed.get(r, x) for r, x in enumerate(here[i])]
-        return network.branches[t]["head"](changed[t])
+        return network.branches[t].head(changed[t])

@@ -12,13 +12,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ..tasks import Task
-from .backbones import Backbone
+from .backbones import Backbone, Network
 
 MEAN = (0.485, 0.456, 0.406)
 """The colour that stands in for the mean image, which was taken off before a network sees the pixels: ImageNet's."""
@@ -136,7 +137,7 @@ class Appearance(nn.Module):
             return torch.cat([colour(pixels), texture(light, self.bank)], dim=1)
 
 
-class Described(nn.Module):
+class Described(Network):
     r"""One task's network: with the backbone's features :math:`f` and the descriptors :math:`d` of the same pixels
 
     .. math:: l = W\,[\,f;\ ReLU(P\,BN(d) + p)\,] + b
@@ -145,19 +146,18 @@ class Described(nn.Module):
 
     Args:
         task: the task, learned alone.
-        built: its branch; its head gets a wider last layer.
+        backbone: its branch; its head gets a wider last layer.
         width: of the descriptors' half.
     """
 
-    def __init__(self, task: Task, built: Backbone, width: int):
-        super().__init__()
-        last = built.head[-1]
-        built.head[-1] = nn.Linear(last.in_features + width, last.out_features)
-        nn.init.normal_(built.head[-1].weight, 0, 0.01)
-        nn.init.zeros_(built.head[-1].bias)
-        self.tasks, self.built, self.channels, self.std = (task,), (built,), built.channels, built.std
-        self.groups, self.head = nn.Sequential(*built.groups), built.head
-        self.appearance = Appearance(built.std)
+    def __init__(self, task: Task, backbone: Backbone, width: int):
+        super().__init__((task,), [backbone])
+        self.groups, self.head = nn.Sequential(*backbone.groups), backbone.head
+        last = self.head[-1]
+        self.head[-1] = nn.Linear(last.in_features + width, last.out_features)
+        nn.init.normal_(self.head[-1].weight, 0, 0.01)
+        nn.init.zeros_(self.head[-1].bias)
+        self.appearance = Appearance(self.std)
         self.described = nn.Sequential(
             nn.BatchNorm1d(COLOUR + TEXTURE, affine=False), nn.Linear(COLOUR + TEXTURE, width), nn.ReLU()
         )
@@ -169,39 +169,37 @@ class Described(nn.Module):
             looks = self.described(self.appearance(images))
         return {self.tasks[0].name: self.head[-1](torch.cat([features.float(), looks], dim=1))}
 
-    def exchange_parameters(self) -> Iterator[nn.Parameter]:
-        return iter(())
+    def parts(self) -> list[tuple[list[nn.Module], nn.Sequential]]:
+        return [(list(self.groups), self.head)]
 
     def fresh_parameters(self) -> Iterator[nn.Parameter]:
         """What starts at random: the last layer and the descriptors' own."""
-        yield from self.head[-1].parameters()
-        yield from self.described.parameters()
+        return chain(super().fresh_parameters(), self.described.parameters())
 
 
-class ColourTexture(nn.Module):
+class ColourTexture(Network):
     """The 'improved CNN' of Li, Xu & Duan (2019) as we read it: ``Described`` for each task, trained apart.
 
     Args:
         width: see ``Described``.
     """
 
-    def __init__(self, tasks: tuple[Task, ...], built: Sequence[Backbone], width: int = 32):
-        super().__init__()
-        self.tasks, self.built, self.channels, self.std = tasks, tuple(built), built[0].channels, built[0].std
+    def __init__(self, tasks: tuple[Task, ...], backbones: Sequence[Backbone], *, width: int = 32):
+        super().__init__(tasks, backbones)
         self.networks = nn.ModuleList(
-            Described(replace(task, loss_weight=1.0), b, width) for task, b in zip(tasks, built, strict=True)
+            Described(replace(task, loss_weight=1.0), b, width) for task, b in zip(tasks, backbones, strict=True)
         )
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """(B, 3, H, W) to {task name: (B, C)}."""
         return {name: logits for network in self.networks for name, logits in network(images).items()}
 
-    def alone(self, i: int) -> Described:
+    def single_task(self, i: int) -> Described:
         """Task i's network by itself, with loss weight 1; see ``networks.Independent``."""
         return self.networks[i]
 
-    def exchange_parameters(self) -> Iterator[nn.Parameter]:
-        return iter(())
+    def parts(self) -> list[tuple[list[nn.Module], nn.Sequential]]:
+        return [part for network in self.networks for part in network.parts()]
 
     def fresh_parameters(self) -> Iterator[nn.Parameter]:
         return (parameter for network in self.networks for parameter in network.fresh_parameters())

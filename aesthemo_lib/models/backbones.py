@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from ..tasks import Task
 from .quick_cpu import adapt
 
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -26,11 +26,10 @@ HALF = (0.5, 0.5, 0.5)
 VGG_NAMES = tuple(f"vgg{depth}{bn}" for depth in (11, 13, 16, 19) for bn in ("", "_bn"))
 
 
-@dataclass
-class Backbone:
-    """One branch, not yet a network.
+class Backbone(nn.Module):
+    """One branch: n conv groups, one after another, and a head.
 
-    Attributes:
+    Args:
         name: one of ``BUILDERS``.
         groups: n modules; group i maps (B, K_(i-1), H, W) to (B, K_i, H', W').
         head: (B, K_n, H', W') to (B, C) logits. Its last module is the last fully connected layer.
@@ -39,23 +38,57 @@ class Backbone:
         weights: where the initial weights came from, in words.
     """
 
-    name: str
-    groups: nn.ModuleList
-    head: nn.Sequential
-    channels: list[int]
-    std: tuple[float, float, float]
-    weights: str
+    def __init__(
+        self, name: str, groups: nn.ModuleList, head: nn.Sequential, channels: list[int],
+        std: tuple[float, float, float], weights: str,
+    ):
+        super().__init__()
+        self.name, self.channels, self.std, self.weights = name, channels, std, weights
+        self.groups, self.head = groups, head
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (B, 3, H, W) to logits (B, C)."""
+        for group in self.groups:
+            x = group(x)
+        return self.head(x)
 
     def deviations(self) -> list[str]:
         """Where the groups differ from claim 3: one max-pool and at least two consecutive conv layers each."""
-        found = []
+        lines = []
         for number, group in enumerate(self.groups, start=1):
             pools = sum(isinstance(module, nn.MaxPool2d) for module in group.modules())
             convs = sum(isinstance(module, nn.Conv2d) for module in group.modules())
             if pools != 1 or convs < 2:
-                found.append(f"conv group {number} has {pools} max-pools and {convs} conv layers "
+                lines.append(f"conv group {number} has {pools} max-pools and {convs} conv layers "
                              f"(claim 3: 1, and 2 or more)")
-        return found
+        return lines
+
+
+class Network(nn.Module):
+    """What all methods have in common: images (B, 3, H, W) to {task name: logits (B, C)}, and what training asks for.
+
+    Attributes:
+        tasks: T tasks.
+        channels, std, weights, deviations: of the backbone, see there.
+    """
+
+    def __init__(self, tasks: tuple[Task, ...], backbones: Sequence[Backbone]):
+        super().__init__()
+        self.tasks, self.channels, self.std = tasks, backbones[0].channels, backbones[0].std
+        self.weights, self.deviations = backbones[0].weights, backbones[0].deviations()
+
+    def parts(self) -> list[tuple[list[nn.Module], nn.Sequential]]:
+        """For each branch its conv groups, shared ones included, and its head: what began with the backbone's weights.
+        """
+        raise NotImplementedError
+
+    def exchange_parameters(self) -> Iterator[nn.Parameter]:
+        """The parameters of what lies between the branches, which may have their own learning rate."""
+        return iter(())
+
+    def fresh_parameters(self) -> Iterator[nn.Parameter]:
+        """What starts at random whatever the weights: the last fully connected layers."""
+        return (parameter for _, head in self.parts() for parameter in head[-1].parameters())
 
 
 def backbone(name: str, classes: int, weights: str = "imagenet") -> Backbone:
@@ -74,8 +107,7 @@ def backbone(name: str, classes: int, weights: str = "imagenet") -> Backbone:
     if name not in BUILDERS:
         raise ValueError(f"unknown backbone {name!r}; choose one of {', '.join(BUILDERS)}")
     branch = BUILDERS[name](name, classes, weights)
-    for part in (branch.groups, branch.head):
-        adapt(part)
+    adapt(branch)
     return branch
 
 

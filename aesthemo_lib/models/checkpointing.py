@@ -9,17 +9,16 @@ from functools import partial
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from .backbones import Network
+
 
 @contextlib.contextmanager
-def checkpointed(network: nn.Module) -> Iterator[None]:
+def checkpointed(network: Network) -> Iterator[None]:
     """Within this block a training step keeps only what each conv group puts out, and pays with a second forward pass.
 
     Gradients are the same: dropout draws the same numbers again, and batch statistics are counted once.
-
-    Args:
-        network: any with ``built``, its branches.
     """
-    groups = [group for branch in network.built for group in branch.groups]
+    groups = list(dict.fromkeys(group for groups, _ in network.parts() for group in groups))
     for group in groups:
         once = partial(_uncounted, [m for m in group.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)])
         group.forward = partial(checkpoint, group.forward, use_reentrant=False, context_fn=once)

@@ -69,15 +69,12 @@ def predict_logits(
         (M, C) float32 by task name.
     """
     mean, std = torch.as_tensor(mean, device=device), torch.tensor(network.std, device=device)
-    was_training = network.training
-    network.eval()
     logits = {task.name: torch.zeros(len(rows), len(task.classes), device=device) for task in network.tasks}
-    with torch.inference_mode(), fast(device):
+    with evaluating(network), torch.inference_mode(), fast(device):
         for start in range(distributed.rank() * batch, len(rows), distributed.size() * batch):
             images = resize(to_device(pixels, rows[start:start + batch], device), mean, std, side)
             for name, values in network(images).items():
                 if values.shape[1] != logits[name].shape[1]:  # a head without its last layer puts out features
                     logits[name] = torch.zeros(len(rows), values.shape[1], device=device)
                 logits[name][start:start + batch] = values
-    network.train(was_training)
     return {name: distributed.total(values).cpu().numpy() for name, values in logits.items()}

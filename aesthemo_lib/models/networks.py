@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 
 import torch
@@ -15,94 +16,72 @@ from torch import Tensor, nn
 
 from ..tasks import Task
 from .appearance import ColourTexture
-from .backbones import Backbone, backbone
+from .backbones import Backbone, Network, backbone
 from .fusion import CrossBranchLayer, CrossStitchUnit, NDDRLayer
+from .inference import evaluating
 from .sequence import TaskSequence
 
 
-class Branches(nn.Module):
+class Branches(Network):
     """T parallel branches of n conv groups and a head each, one a task, with nothing between them.
-
-    Trained with one task it is the single-task reference; ``Independent`` puts T of these side by side.
 
     Args:
         tasks: T tasks.
-        built: T branches, in the tasks' order.
-
-    >>> from ..tasks import PATENT_TASKS
-    >>> two = [backbone("tiny", len(task.classes), "none") for task in PATENT_TASKS]
-    >>> {name: tuple(logits.shape) for name, logits in Branches(PATENT_TASKS, two)(torch.zeros(1, 3, 32, 32)).items()}
-    {'aesthetics': (1, 2), 'emotion': (1, 8)}
+        backbones: T branches, in the tasks' order, which the network takes over.
+        shared: the first so many conv groups are one trunk for all tasks (the first backbone's), and the branches
+            begin after it.
     """
 
-    def __init__(self, tasks: tuple[Task, ...], built: Sequence[Backbone]):
-        super().__init__()
-        self.tasks, self.built = tasks, tuple(built)
-        self.branches = nn.ModuleList(nn.ModuleDict({"groups": b.groups, "head": b.head}) for b in built)
-        self.channels, self.std = built[0].channels, built[0].std
+    def __init__(self, tasks: tuple[Task, ...], backbones: Sequence[Backbone], shared: int = 0):
+        super().__init__(tasks, backbones)
+        self.trunk = nn.Sequential(*backbones[0].groups[:shared])
+        for branch in backbones:
+            branch.groups = branch.groups[shared:]
+        self.branches = nn.ModuleList(backbones)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """(B, 3, H, W) to {task name: (B, C)}."""
-        return self.onward(0, [images] * len(self.tasks))
+        return self.onward(0, [self.trunk(images)] * len(self.tasks))
 
     def onward(self, start: int, maps: list[Tensor]) -> dict[str, Tensor]:
-        """From what enters the groups number ``start`` (from 0), one map a task, to the logits."""
-        for i in range(start, len(self.channels)):
-            maps = [branch["groups"][i](x) for branch, x in zip(self.branches, maps, strict=True)]
-            maps = self.exchange(i, maps)
-        return self.heads(maps)
+        """From what enters the branches' groups number ``start`` (from 0), one map a task, to the logits."""
+        for i in range(start, len(self.branches[0].groups)):
+            maps = self.exchange(i, [branch.groups[i](x) for branch, x in zip(self.branches, maps, strict=True)])
+        return {task.name: branch.head(x) for task, branch, x in zip(self.tasks, self.branches, maps, strict=True)}
 
     def exchange(self, i: int, maps: list[Tensor]) -> list[Tensor]:
         """What happens between the branches after their i-th group (from 0): here nothing."""
         return maps
 
-    def heads(self, maps: list[Tensor]) -> dict[str, Tensor]:
-        """The last maps, one a task, to logits."""
-        return {task.name: branch["head"](x) for task, branch, x in zip(self.tasks, self.branches, maps, strict=True)}
-
-    def exchange_parameters(self) -> Iterator[nn.Parameter]:
-        """The parameters of what lies between the branches, which may have their own learning rate."""
-        return iter(())
-
-    def fresh_parameters(self) -> Iterator[nn.Parameter]:
-        """What starts at random whatever the weights: the last fully connected layers."""
-        return (parameter for branch in self.built for parameter in branch.head[-1].parameters())
+    def parts(self) -> list[tuple[list[nn.Module], nn.Sequential]]:
+        return [([*self.trunk, *branch.groups], branch.head) for branch in self.branches]
 
 
 class Independent(Branches):
-    """One network a task, trained apart from one another: the honest reference.
+    """One network a task, each trained by itself: the honest reference."""
 
-    >>> from ..tasks import PATENT_TASKS
-    >>> network = build("independent", PATENT_TASKS, "tiny", "none")
-    >>> network.alone(1).tasks[0].loss_weight
-    1.0
-    """
-
-    def alone(self, i: int) -> Branches:
+    def single_task(self, i: int) -> Branches:
         """Task i's network by itself, with loss weight 1. It shares its parameters with this one."""
-        return Branches((replace(self.tasks[i], loss_weight=1.0),), [self.built[i]])
+        return Branches((replace(self.tasks[i], loss_weight=1.0),), [self.branches[i]])
 
 
 class Exchanging(Branches):
     """Branches with an exchange layer after each of the first n-1 conv groups (claim 2).
 
     Args:
-        tasks, built: two in the patent; any number here.
+        tasks, backbones: two in the patent; any number here.
         layer: makes the i-th (from 1) for K channels.
         after_last: a further one between the last group and the fully connected layers; [0048] leaves it open.
-
-    >>> from ..tasks import PATENT_TASKS
-    >>> len(build("cross_stitch", PATENT_TASKS, "tiny", "none").exchanges)  # three groups
-    2
     """
 
     def __init__(
-        self, tasks: tuple[Task, ...], built: Sequence[Backbone], layer: Callable[[int, int], nn.Module],
+        self, tasks: tuple[Task, ...], backbones: Sequence[Backbone], layer: Callable[[int, int], nn.Module],
         after_last: bool,
     ):
-        super().__init__(tasks, built)
-        layers = len(self.channels) if after_last else len(self.channels) - 1
-        self.exchanges = nn.ModuleList(layer(i, channels) for i, channels in enumerate(self.channels[:layers], 1))
+        super().__init__(tasks, backbones)
+        own = self.channels[len(self.trunk):]  # the branches' groups
+        layers = len(own) if after_last else len(own) - 1
+        self.exchanges = nn.ModuleList(layer(i, channels) for i, channels in enumerate(own[:layers], 1))
 
     def exchange(self, i: int, maps: list[Tensor]) -> list[Tensor]:
         return self.exchanges[i](maps) if i < len(self.exchanges) else maps
@@ -129,12 +108,12 @@ class CrossBranch(Exchanging):
     """
 
     def __init__(
-        self, tasks: tuple[Task, ...], built: Sequence[Backbone],
+        self, tasks: tuple[Task, ...], backbones: Sequence[Backbone], *,
         init: str = "diagonal", alpha: float = 0.9, beta: float = 0.1, after_last: bool = False,
         own_twice: bool = False, without: Sequence[tuple[int, str, str]] = (),
     ):
         names = [task.name for task in tasks]
-        known = [[i, t, s] for i in range(1, len(built[0].groups) + after_last)
+        known = [[i, t, s] for i in range(1, len(backbones[0].groups) + after_last)
                  for t in names for s in names if t != s]
         for link in without:
             if list(link) not in known:
@@ -145,74 +124,56 @@ class CrossBranch(Exchanging):
             left_out = [(names.index(t), names.index(s)) for at, t, s in without if at == i]
             return CrossBranchLayer(len(tasks), channels, init, alpha, beta, own_twice, left_out)
 
-        super().__init__(tasks, built, layer, after_last)
+        super().__init__(tasks, backbones, layer, after_last)
 
 
 class CrossStitch(Exchanging):
-    """Cross-stitch networks (Misra et al. 2016) at the patent's places; see ``CrossStitchUnit``.
-
-    >>> from ..tasks import PATENT_TASKS
-    >>> build("cross_stitch", PATENT_TASKS, "tiny", "none").exchanges[0].shares.shape
-    torch.Size([2, 2, 8])
-    """
+    """Cross-stitch networks (Misra et al. 2016) at the patent's places; see ``CrossStitchUnit``."""
 
     def __init__(
-        self, tasks: tuple[Task, ...], built: Sequence[Backbone],
+        self, tasks: tuple[Task, ...], backbones: Sequence[Backbone], *,
         alpha: float = 0.9, beta: float = 0.1, after_last: bool = False,
     ):
-        super().__init__(tasks, built, lambda _, k: CrossStitchUnit(len(tasks), k, alpha, beta), after_last)
+        super().__init__(tasks, backbones, lambda _, k: CrossStitchUnit(len(tasks), k, alpha, beta), after_last)
 
 
 class NDDR(Exchanging):
-    """NDDR-CNN (Gao et al. 2019) at the patent's places; see ``NDDRLayer``.
-
-    >>> from ..tasks import PATENT_TASKS
-    >>> build("nddr", PATENT_TASKS, "tiny", "none").exchanges[0].convs[0].bias is None
-    True
-    """
+    """NDDR-CNN (Gao et al. 2019) at the patent's places; see ``NDDRLayer``."""
 
     def __init__(
-        self, tasks: tuple[Task, ...], built: Sequence[Backbone],
+        self, tasks: tuple[Task, ...], backbones: Sequence[Backbone], *,
         alpha: float = 0.9, beta: float = 0.1, after_last: bool = False,
     ):
-        super().__init__(tasks, built, lambda _, k: NDDRLayer(len(tasks), k, alpha, beta), after_last)
+        super().__init__(tasks, backbones, lambda _, k: NDDRLayer(len(tasks), k, alpha, beta), after_last)
 
 
-class SharedBottom(nn.Module):
-    """Hard sharing [0049]: the first ``depth`` conv groups are one for all tasks, the rest is a branch a task.
+class SharedBottom(Branches):
+    """Hard sharing [0049]: the first ``depth`` conv groups are one trunk for all tasks, the rest is a branch a task.
 
     Args:
         depth: 1..n; by default all n groups, so that only the heads are per task.
-
-    >>> from ..tasks import PATENT_TASKS
-    >>> network = build("shared_bottom", PATENT_TASKS, "tiny", "none", depth=1)
-    >>> len(network.trunk), network(torch.zeros(2, 3, 32, 32))["emotion"].shape
-    (1, torch.Size([2, 8]))
     """
 
-    def __init__(self, tasks: tuple[Task, ...], built: Sequence[Backbone], depth: int | None = None):
-        super().__init__()
-        self.tasks, self.built = tasks, tuple(built)
-        groups = len(built[0].groups)
+    def __init__(self, tasks: tuple[Task, ...], backbones: Sequence[Backbone], *, depth: int | None = None):
+        groups = len(backbones[0].groups)
         depth = groups if depth is None else depth
         if not 1 <= depth <= groups:
-            raise ValueError(f"depth: {built[0].name} has {groups} conv groups; expected 1..{groups}, got {depth}")
-        self.trunk = nn.Sequential(*list(built[0].groups)[:depth])
-        self.branches = nn.ModuleList(nn.Sequential(*list(b.groups)[depth:], b.head) for b in built)
-        self.channels, self.std = built[0].channels, built[0].std
-
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """(B, 3, H, W) to {task name: (B, C)}."""
-        shared = self.trunk(images)
-        return {task.name: branch(shared) for task, branch in zip(self.tasks, self.branches, strict=True)}
-
-    def exchange_parameters(self) -> Iterator[nn.Parameter]:
-        return iter(())
-
-    fresh_parameters = Branches.fresh_parameters
+            raise ValueError(f"depth: {backbones[0].name} has {groups} conv groups; expected 1..{groups}, got {depth}")
+        super().__init__(tasks, backbones, depth)
+        self.register_load_state_dict_pre_hook(_as_groups_and_head)
 
 
-METHODS: dict[str, type[nn.Module]] = {
+def _as_groups_and_head(network: SharedBottom, state: dict[str, Tensor], prefix: str, *_) -> None:
+    """Read weights of earlier versions, which numbered a branch's groups and its head in one row."""
+    rest = len(network.branches[0].groups)
+    for key in [key for key in state if key.startswith(f"{prefix}branches.")]:
+        branch, number, name = key.removeprefix(f"{prefix}branches.").split(".", 2)
+        if number.isdigit():
+            part = f"groups.{number}" if int(number) < rest else "head"
+            state[f"{prefix}branches.{branch}.{part}.{name}"] = state.pop(key)
+
+
+METHODS: dict[str, type[Network]] = {
     "cross_branch": CrossBranch, "independent": Independent, "shared_bottom": SharedBottom,
     "cross_stitch": CrossStitch, "nddr": NDDR, "bilstm": TaskSequence, "colour_texture": ColourTexture,
 }
@@ -223,7 +184,7 @@ VARIANTS = {"cross_branch": ("diagonal", "random", "default")}
 def build(
     method: str, tasks: tuple[Task, ...], name: str, weights: str = "imagenet",
     variant: str | None = None, seed: int = 0, **options,
-) -> nn.Module:
+) -> Network:
     """A network by its method's name, its random parts drawn from ``seed``.
 
     Args:
@@ -244,8 +205,8 @@ def build(
     options = checked_options(method, variant, options)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        built = [backbone(name, len(task.classes), weights) for task in tasks]
-        return METHODS[method](tasks, built, **options)
+        backbones = [backbone(name, len(task.classes), weights) for task in tasks]
+        return METHODS[method](tasks, backbones, **options)
 
 
 def checked_options(method: str, variant: str | None, options: dict) -> dict:
@@ -259,7 +220,7 @@ def checked_options(method: str, variant: str | None, options: dict) -> dict:
     variants = VARIANTS.get(method, ())
     if variant is not None and variant not in variants:
         raise ValueError(f"method {method!r} has no variant {variant!r}; its variants: {', '.join(variants) or 'none'}")
-    known = list(inspect.signature(METHODS[method]).parameters)[2:]
+    known = inspect.getfullargspec(METHODS[method]).kwonlyargs
     unknown = set(options) - set(known)
     if unknown:
         raise ValueError(f"method {method!r} has no option {sorted(unknown)[0]!r}; "
@@ -284,16 +245,13 @@ def count_multiplies(network: nn.Module, side: int) -> int:
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    was_training = network.training
-    network.eval()
     device = next(network.parameters()).device
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with evaluating(network), torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(torch.zeros(1, 3, side, side, device=device))
-    network.train(was_training)
     return counter.get_total_flops() // 2  # a multiply-add counts as two operations there
 
 
-def map_shapes(network: nn.Module, side: int) -> list[tuple[int, int, int]]:
+def map_shapes(network: Network, side: int) -> list[tuple[int, int, int]]:
     """The (K, H, W) of each conv group's maps for (3, side, side) images, found without computing anything.
 
     >>> from ..tasks import PATENT_TASKS
@@ -301,15 +259,10 @@ def map_shapes(network: nn.Module, side: int) -> list[tuple[int, int, int]]:
     [(8, 16, 16), (16, 8, 8), (32, 4, 4)]
     """
     shapes: list[tuple[int, int, int]] = []
-    hooks = [group.register_forward_hook(lambda _, __, out: shapes.append(tuple(out.shape[1:])))
-             for group in network.built[0].groups]
     state = {name: value.to("meta") for name, value in (*network.named_parameters(), *network.named_buffers())}
-    was_training = network.training
-    network.eval()
-    try:
+    with ExitStack() as stack, evaluating(network):
+        for group in network.parts()[0][0]:
+            hook = group.register_forward_hook(lambda _, __, out: shapes.append(tuple(out.shape[1:])))
+            stack.callback(hook.remove)
         torch.func.functional_call(network, state, torch.empty(1, 3, side, side, device="meta"))
-    finally:
-        network.train(was_training)
-        for hook in hooks:
-            hook.remove()
     return shapes

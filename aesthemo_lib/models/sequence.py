@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from ..tasks import Task
-from .backbones import Backbone
+from .backbones import Backbone, Network
 
 
-class TaskSequence(nn.Module):
+class TaskSequence(Network):
     r"""CNN front -> T task features -> bidirectional LSTM -> one fully connected layer -> T tasks' logits.
 
     With the front's features :math:`f` and the tasks in the order :math:`1 .. T`,
@@ -27,7 +27,7 @@ class TaskSequence(nn.Module):
 
     Args:
         tasks: T tasks.
-        built: branches; the first one's groups, and its head but for the last layer, are the front.
+        backbones: one a task; the first one's groups, and its head but for the last layer, are the front.
         order: the tasks' names in the order of the scan; the tasks' own by default.
         width: of each task's feature and of each direction's state.
 
@@ -36,17 +36,16 @@ class TaskSequence(nn.Module):
     """
 
     def __init__(
-        self, tasks: tuple[Task, ...], built: Sequence[Backbone], order: Sequence[str] | None = None, width: int = 128
+        self, tasks: tuple[Task, ...], backbones: Sequence[Backbone], *, order: Sequence[str] | None = None,
+        width: int = 128,
     ):
-        super().__init__()
+        super().__init__(tasks, backbones[:1])
         names = [task.name for task in tasks]
         if sorted(order or names) != sorted(names):
             raise ValueError(f"order: expected each of {', '.join(names)} once, got {list(order or ())}")
-        self.tasks, self.built = tasks, (built[0],)
-        self.channels, self.std = built[0].channels, built[0].std
         self.places = [names.index(name) for name in order or names]
-        self.front = nn.Sequential(*built[0].groups, *built[0].head[:-1])
-        self.features = nn.ModuleList(nn.Linear(built[0].head[-1].in_features, width) for _ in tasks)
+        self.front = nn.Sequential(*backbones[0].groups, *backbones[0].head[:-1])
+        self.features = nn.ModuleList(nn.Linear(backbones[0].head[-1].in_features, width) for _ in tasks)
         self.scan = nn.LSTM(width, width, batch_first=True, bidirectional=True)
         self.last = nn.Linear(len(tasks) * 2 * width, sum(len(task.classes) for task in tasks))
 
@@ -59,8 +58,8 @@ class TaskSequence(nn.Module):
             pieces = self.last(scanned.flatten(1)).split([len(task.classes) for task in self.tasks], dim=1)
         return {task.name: piece for task, piece in zip(self.tasks, pieces, strict=True)}
 
-    def exchange_parameters(self) -> Iterator[nn.Parameter]:
-        return iter(())
+    def parts(self) -> list[tuple[list[nn.Module], nn.Sequential]]:
+        return [(list(self.front[:len(self.channels)]), self.front[len(self.channels):])]
 
     def fresh_parameters(self) -> Iterator[nn.Parameter]:
         """What starts at random: all behind the front."""

@@ -49,7 +49,7 @@ def _columns(network: nn.Module, side: int) -> list[list[tuple[str, float, str]]
     for i, shape in enumerate(map_shapes(network, side), start=1):
         text = f"conv group {i}\n" + " × ".join(map(str, shape))
         columns.append([(*row, text) for row in ([(NEUTRAL, 0.0)] if i <= shared else rows)])
-    heads = [sum(isinstance(m, nn.Linear) for m in branch.head.modules()) for branch in network.built]
+    heads = [sum(isinstance(m, nn.Linear) for m in head.modules()) for _, head in network.parts()]
     columns.append([(*row, f"{full} fully\nconnected") for row, full in zip(rows, heads, strict=True)])
     return columns
 

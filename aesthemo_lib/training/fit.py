@@ -163,8 +163,8 @@ class _Loop:
         torch.manual_seed(self.seed * 1_000_003 + epoch + distributed.rank() * 1_000_000_007)
         self.network.train()
         if self.settings.keep_statistics:
-            pretrained = [m for b in self.network.built for m in (*b.groups.modules(), *b.head.modules())]
-            for module in pretrained:  # an exchange layer's own statistics start from nothing
+            pretrained = [part for groups, head in self.network.parts() for part in (*groups, head)]
+            for module in (m for part in pretrained for m in part.modules()):  # an exchange layer's start from nothing
                 if isinstance(module, nn.modules.batchnorm._BatchNorm):
                     module.eval()
         steps, weight = len(self.batches), 0

@@ -95,7 +95,7 @@ def frozen_features(config: Config, prepared: Prepared) -> np.ndarray:
     """
     settings = config.training_settings()
     network = build("independent", prepared.images.tasks[:1], settings.backbone, settings.weights, seed=config.seed)
-    network.branches[0]["head"][-1] = nn.Identity()
+    network.branches[0].head[-1] = nn.Identity()
     weights = hashlib.sha256()
     for value in network.state_dict().values():
         weights.update(value.contiguous().numpy())

@@ -97,7 +97,7 @@ def build_network(config: Config, tasks: tuple[Task, ...]) -> nn.Module:
     network = build(
         config.method, tasks, settings.backbone, settings.weights, config.variant, config.seed, **config.options
     )
-    deviations = network.built[0].deviations()
+    deviations = network.deviations
     if config.preset == "paper" and deviations:
         raise ValueError(f"backbone {settings.backbone!r} is not the patent's: {'; '.join(deviations)}. "
                          f"Use vgg13, vgg16 or vgg19 with preset paper")
@@ -207,14 +207,14 @@ def _told(config: Config, prepared: Prepared) -> tuple[dict[str, np.ndarray], np
 
 
 def _fit(network, config: Config, prepared: Prepared, device, resume: Path, after_epoch) -> list[dict]:
-    """Train all of a method's networks; one that has ``alone`` has one a task, each with its own best epoch."""
+    """Train all of a method's networks; one that has ``single_task`` has one a task, each with its own best epoch."""
     images, settings = prepared.images, config.training_settings()
     labels, train_rows = _told(config, prepared)
     soft = label.targets(images) if config.labels.get("soft") else {}
     data = Data(prepared.pixels, prepared.mean, labels, train_rows, prepared.split.validation, soft)
     parts = {"joint": network}
-    if hasattr(network, "alone"):
-        parts = {task.name: network.alone(i) for i, task in enumerate(images.tasks)}
+    if hasattr(network, "single_task"):
+        parts = {task.name: network.single_task(i) for i, task in enumerate(images.tasks)}
     history = []
     for name, part in parts.items():
         title = f"{config.name} {config.data} split {config.split}" + (f" ({name})" if len(parts) > 1 else "")
@@ -227,7 +227,7 @@ def _write(folder, config, described, network, prepared: Prepared, history, metr
     """Write the rest of the folder (an empty one that will take its place)."""
     write_json(folder / "config.json", {
         "hash": digest(described), "config": described,
-        "weights": network.built[0].weights, "deviations": network.built[0].deviations(),
+        "weights": network.weights, "deviations": network.deviations,
         "root": None if root is None else str(root),
         "environment": {"aesthemo_lib": __version__, "torch": torch.__version__, "python": platform.python_version(),
                         "system": platform.system(), "device": next(network.parameters()).device.type},

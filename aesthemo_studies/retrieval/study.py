@@ -63,11 +63,11 @@ def features(run: Run | Path, pixels: np.ndarray, task: str, device: str | None 
         raise ValueError(f"features: {run.folder} has no task {task!r}; its tasks are {', '.join(names)}")
     network, mean = run.network(device)
     i, where = names.index(task), next(network.parameters()).device
-    if len(network.built) != len(names):
+    if len(network.parts()) != len(names):
         raise ValueError(f"features: {run.name} has no last layer for {task} alone; use a method with a head a task")
-    network = network.alone(i).eval() if hasattr(network, "alone") else network
-    last, seen = (network.built[0] if len(network.built) == 1 else network.built[i]).head[-1], []
-    hook = last.register_forward_pre_hook(lambda _, given: seen.append(given[0].float().cpu().numpy()))
+    (_, head), seen = network.parts()[i], []
+    network = network.single_task(i).eval() if hasattr(network, "single_task") else network
+    hook = head[-1].register_forward_pre_hook(lambda _, given: seen.append(given[0].float().cpu().numpy()))
     try:
         predict_logits(network, pixels, np.arange(len(pixels)), mean, run.settings.crop, where)
     finally:

@@ -36,7 +36,7 @@ def network_of(tasks: int = 2, **options) -> nn.Module:
     random = torch.Generator().manual_seed(6)
     with torch.no_grad():
         for branch in network.branches:
-            branch["head"][-1].weight.mul_(100)
+            branch.head[-1].weight.mul_(100)
         for exchange in network.exchanges:
             for conv in exchange.convs:
                 conv.bias.normal_(0, 0.2, generator=random)
@@ -273,7 +273,7 @@ def test_both_at_once_are_each_alone_and_no_map_is_computed_twice(tasks, images,
     seen: list[torch.Tensor] = []
     monkeypatch.setattr(ledger, "ROWS", 4096)  # all at once
     stack = [group.register_forward_pre_hook(lambda _, args: seen.extend(args[0]))
-             for branch in network.branches for group in branch["groups"][1:]]
+             for branch in network.branches for group in branch.groups[1:]]
     together = both_ledgers(network, images.double())
     assert len({x.numpy().tobytes() for x in seen}) == len(seen) > 0
     for handle in stack:

@@ -28,8 +28,9 @@ def network_of(method: str = "cross_branch", **options) -> nn.Module:
     variant = {"variant": "random"} if method == "cross_branch" else {}
     network = build(method, PATENT_TASKS, "tiny", "none", seed=3, **variant, **options)
     with torch.no_grad():
-        for branch in network.built:
-            branch.head[-1].weight.mul_(100)
+        for _, head in network.parts():
+            if isinstance(head[-1], nn.Linear):
+                head[-1].weight.mul_(100)
     return network.eval()
 
 
@@ -48,7 +49,7 @@ def with_flow(network: nn.Module, images: torch.Tensor, stream: Stream, flow: to
     names = [task.name for task in network.tasks]
     maps = [images] * len(names)
     for i, exchange in enumerate(network.exchanges):
-        maps = [branch["groups"][i](x) for branch, x in zip(network.branches, maps, strict=True)]
+        maps = [branch.groups[i](x) for branch, x in zip(network.branches, maps, strict=True)]
         given = [list(maps) for _ in names]
         if stream.layer == i + 1:
             given[names.index(stream.receiver)][names.index(stream.source)] = flow
@@ -174,7 +175,7 @@ def test_channels_and_what_excites_them(network, images):
     with pytest.raises(ValueError, match="integrated gradients"):
         attribution.top_channels(stream_map(network, images, AESTHETICS_BORROWS, "aesthetics", 1, "grad_cam"))
     activity = attribution.channel_means(network, [images[:2], images[2:]], AESTHETICS_BORROWS)
-    assert np.allclose(activity, network.branches[1]["groups"][0](images).mean((2, 3)).detach(), atol=1e-5)
+    assert np.allclose(activity, network.branches[1].groups[0](images).mean((2, 3)).detach(), atol=1e-5)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -89,7 +89,7 @@ def test_a_task_without_labels_in_a_batch_moves_nothing_of_it():
     """Its loss is 0 with a gradient of 0; the branch moves only by what the other task asks, and by weight decay."""
     unlabelled = data()
     unlabelled.labels["emotion"][:] = -1
-    net = network("independent").alone(1)
+    net = network("independent").single_task(1)
     before = [p.detach().clone() for p in net.parameters()]
     (row,) = fit(net, unlabelled, replace(SETTINGS, weight_decay=0.0), 0, CPU)
     assert row["train_loss"] == row["train_loss_emotion"] == 0
@@ -100,7 +100,7 @@ def test_an_attribution_that_is_zero_everywhere_is_a_map_and_a_figure():
     """A network whose head ignores its input: maps are zero, not NaN, and are drawn without a warning."""
     net = network().eval()
     for branch in net.branches:
-        torch.nn.init.zeros_(branch["head"][-1].weight)
+        torch.nn.init.zeros_(branch.head[-1].weight)
     images = torch.randn(2, 3, 16, 16)
     first = streams(net)[0]
     found = [stream_map(net, images, first, "aesthetics", 1, method, steps=4, grid=4) for method in STREAM_MAPS]

@@ -80,16 +80,16 @@ def test_the_improved_cnn_is_the_unimproved_one_and_the_descriptors():
     plain = build("independent", PATENT_TASKS, "tiny", "none", seed=0).eval()
     for mine, theirs in zip(network.networks, plain.branches, strict=True):
         state = {name: value for name, value in mine.head[:-1].state_dict().items()}
-        theirs["head"][:-1].load_state_dict(state)
-        theirs["groups"].load_state_dict(mine.groups.state_dict())
+        theirs.head[:-1].load_state_dict(state)
+        theirs.groups.load_state_dict(mine.groups.state_dict())
     images = torch.randn(3, 3, 40, 40)
     with torch.no_grad():
         found = network(images)
         for i, task in enumerate(PATENT_TASKS):
-            part, maps = network.alone(i), images
-            for group in plain.branches[i]["groups"]:
+            part, maps = network.single_task(i), images
+            for group in plain.branches[i].groups:
                 maps = group(maps)
-            features = plain.branches[i]["head"][:-1](maps)
+            features = plain.branches[i].head[:-1](maps)
             weight, bias = part.head[-1].weight, part.head[-1].bias
             looks = part.described(part.appearance(images))
             expected = features @ weight[:, :-5].T + looks @ weight[:, -5:].T + bias

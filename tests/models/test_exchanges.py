@@ -85,7 +85,7 @@ def test_whether_the_emotion_loss_reaches_the_aesthetics_branch(method, options,
     network = build(method, PATENT_TASKS, "tiny", "none", **options)
     network(torch.randn(2, 3, 32, 32))["emotion"].sum().backward()
     reached = [any(p.grad is not None and p.grad.any() for p in group.parameters())
-               for group in network.branches[0]["groups"]]
+               for group in network.branches[0].groups]
     assert reached == [crosses, crosses, False]
 
 

@@ -185,8 +185,8 @@ def test_equal_branches_start_as_the_pretrained_network():
     x = torch.randn(1, 3, 64, 64)
     maps, single = [x, x], x
     for i in range(5):
-        maps = network.exchange(i, [b["groups"][i](m) for b, m in zip(network.branches, maps, strict=True)])
-        single = network.branches[0]["groups"][i](single)
+        maps = network.exchange(i, [b.groups[i](m) for b, m in zip(network.branches, maps, strict=True)])
+        single = network.branches[0].groups[i](single)
         torch.testing.assert_close(maps[0], single, rtol=1e-3, atol=1e-3)
 
 
@@ -200,17 +200,49 @@ def test_what_one_branch_borrows_reaches_the_other():
     network = build("cross_branch", PATENT_TASKS, "tiny", "none", "random")
     network(torch.randn(2, 3, 32, 32))["emotion"].sum().backward()
     aesthetics = network.branches[0]
-    reached = [any(p.grad is not None for p in group.parameters()) for group in aesthetics["groups"]]
+    reached = [any(p.grad is not None for p in group.parameters()) for group in aesthetics.groups]
     assert reached == [True, True, False]
-    assert all(p.grad is None for p in aesthetics["head"].parameters())
+    assert all(p.grad is None for p in aesthetics.head.parameters())
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_shared_bottom_shares_exactly_its_first_groups(depth):
     shared = build("shared_bottom", PATENT_TASKS, "tiny", "none", depth=depth)
     apart = build("independent", PATENT_TASKS, "tiny", "none")
-    saved = sum(p.numel() for group in list(apart.branches[0]["groups"])[:depth] for p in group.parameters())
+    saved = sum(p.numel() for group in list(apart.branches[0].groups)[:depth] for p in group.parameters())
     assert count_parameters(shared) == count_parameters(apart) - saved
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_a_shared_bottom_of_earlier_versions_is_read(depth):
+    """They numbered what follows the trunk in one row: the groups, then the head."""
+    network = build("shared_bottom", PATENT_TASKS, "tiny", "none", depth=depth, seed=1)
+    groups, head = network.branches[1].groups, network.branches[1].head
+    state = network.state_dict()
+    old = {key: value for key, value in state.items() if key.startswith("trunk.")}
+    for t in range(2):
+        for name in (key for key in state if key.startswith(f"branches.{t}.")):
+            rest = name.removeprefix(f"branches.{t}.")
+            rest = rest.removeprefix("groups.") if "groups." in rest else rest.replace("head", str(3 - depth), 1)
+            old[f"branches.{t}.{rest}"] = state[name]
+    assert f"branches.1.{3 - depth}.6.weight" in old and len(old) == len(state)
+    again = build("shared_bottom", PATENT_TASKS, "tiny", "none", depth=depth, seed=2)
+    again.load_state_dict(old)
+    images = torch.randn(1, 3, 32, 32)
+    x = images
+    for part in (*network.trunk, *groups, head):
+        x = part(x)
+    assert torch.equal(again(images)["emotion"], x) and len(groups) == 3 - depth
+
+
+@pytest.mark.parametrize(("method", "keys"), [
+    ("cross_branch", {"branches.1.groups.2.0.weight", "branches.0.head.6.bias", "exchanges.1.convs.0.weight"}),
+    ("independent", {"branches.1.groups.2.0.weight", "branches.0.head.6.bias"}),
+    ("bilstm", {"front.2.0.weight", "front.5.weight", "features.1.weight", "scan.weight_ih_l0", "last.bias"}),
+    ("colour_texture", {"networks.1.groups.2.0.weight", "networks.0.head.6.bias", "networks.0.described.1.weight"}),
+])
+def test_weights_keep_the_names_of_earlier_versions(method, keys):
+    assert keys <= set(build(method, PATENT_TASKS, "tiny", "none").state_dict())
 
 
 def test_same_seed_same_network():

@@ -183,10 +183,10 @@ def test_the_diagram_names_the_sizes_that_a_real_pass_has_and_leaves_the_network
         assert torch.equal(value, before[name]), name
     x, shapes = torch.zeros(1, 3, 64, 64), []
     with torch.no_grad():
-        for group in network.eval().built[0].groups:
+        for group in network.eval().parts()[0][0]:
             x = group(x)
             shapes.append(tuple(x.shape[1:]))
     assert map_shapes(network, 64) == shapes
-    assert not any(group._forward_hooks for group in network.built[0].groups)
+    assert not any(group._forward_hooks for group in network.parts()[0][0])
     for number, shape in enumerate(shapes, start=1):
         assert f"conv group {number}\n{' × '.join(map(str, shape))}" in words

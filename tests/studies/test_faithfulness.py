@@ -26,7 +26,7 @@ def network() -> nn.Module:
     made = build("cross_branch", PATENT_TASKS, "tiny", "none", "random", seed=3)
     with torch.no_grad():
         for branch in made.branches:
-            branch["head"][-1].weight.mul_(100)
+            branch.head[-1].weight.mul_(100)
     return made.eval()
 
 
@@ -52,9 +52,9 @@ def linear() -> nn.Module:
 
 def by_channel(linear: nn.Module, images: torch.Tensor, target: int) -> np.ndarray:
     """(B, 6) what each channel of emotion's map at layer 1 gives to aesthetics' logit, by matrices alone."""
-    flow = linear.branches[1]["groups"][0](images).mean((2, 3))  # (B, 6)
+    flow = linear.branches[1].groups[0](images).mean((2, 3))  # (B, 6)
     taken = linear.exchanges[0].convs[0].weight[:, 6:, 0, 0]
-    rest = linear.branches[0]["head"][-1].weight @ linear.branches[0]["groups"][1].weight[:, :, 0, 0] @ taken
+    rest = linear.branches[0].head[-1].weight @ linear.branches[0].groups[1].weight[:, :, 0, 0] @ taken
     return (flow * rest[target]).detach().numpy()
 
 
@@ -116,7 +116,7 @@ def test_infidelity_by_its_formula(network, images):
     gone = torch.rand(10, 4, generator=torch.Generator().manual_seed(0)) < 0.5
     gone = gone.view(10, 1, 2, 2).repeat_interleave(4, 2).repeat_interleave(4, 3)  # layer 1's maps are 8 x 8
     with torch.no_grad():
-        flow, rest = (network.branches[1]["groups"][0](x) for x in (images[:1], torch.zeros_like(images[:1])))
+        flow, rest = (network.branches[1].groups[0](x) for x in (images[:1], torch.zeros_like(images[:1])))
         with replaced(port(network, BORROWED), lambda x: torch.where(gone, rest, flow)):
             without = network(images[:1].expand(10, -1, -1, -1))["aesthetics"][:, 1]
         does = network(images[:1])["aesthetics"][:, 1] - without

@@ -188,7 +188,7 @@ def test_features_are_what_the_last_layer_reads(trained, method):
     root = study_runs.data_place(retrieval_study._config(run), trained, None)
     pixels = prepare(retrieval_study._config(run), root).pixels[:9]
     found = retrieval_study.features(run, pixels, "emotion", "cpu")
-    last = network.built[1].head[-1].cpu()
+    last = network.parts()[1][1][-1].cpu()
     logits = found @ last.weight.detach().numpy().T + last.bias.detach().numpy()
     _, mean = run.network("cpu")
     expected = predict_logits(network, pixels, np.arange(9), mean, run.settings.crop, torch.device("cpu"))["emotion"]

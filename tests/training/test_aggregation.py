@@ -180,7 +180,7 @@ def test_one_task_has_nothing_to_weigh(one_precision):
     """The branches of 'independent' are trained one by one: whatever is asked for, by their own loss."""
     ends = []
     for name in ("sum", "uncertainty", "cagrad"):
-        net = build("independent", PATENT_TASKS, "tiny", "none").alone(1)
+        net = build("independent", PATENT_TASKS, "tiny", "none").single_task(1)
         fit(net, data(), replace(SETTINGS, aggregation=name), 0, CPU)
         ends.append(torch.cat([p.detach().flatten() for p in net.parameters()]))
     assert torch.equal(ends[0], ends[1]) and torch.equal(ends[0], ends[2])

@@ -48,7 +48,7 @@ def test_a_step_is_sgd_with_momentum_on_the_joint_loss():
     fit(one, d, settings, 5, CPU)
     batches = loop_fit.TrainingBatches(d.pixels, d.train, d.mean, other.std, 16, 40, 5, CPU)
     factor = {id(p): 3.0 for p in other.exchanges.parameters()}
-    factor |= {id(p): 0.5 for branch in other.branches for p in branch["head"][-1].parameters()}
+    factor |= {id(p): 0.5 for branch in other.branches for p in branch.head[-1].parameters()}
     best, kept = math.inf, None
     velocity = [torch.zeros_like(p) for p in other.parameters()]
     for epoch in range(2):

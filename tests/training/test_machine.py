@@ -44,7 +44,7 @@ def normed():
     """A network whose conv groups have batch statistics and dropout."""
     net = network()
     for branch in net.branches:
-        branch["groups"][0].extend([nn.BatchNorm2d(8), nn.Dropout(0.3)])
+        branch.groups[0].extend([nn.BatchNorm2d(8), nn.Dropout(0.3)])
     return net
 
 
@@ -54,7 +54,7 @@ def test_checkpoints_give_the_same_bits():
     assert fit(again, data(), replace(SETTINGS, checkpoint=True), 0, CPU) == expected
     for name, value in kept.state_dict().items():  # running statistics too: they are counted once
         assert torch.equal(value, again.state_dict()[name]), name
-    assert "forward" not in vars(again.built[0].groups[0])
+    assert "forward" not in vars(again.branches[0].groups[0])
 
 
 def test_checkpoints_keep_what_groups_put_out_and_no_more():
@@ -163,7 +163,8 @@ def test_batch_statistics_of_all_processes_change_no_prediction():
         after = convert_sync_batchnorm(net)(images)["emotion"]
     torch.testing.assert_close(after, before)  # not to the bit: the new ones are not folded into the kernels
     here = {id(module) for module in net.modules()}
-    norms = [m for b in net.built for m in (*b.groups.modules(), *b.head.modules()) if isinstance(m, nn.SyncBatchNorm)]
+    parts = [part for groups, head in net.parts() for part in (*groups, head)]
+    norms = [m for part in parts for m in part.modules() if isinstance(m, nn.SyncBatchNorm)]
     assert norms and all(id(norm) in here for norm in norms)
 
 

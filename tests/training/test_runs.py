@@ -88,7 +88,7 @@ def test_independent_is_single_task_trainings_with_weight_one(colours_root, tmp_
     run = train(config, tmp_path, colours_root)
     prepared = runs.prepare(config, colours_root)
     network = runs.build_network(config, prepared.images.tasks)
-    single = network.alone(1)
+    single = network.single_task(1)
     labels = {"emotion": prepared.images.labels("emotion")}
     data = Data(prepared.pixels, prepared.mean, labels, prepared.split.train, prepared.split.validation)
     history = fit(single, data, config.training_settings(), 0, torch.device("cpu"))
