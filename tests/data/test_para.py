@@ -159,6 +159,7 @@ def test_the_raters(root):
 @pytest.mark.parametrize(("file", "old", "new", "says"), [
     ("PARA-GiaaTest.csv", "imgEmotion_awe", "imgEmotion_joy", "PARA-GiaaTest.csv: column 'imgEmotion_awe' is missing"),
     ("PARA-GiaaTest.csv", "iae_pub32_.jpg", "../iae_pub32_.jpg", r"GiaaTest.csv: row 2 \(../iae_pub32_.jpg\) has no"),
+    ("PARA-GiaaTest.csv", "iae_pub32_.jpg", "iae_pub2_.jpg", "para: iae_pub2_.jpg has two rows in the official tables"),
     ("PARA-GiaaTrain.csv", "session1", "..", r"GiaaTrain.csv: row 1 \(iae_pub1_.jpg\) has no plain names"),
     ("PARA-Images.csv", ",amusement,", ",joy,", "PARA-Images.csv: row .* and the emotion 'joy'; expected 1, 1.5"),
     ("PARA-Images.csv", "aestheticScore", "score", "PARA-Images.csv: column 'aestheticScore' is missing"),

@@ -31,10 +31,6 @@ def read(name: str, root: str | Path | None = None, **options) -> AnnotatedImage
     Raises:
         ValueError: no such data set or option, or something in the data is wrong.
         FileNotFoundError: the data are not there; the message says where they were looked for.
-
-    >>> images = read("scenes", "scenes", images=4)  # drawn into the folder 'scenes'
-    >>> len(images), [task.name for task in images.tasks]
-    (4, ['aesthetics', 'emotion'])
     """
     if name not in READERS:
         raise ValueError(f"no data set {name!r}; expected one of {', '.join(READERS)}")
@@ -52,9 +48,6 @@ def data_root(name: str, root: str | Path | None = None) -> Path:
 
     The project is the nearest folder from the working directory upwards that holds both ``pyproject.toml`` and
     ``notebooks``; without one it is the working directory.
-
-    >>> data_root("oasis", "photos") == Path("photos")
-    True
     """
     if root is not None and str(root):
         return Path(root).expanduser()
@@ -70,12 +63,6 @@ def inside(folder: Path, name: str) -> Path:
 
     Raises:
         ValueError: the name is empty, or leads out of the folder.
-
-    >>> inside(Path("photos"), "trip/a.jpg").as_posix()
-    'photos/trip/a.jpg'
-    >>> inside(Path("photos"), "../a.jpg")
-    Traceback (most recent call last):
-    ValueError: path '../a.jpg' is not inside photos; expected a file in it, as seen from there
     """
     if name and name[0] not in "/\\" and ".." not in name and ":" not in name:  # nothing in it could lead out
         return folder / name.replace("\\", "/")
@@ -91,9 +78,6 @@ def infer_task(name: str, labels: Iterable[str]) -> Task:
 
     Exactly 'low' and 'high', or exactly the eight emotions, come in the order of the patent's tasks; any other
     classes are sorted. A task that bears the name of a patent's task has that task's loss weight, others have 1.
-
-    >>> infer_task("aesthetics", ["high", "low", "low"]).classes
-    ('low', 'high')
     """
     labels = set(labels)
     known = next((known for known in (("low", "high"), MIKELS_EMOTIONS) if labels == set(known)), None)

@@ -77,6 +77,8 @@ def read(
     if unknown := [name for name in tasks if name not in known]:
         raise ValueError(f"para: unknown task {unknown[0]!r}; choose from {', '.join(known)}")
     table = pd.concat([_giaa(root, part).assign(part=part.lower()) for part in ("Train", "Test")], ignore_index=True)
+    if (twice := table["imageName"].duplicated()).any():
+        raise ValueError(f"para: {table['imageName'][twice.idxmax()]} has two rows in the official tables")
     felt = table[[f"imgEmotion_{name}" for name in EMOTIONS]].to_numpy(dtype=np.float64)
     single, scored = _single_ratings(root, table, emotion, felt)
     votes = {"aesthetics": scored, "emotion": _emotion_votes(felt, emotion)}
@@ -126,10 +128,10 @@ def _giaa(root: Path, part: str) -> pd.DataFrame:
     numbers = table[list(_GIAA[2:])].apply(pd.to_numeric, errors="coerce").to_numpy()
     bad = ~((numbers >= 0).all(axis=1) & (numbers[:, 1:].sum(axis=1) > 0)
             & (numbers[:, 0] >= SCORES[0]) & (numbers[:, 0] <= SCORES[-1]))
-    leading = table["imageName"].astype(str).str.contains(r"[/\\]") | table["sessionId"].astype(str).str.contains(
-        r"[/\\]|^\.\.$")
-    if (bad | leading).any():
-        row = int(np.argmax(bad | leading))
+    for column in _GIAA[:2]:  # names that would lead out of the folder
+        bad |= table[column].astype(str).str.contains(r"[/\\]|^\.\.$").to_numpy()
+    if bad.any():
+        row = int(np.argmax(bad))
         raise ValueError(f"{file}: row {row + 1} ({table['imageName'][row]}) has no plain names of session and image, "
                          f"mean score of 1..5 and emotion votes of 0 or more; expected the table as published")
     return table
