@@ -1,4 +1,4 @@
-"""Photographs decoded once: checked, made RGB, resized, and kept as uint8 in a memory-mapped file."""
+"""Photographs decoded once (see ``decoding``) and kept as uint8 in a memory-mapped file."""
 
 from __future__ import annotations
 
@@ -9,27 +9,24 @@ import math
 import os
 import shutil
 import warnings
-import zlib
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from ..device import allowed_cores, keep_freed_memory
 from ..files import DiskFull, cache_folder, digest, file_lock, read_json, room_for, show_progress, write_json
+from .decoding import BadImage, decode
 from .table import AnnotatedImages
 
-RECIPE = "rgb, exif upright, alpha over white, bilinear square, crc32, 2"
+RECIPE = "srgb by icc, exif upright, alpha over white, bilinear square, 3"
 """Part of the cache's key: another way of making the pixels is another cache."""
-MOST_PIXELS = 89_478_485
-"""A larger picture is taken for a decompression bomb; Pillow's own bound (1/4 GiB of RGB), of which it only warns."""
 ON_BAD_IMAGE = ("error", "skip")
 CHUNK = 64
-"""Images that are summed and written together: so few stay in the processor's cache until then."""
+"""Images that are written together: so few stay in the processor's cache until then."""
 AHEAD = 1
 """Chunks that are decoded while one is written; more showed no gain."""
 AT_ONCE = 8
@@ -51,59 +48,6 @@ class BadImages(ValueError):
             f"{len(reasons)} image file(s) can't be read:{lines}{more}\n"
             f"Mend them or leave them out (03_train's parameter on_bad_image=skip does)"
         )
-
-
-def decode(path: Path, side: int) -> np.ndarray:
-    """One image file as upright RGB, stretched to a square [0056].
-
-    Greyscale, palette, CMYK, 16-bit and transparent images are converted (transparent ones over white);
-    of an animation the first frame counts.
-
-    Args:
-        path: any format that Pillow reads.
-        side: pixels.
-
-    Returns:
-        (side, side, 3) uint8.
-
-    Raises:
-        ValueError: not an image, damaged, or too large to be sane; the message is the reason alone.
-    """
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise ValueError("not a file")  # opening a pipe would wait for ever
-    try:
-        path.name.encode()
-        with Image.open(path) as image:
-            if image.width * image.height > MOST_PIXELS:
-                raise Image.DecompressionBombError
-            image.draft("RGB", (2 * side, 2 * side))  # lets the JPEG decoder skip what the resize would drop
-            image = _to_rgb(ImageOps.exif_transpose(image))
-            return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR))
-    except UnicodeEncodeError:
-        raise ValueError("its name is not valid UTF-8, so that no table could name it; rename it") from None
-    except Image.DecompressionBombError:
-        raise ValueError(f"more than {MOST_PIXELS:,} pixels; shrink it first") from None
-    except Image.UnidentifiedImageError:
-        raise ValueError("not an image that can be read" if os.path.getsize(path) else "an empty file") from None
-    except FileNotFoundError:
-        raise ValueError("the file does not exist") from None
-    except PermissionError:
-        raise ValueError("reading it is not permitted") from None
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as fault:  # Pillow's ways to say 'damaged'
-        raise ValueError(f"damaged or unsupported ({str(fault) or type(fault).__name__})") from None
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image, dtype=np.float64)
-        if not np.isfinite(values).all():
-            raise ValueError("it holds NaN or infinite values")
-        top = 65535 if image.mode.startswith("I") else max(values.max(), 1e-9)  # PNG and TIFF hold 16 bits
-        image = Image.fromarray((values.clip(0, top) * (255 / top)).round().astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
 
 
 def load_pixels(
@@ -166,7 +110,7 @@ def _mapped(file: Path, shape: tuple[int, ...]) -> np.memmap:
 
 
 def _is_whole(target: Path, shape: tuple[int, ...]) -> bool:
-    """Whether a cache stands there in its full length; ``verify_cache`` looks at every byte."""
+    """Whether a cache stands there in its full length."""
     header = _header(shape)
     if not target.is_file() or not target.with_suffix(".json").is_file():
         return False
@@ -203,16 +147,13 @@ def _build(paths: Sequence[Path], target: Path, shape: tuple[int, ...], name: st
         tqdm(total=len(paths), desc=f"Decoding {name}", unit="image", disable=not show_progress()) as bar,
     ):
         out.write(header)
-        check, starts, size = 0, range(0, len(paths), CHUNK), math.prod(shape[1:])
+        starts, size = range(0, len(paths), CHUNK), math.prod(shape[1:])
         chunks = decoded(paths, [start for start in starts if start not in finished], shape[1], pool, AHEAD)
         for start in starts:
             rows = range(start, min(start + CHUNK, len(paths)))
-            out.seek(len(header) + start * size)
-            if start in finished:
-                check = zlib.crc32(out.read(len(rows) * size), check)
-            else:  # the pool decodes the next chunk while this one is summed and written
+            if start not in finished:  # the pool decodes the next chunk while this one is written
                 pixels, finished[start] = next(chunks)
-                check = zlib.crc32(pixels.data, check)
+                out.seek(len(header) + start * size)
                 out.write(pixels.data)
                 out.flush()
                 os.fsync(out.fileno())  # the pixels are on disk before the journal says so
@@ -220,7 +161,7 @@ def _build(paths: Sequence[Path], target: Path, shape: tuple[int, ...], name: st
                     notes.write(json.dumps([start, finished[start]]) + "\n")
             bar.update(len(rows))
     bad = {row: reason for part in finished.values() for row, reason in part.items()}
-    write_json(target.with_suffix(".json"), {"crc32": check, "images": len(paths), "bad": bad})
+    write_json(target.with_suffix(".json"), {"images": len(paths), "bad": bad})
     os.replace(partial, target)
     journal.unlink(missing_ok=True)
 
@@ -267,8 +208,8 @@ def _begin_chunk(paths: Sequence[Path], rows: range, side: int, pool: ThreadPool
         for place in range(first, min(first + AT_ONCE, len(rows))):
             try:
                 pixels[place] = decode(paths[rows[place]], side)
-            except ValueError as fault:
-                pixels[place], bad[str(rows[place])] = 0, str(fault)
+            except BadImage as fault:
+                pixels[place], bad[str(rows[place])] = 0, fault.reason
 
     return pool.map(some, range(0, len(rows), AT_ONCE)), pixels, bad
 
@@ -284,23 +225,6 @@ def pixels_sha256(pixels: np.ndarray) -> str:
     for start in range(0, len(pixels), CHUNK):
         sha.update(np.ascontiguousarray(pixels[start:start + CHUNK]).data)
     return sha.hexdigest()
-
-
-def verify_cache(folder: Path | None = None) -> dict[Path, bool]:
-    """Whether each cache file still holds what was written, by its checksum."""
-    folder = (folder or cache_folder()) / "pixels"
-    return {
-        path: _crc32(np.load(path, mmap_mode="r")) == read_json(path.with_suffix(".json")).get("crc32")
-        for path in sorted(folder.glob("*.npy"))
-    }
-
-
-def _crc32(pixels: np.ndarray) -> int:
-    """Finds what a disk does to pixels as well as a cryptographic hash, in a third of the time."""
-    check = 0
-    for start in range(0, len(pixels), CHUNK):
-        check = zlib.crc32(np.ascontiguousarray(pixels[start:start + CHUNK]).data, check)
-    return check
 
 
 def mean_image(pixels: np.ndarray, rows: np.ndarray) -> np.ndarray:
