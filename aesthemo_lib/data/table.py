@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -28,37 +28,6 @@ class Split(NamedTuple):
     test: np.ndarray
 
 
-class Paths(Sequence):
-    """Files by path, kept as text: ``Path`` objects take about four times the memory.
-
-    Args:
-        paths: text or ``Path`` objects.
-    """
-
-    __slots__ = ("_texts",)
-
-    def __init__(self, paths: Iterable[Path | str]):
-        self._texts: list[str] = paths._texts if isinstance(paths, Paths) else [str(Path(path)) for path in paths]
-
-    def __len__(self) -> int:
-        return len(self._texts)
-
-    def __getitem__(self, place):
-        return Paths(self._texts[place]) if isinstance(place, slice) else Path(self._texts[place])
-
-    def __eq__(self, other) -> bool:
-        return len(self) == len(other) and all(mine == theirs for mine, theirs in zip(self, other, strict=True))
-
-    def twice(self) -> Path | None:
-        """The first that was there before."""
-        seen: set[str] = set()
-        for text in map(os.path.normcase, self._texts):  # as the file system tells them apart
-            if text in seen:
-                return Path(text)
-            seen.add(text)
-        return None
-
-
 @dataclass(frozen=True)
 class AnnotatedImages:
     """N images with the votes of their annotators, for any number of tasks.
@@ -66,7 +35,7 @@ class AnnotatedImages:
     Args:
         name: the data set's name, such as 'oasis'.
         tasks: what is annotated.
-        paths: N image files, which are kept as ``Paths``.
+        paths: N image files.
         votes: for each task's name an (N, C) array of non-negative votes; a row of zeros is unlabelled.
         ratings: where single ratings are published, a table (image, annotator, value) by task name.
         levels: the measurement level of these ratings, by task name ('nominal', 'ordinal', 'interval').
@@ -97,10 +66,12 @@ class AnnotatedImages:
             raise ValueError(f"{self.name}: expected one or more tasks of distinct names, got {names}")
         if set(self.votes) != set(names):
             raise ValueError(f"{self.name}: votes for {sorted(self.votes)} but tasks {sorted(names)}")
-        paths = Paths(self.paths)
-        set_("paths", paths)
-        if (twice := paths.twice()) is not None:
-            raise ValueError(f"{self.name}: {twice} is listed twice; keep one row an image")
+        set_("paths", tuple(map(Path, self.paths)))
+        seen: set[str] = set()
+        for path in map(str, self.paths):
+            if os.path.normcase(path) in seen:  # as the file system tells them apart
+                raise ValueError(f"{self.name}: {path} is listed twice; keep one row an image")
+            seen.add(os.path.normcase(path))
         set_("votes", {t.name: self._checked_votes(t) for t in self.tasks})
         set_("groups", np.asarray(range(len(self)) if self.groups is None else self.groups, dtype=str))
         set_("facts", pd.DataFrame(index=range(len(self))) if self.facts is None else self.facts.reset_index(drop=True))

@@ -1,7 +1,5 @@
 """AnnotatedImages: its checks, selection and splits."""
 
-import tracemalloc
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,7 +7,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from aesthemo_lib.data import ratings as rating
-from aesthemo_lib.data.table import AnnotatedImages, Paths
+from aesthemo_lib.data.table import AnnotatedImages
 from aesthemo_lib.tasks import AESTHETICS, OASIS_TASKS, Task
 
 
@@ -175,25 +173,3 @@ def test_summary_counts_by_hand():
     assert table["share"].tolist() == pytest.approx([2 / 3, 1 / 3])
     assert table["ties"].to_dict() == {"low": 1, "high": 0}
     assert table["mean_agreement"].tolist() == pytest.approx([(0.75 + 0.5) / 2, 1])
-
-
-@given(st.lists(st.text("ab/.é", min_size=1, max_size=6), max_size=8), st.data())
-def test_paths_are_a_tuple_of_paths_in_less_memory(texts, data):
-    paths, plain = Paths(texts), tuple(Path(text) for text in texts)
-    assert paths == plain and list(paths) == list(plain) and len(paths) == len(plain)
-    assert Paths(paths) == paths and (not texts or paths != plain[1:])
-    some = data.draw(st.slices(len(texts))) if texts else slice(None)
-    assert paths[some] == plain[some] and (not texts or isinstance(paths[0], Path))
-    twice = next((path for row, path in enumerate(plain) if path in plain[:row]), None)
-    assert paths.twice() == twice
-
-
-def test_a_path_takes_little_memory():
-    names = [f"photographs/{row // 1000}/{row:07}.jpg" for row in range(5000)]
-    tracemalloc.start()
-    try:
-        before = tracemalloc.get_traced_memory()[0]
-        kept = Paths(Path(name) for name in names)
-        assert (tracemalloc.get_traced_memory()[0] - before) / len(kept) < 100  # Path objects: 280
-    finally:
-        tracemalloc.stop()
