@@ -17,27 +17,18 @@ def uniform(seed: int, epoch: int, images: np.ndarray, draw: int) -> np.ndarray:
     """One number in [0, 1) an image, which depends on nothing but (seed, epoch, image, draw).
 
     So the crops of an epoch do not change with the batch size, with the order of the images, with a resumed run or
-    with the number of processes. The mixing function is splitmix64 (Steele, Lea & Flood 2014).
+    with the number of processes. Philox (Salmon et al. 2011) has a sequence for each (seed, epoch, draw), and an image's
+    row is its place there.
 
     Args:
         images: (B,) row numbers.
-        draw: which of an image's random numbers.
+        draw: which of an image's random numbers, below 65,536.
 
     Returns:
         (B,) float64.
     """
-    state = np.zeros(len(images), dtype=np.uint64)
-    with np.errstate(over="ignore"):  # wrapping at 2^64 is the point
-        for key in (seed, epoch, images, draw):
-            state = _splitmix64(state + np.asarray(key).astype(np.uint64))
-    return (state >> np.uint64(11)).astype(np.float64) * 2.0**-53
-
-
-def _splitmix64(x: np.ndarray) -> np.ndarray:
-    x = x + np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+    dice = np.random.Generator(np.random.Philox(key=[seed, (epoch << 16) + draw]))
+    return dice.random(int(np.max(images, initial=-1)) + 1)[images]
 
 
 def to_device(pixels: np.ndarray, rows: np.ndarray, device: torch.device) -> Tensor:
