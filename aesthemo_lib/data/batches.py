@@ -17,8 +17,8 @@ def uniform(seed: int, epoch: int, images: np.ndarray, draw: int) -> np.ndarray:
     """One number in [0, 1) an image, which depends on nothing but (seed, epoch, image, draw).
 
     So the crops of an epoch do not change with the batch size, with the order of the images, with a resumed run or
-    with the number of processes. Philox (Salmon et al. 2011) has a sequence for each (seed, epoch, draw), and an image's
-    row is its place there.
+    with the number of processes. Philox (Salmon et al. 2011) has a sequence for each (seed, epoch, draw), where
+    an image's row is its place.
 
     Args:
         images: (B,) row numbers.

@@ -18,6 +18,8 @@ from . import ratings as rating
 TEST_FOLDS = 4
 """Each test set is a quarter of the groups, as in the measurements that the defaults come from."""
 VALIDATION_FOLDS = 5
+RESERVED = ("photo", "image", "group", "part", "pixels")
+"""Columns that stand beside the tasks' own wherever answers are tabled."""
 
 
 class Split(NamedTuple):
@@ -26,6 +28,20 @@ class Split(NamedTuple):
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
+
+
+def _check_columns(name: str, tasks: Sequence[Task]) -> None:
+    """Refuse tasks whose columns would overwrite each other in predictions.csv, tables of photos and contact sheets."""
+    taken = dict.fromkeys(RESERVED, "a column of each table of predictions")
+    for task in tasks:
+        for column in (task.name, f"true_{task.name}", *(f"{task.name}_{label}" for label in task.classes)):
+            other = taken.setdefault(column, f"a column of task {task.name!r}")
+            if other != f"a column of task {task.name!r}":
+                raise ValueError(f"{name}: task {task.name!r} needs a column {column!r}, which is {other} too; rename "
+                                 f"the task")
+        if longer := [other.name for other in tasks if other.name.startswith(f"{task.name}_")]:
+            raise ValueError(f"{name}: task {longer[0]!r} begins like the columns of task {task.name!r} "
+                             f"({task.name}_{task.classes[0]} ..); rename one of the two")
 
 
 @dataclass(frozen=True)
@@ -64,6 +80,7 @@ class AnnotatedImages:
         names = [task.name for task in self.tasks]
         if not names or len(set(names)) < len(names):
             raise ValueError(f"{self.name}: expected one or more tasks of distinct names, got {names}")
+        _check_columns(self.name, self.tasks)
         if set(self.votes) != set(names):
             raise ValueError(f"{self.name}: votes for {sorted(self.votes)} but tasks {sorted(names)}")
         set_("paths", tuple(map(Path, self.paths)))

@@ -1,9 +1,13 @@
 """The CSV reader: its three layouts, its spellings, and one clear line for each fault."""
 
+import csv
+import io
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from aesthemo_lib.data import ratings as rating
 from aesthemo_lib.data.readers import csv_table, data_root, infer_task, read
@@ -196,6 +200,209 @@ def test_each_fault_is_one_line(folder, text, message):
 ])
 def test_each_fault_against_given_tasks(folder, text, message):
     fault(folder, text, message, tasks=(AWE_FEAR,))
+
+
+def fill(folder, labels, column="emotion", mark=",") -> str:
+    """A table of as many images as there are labels, which stand in it as they are."""
+    for number in range(len(labels)):
+        (folder / f"{number}.jpg").write_bytes(b"")
+    rows = "".join(f"{number}.jpg{mark}{label}\n" for number, label in enumerate(labels))
+    return f"path{mark}{column}\n{rows}"
+
+
+NONE = ["", *"NA N/A n/a NaN nan None none NULL ? - -- – #N/A <NA> n.a. nil".split()]
+
+
+@pytest.mark.parametrize("mark", NONE)
+def test_what_says_that_nobody_judged_is_no_class(folder, caplog, mark):
+    images = read("csv", write(folder, fill(folder, ["awe", mark, "fear", "awe", f" {mark} ", ""])))
+    assert images.tasks[0].classes == ("awe", "fear") and images.labels("emotion").tolist() == [0, -1, 1, 0, -1, -1]
+    if mark:
+        assert "emotion has no label in 3 of 6 rows (" in caplog.text and f"2 {mark!r}" in caplog.text
+        assert f"a column such as 'emotion:{mark}'" in caplog.text
+    else:
+        assert not caplog.text
+
+
+def test_such_a_mark_is_a_class_if_one_says_so(folder):
+    text = write(folder, fill(folder, ["awe", "None", "", "None"]))
+    assert read("csv", text, classes={"emotion": ["awe", "None"]}).labels("emotion").tolist() == [0, 1, -1, 1]
+    assert read("csv", text, tasks=(Task("emotion", ("None", "awe")),)).labels("emotion").tolist() == [1, 0, -1, 0]
+    votes = "path,emotion:awe,emotion:None\n0.jpg,1,0\n1.jpg,0,1\n2.jpg,NA,\n"
+    assert read("csv", write(folder, votes)).labels("emotion").tolist() == [0, 1, -1]
+
+
+def test_such_marks_are_no_scores_no_groups_and_nobody(folder, caplog):
+    text = "path,annotator,aesthetics>4,group\n0.jpg,a,6,NA\n1.jpg,a,n/a,-\n2.jpg,b,2,walk\n"
+    fill(folder, range(3))
+    images = read("csv", write(folder, text))
+    assert images.labels("aesthetics").tolist() == [1, -1, 0] and "no label in 1 of 3 rows (1 'n/a')" in caplog.text
+    assert images.groups.tolist() == ["0.jpg", "1.jpg", "walk"]
+    fault(folder, text.replace("1.jpg,a,n/a", "1.jpg,?,3"), "line 3: no annotator")
+
+
+@pytest.mark.parametrize("spelt", ["low\u200b", "\ufefflow", "lo\u00adw", " low ", "low\u00a0", "\u2060low"])
+def test_what_nobody_sees_makes_no_class(folder, spelt):
+    images = read("csv", write(folder, fill(folder, ["low", spelt, "high"], "aesthetics")))
+    assert images.tasks == (AESTHETICS,) and images.labels("aesthetics").tolist() == [0, 0, 1]
+
+
+def test_accents_composed_in_two_ways_are_one_class_and_one_column(folder):
+    images = read("csv", write(folder, fill(folder, ["fâché", "fâche\u0301", "joie"], "e\u0301tat")))
+    assert images.tasks[0].name == "état" and images.labels("état").tolist() == [0, 0, 1]
+
+
+@pytest.mark.parametrize(("labels", "message"), [
+    (["Awe", "awe", "fear"], "'Awe' and 'awe'; use one of the two spellings"),
+    (["AWE"] * 9 + ["awe"] * 9 + ["fear"], "'AWE' and 'awe'|'awe' and 'AWE'"),
+    (["very sad", "very_sad", "very-sad"], "use one of the two spellings"),
+    (["ａｗｅ", "awe"], "use one of the two spellings"),
+    (["awe", "\u0430we"] * 9, "mixes CYRILLIC and LATIN letters; type it again"),
+    (["low"] * 300 + ["lwo", "high"] + ["high"] * 9, "the class 'lwo' 1 time and 'low' 300 times: is the first"),
+    (["fear"] * 9 + ["feer", "feer"], "'feer' 2 times and 'fear' 9 times"),
+    (["fear"] * 9 + ["fears"] + ["awe"] * 3, "'fears' 1 time"), (["fear"] * 9 + ["far"] + ["awe"] * 3, "'far' 1 time"),
+    (['"awe,fear"', "awe", "fear"], r"emotion is 'awe,fear'; expected one class in a cell.*emotion:awe, emotion:fear"),
+    (["awe;fear", "awe", "fear"], "expected one class in a cell"), (["awe|joy", "awe"], "expected one class in a cell"),
+    (["awe/fear", "awe", "fear"], "expected one class"), (["awe + fear", "awe", "fear"], "expected one class"),
+    (["awe and fear", "awe", "fear"], "expected one class in a cell"),
+    (['"[\'awe\', \'fear\']"', "awe"], "expected one class in a cell"),
+    ([' "awe"', "awe", "fear"], "remove the quotation mark"),
+    ([1, 2, 3, 4, 5, 6, 7], "emotion holds numbers .7 different ones, 1 to 7.; call the column 'emotion>4'"),
+    ([1, 3, 5], "'emotion>3'"), (["2.5", "4", "3.25"], "'emotion>3.25'"), (["-1", "0", "1"] * 3, "'emotion>0'"),
+    (["1e0", "b", "1e0", "c", "d"], "^(?!)"),
+])
+def test_what_can_not_be_one_class_is_refused(folder, labels, message):
+    if message == "^(?!)":  # no fault: letters among them
+        assert len(read("csv", write(folder, fill(folder, labels))).tasks[0].classes) == 4
+    else:
+        fault(folder, fill(folder, labels), message)
+
+
+@pytest.mark.parametrize("labels", [
+    ["0", "1", "1"], ["level 1", "level 2", "level 2", "level 2"], ["a", "b", "b", "b"], ["1990s", "1980s", "1990s"],
+    ["neg", "pos", "pos", "pos"], ["R&B", "jazz", "jazz"], ["black and white", "colour", "colour"], ["n", "a", "n"],
+])
+def test_what_can_be_classes_is_read(folder, labels):
+    images = read("csv", write(folder, fill(folder, labels)))
+    assert [images.tasks[0].classes[label] for label in images.labels("emotion")] == labels
+
+
+@pytest.mark.parametrize(("column", "cells"), [
+    ("id", "k1 k2 k1 k2 k1"), ("user_id", "u1 u2 u1 u1 u1"), ("imageId", "1 2 2 2 2"), ("uuid", "x y x y y"),
+    ("timestamp", "1 2 1 1 1"), ("when", "2024-01-02 2024-01-03 2024-01-02 2024-01-02 2024-01-02"),
+    ("at", "12:30 12:31 12:31 12:31 12:31"), ("day", "1/2/2024 1/3/2024 1/2/2024 1/2/2024 1/2/2024"),
+    ("caption", "one two three four five"), ("code", "a1 b2 c3 d4 e5"), ("DATE", "mon tue mon tue mon"),
+])
+def test_identifiers_and_times_are_no_tasks(folder, column, cells):
+    fault(folder, fill(folder, cells.split(), column), f"{column} .*if it is no task, call the column '_{column}'")
+    assert len(read("csv", write(folder, fill(folder, cells.split(), f"{column}:a,{column}:b,_x,_y").replace(
+        "jpg,", "jpg,1,2,"). replace("\n", ",\n").replace("_y,", "_y")))) == 5
+
+
+@pytest.mark.parametrize(("mark", "cell", "number"), [
+    (",", '"1,204"', None), (",", '"0,5"', None), (";", "1,204", None), ("\t", "12,345,678", None), (";", "0,5", 0.5),
+    (";", "1,25", 1.25), (";", "1.204", 1.204), (",", "1.204", 1.204), (",", "1204", 1204), (";", "0,204", 0.204),
+    (",", "1_204", None), (",", "1 204", None), (",", "1'204", None), (";", "1.204,5", None), (",", "5 %", None),
+])
+def test_numbers_are_read_rightly_or_refused(folder, mark, cell, number):
+    text = fill(folder, [f"{cell}{mark}1", f"3{mark}1"], f"e:awe{mark}e:fear", mark)
+    if number is None:
+        fault(folder, text, "line 2: e:awe is")
+    else:
+        assert read("csv", write(folder, text)).votes["e"][0, 0] == number
+
+
+def test_a_point_among_decimal_commas_is_no_decimal_point(folder):
+    fault(folder, fill(folder, ["0,5;1", "1.204;1"], "e:awe;e:fear", ";"), "line 3: e:awe is '1.204'; write numbers")
+
+
+@pytest.mark.parametrize("start", ["\ufeff\ufeff", "\ufeff", "sep=;\n", "\ufeffsep=;\r\n", '"sep=;"\n', "Sep=;\n"])
+def test_marks_before_the_header_are_no_part_of_it(folder, start):
+    text = start + fill(folder, ["awe;a,b", "fear;c"], "emotion;_note", ";")
+    images = read("csv", write(folder, text))
+    assert images.tasks[0].classes == ("awe", "fear") and images.facts["note"].tolist() == ["a,b", "c"]
+    lines = text.replace("\r\n", "\n").count("\n") + 1
+    fault(folder, text + "no.jpg;awe;\n", f"line {lines}: image 'no.jpg' not found")
+
+
+def test_other_letters_in_the_header_and_an_image_of_another_case(folder):
+    text = "Path,Group,Split,emotion\nphotos/a.jpg,g,train,awe\nphotos/b.jpg,h,test,fear\n"
+    images = read("csv", write(folder, text))
+    assert [task.name for task in images.tasks] == ["emotion"] and images.groups.tolist() == ["g", "h"]
+    fault(folder, text.replace("a.jpg", "A.JPG"), "image 'photos/A.JPG' not found in .*; did you mean 'a.jpg'")
+    fault(folder, text.replace("b.jpg", "b.png"), "did you mean 'b.jpg'")
+    fault(folder, text.replace("emotion", "emotion,Emotion").replace("awe", "awe,awe").replace("fear", "fear,fear"),
+          "'Emotion' differs from 'emotion' in case only")
+
+
+def test_paths_are_found_however_their_accents_are_composed(folder):
+    (folder / "photos" / "e\u0301te\u0301.jpg").write_bytes(b"")  # as a Mac packs it
+    (folder / "photos" / "né.jpg").write_bytes(b"")
+    images = read("csv", write(folder, "path,emotion\nphotos/été.jpg,awe\nphotos/ne\u0301.jpg,fear\n"))
+    assert all(path.is_file() for path in images.paths)
+    fault(folder, "path,emotion\nphotos/été.jpg,awe\nphotos/e\u0301te\u0301.jpg,fear\n", "line 3: .* stands on line 2")
+
+
+@pytest.mark.parametrize("column", ["emotion", "_note"])
+@pytest.mark.parametrize("closed", [True, False])
+def test_an_unclosed_quotation_mark_is_found(folder, column, closed):
+    """Closed by another one many rows below, or by none: the rows between would be one cell."""
+    labels = ["awe", "fear"] * 24
+    text = fill(folder, [f"{label},{label}" for label in labels], "emotion,_note").splitlines()
+    place = 1 if column == "emotion" else 2
+    for line in (10, 40) if closed else (10,):
+        cells = text[line].split(",")
+        cells[place] = ('"' + cells[place]) if line == 10 else cells[place] + '"'
+        text[line] = ",".join(cells)
+    fault(folder, "\n".join(text) + "\n", r"line (11|41).*quotation mark")
+
+
+@pytest.mark.parametrize(("tasks", "message"), [
+    ("emotion,emotion_strength", "'emotion_strength' begins like the columns of task 'emotion'"),
+    ("photo,e", "task 'photo' needs a column 'photo', which is a column of each table of predictions too; rename"),
+    ("image,e", "'image'"), ("part,e", "'part'"), ("pixels,e", "'pixels'"),
+    ("emotion,true_emotion", "task 'true_emotion' needs a column 'true_emotion', which is a column of task 'emotion'"),
+])
+def test_names_of_tasks_that_collide_are_refused(folder, tasks, message):
+    text = f"path,{tasks}\nphotos/a.jpg,low,weak\nphotos/b.jpg,high,strong\n"
+    with pytest.raises(ValueError, match=message) as error:
+        read("csv", write(folder, text))
+    assert "\n" not in str(error.value)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_table_reads_the_same_and_loses_no_row_to_one_wrong_sign(folder, data):
+    """Written in any way it reads as it was meant; with one sign struck out, doubled or put in, right or refused."""
+    names = data.draw(st.lists(st.sampled_from(["awe", "fear", "très triste", "joy & fun"]), min_size=4, max_size=9))
+    mark, end = data.draw(st.sampled_from(",;\t")), data.draw(st.sampled_from(["\n", "\r\n", "\r"]))
+    quoting = data.draw(st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC]))
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, delimiter=mark, lineterminator=end, quoting=quoting)
+    fill(folder, names)
+    writer.writerow(["path", "emotion", "_note"])
+    for i, name in enumerate(names):
+        note = data.draw(st.sampled_from(["", "a, b; c", 'he said "no"', f"two{end}lines"]))
+        writer.writerow([f"{i}.jpg", name, note])
+    text = "\ufeff" * data.draw(st.integers(0, 2)) + out.getvalue()
+    if len(set(names)) < 2:
+        return
+    plain = {f"{i}.jpg": name for i, name in enumerate(names)}
+    assert told(write(folder, text)) == plain
+    place, sign = data.draw(st.integers(0, len(text))), data.draw(st.sampled_from(['"', '""', "", "\n", mark]))
+    try:
+        found = told(write(folder, text[:place] + sign + text[place + (sign == ""):]))
+    except ValueError as wrong:
+        assert "\n" not in str(wrong)
+    else:
+        assert set(found) == set(plain)  # a letter may be lost, never a row
+
+
+def told(folder) -> dict[str, str]:
+    images = read("csv", folder)
+    (task,) = images.tasks
+    return {path.name: task.classes[label] if label >= 0 else ""
+            for path, label in zip(images.paths, images.labels(task.name), strict=True)}
 
 
 def test_text_is_no_task(folder):

@@ -49,12 +49,59 @@ def test_a_given_task(tmp_path):
     (["a.jpg"], "no folders in it; expected two or more class folders"),
     (["awe/a.jpg", ".x/a.jpg"], "only the folder 'awe' in it"),
     (["awe/a.jpg", "fear/notes.txt"], "fear: no images directly in this class folder"),
-    (["train/awe/a.jpg", "test/awe/a.jpg"], "test: no images directly in this class folder"),
+    (["train/a.jpg", "test/b.jpg"], "test/ is a part of a split by its name, but holds no class folders"),
+    (["Training/a.jpg", "VAL/b.jpg", "test/c.jpg"], "Training/ is a part of a split by its name"),
+    (["train/awe/a.jpg", "train/fear/a.jpg", "test/awe/a.jpg"], "validation/ is missing; add it"),
+    (["train/awe/a.jpg"], "validation/ is missing"),
+    (["train/awe/a.jpg", "val/awe/a.jpg", "test/awe/a.jpg"], "only the class 'awe' in it"),
+    (["Awe/a.jpg", "awe/b.jpg", "fear/c.jpg"], "'Awe' and 'awe'; use one of the two spellings"),
+    (["very sad/a.jpg", "very_sad/b.jpg"], "'very sad' and 'very_sad'; use one"),
+    (["lwo/a.jpg", *(f"low/{i}.jpg" for i in range(9))], "'lwo' 1 time and 'low' 9 times: is the first a typing error"),
+    (["lo\u200bw/a.jpg", "low/a.jpg"], "only the class 'low' in it"),
 ])
 def test_each_fault_is_one_line(tmp_path, names, message):
     with pytest.raises(ValueError, match=message) as error:
         read("folders", fill(tmp_path, *names))
     assert "\n" not in str(error.value) and str(tmp_path) in str(error.value)
+
+
+def test_a_split_in_folders_is_a_split(tmp_path):
+    root = fill(tmp_path, "train/awe/000.png", "train/fear/000.png", "train/awe/001.png", "Val/fear/000.png",
+                "test/awe/000.png", "test/@eaDir/x.jpg")
+    images = read("folders", root)
+    assert images.tasks[0].classes == ("awe", "fear")
+    parts = images.split(3)._asdict()
+    assert {part: [images.paths[row].relative_to(root).as_posix() for row in rows] for part, rows in parts.items()} == {
+        "train": ["train/awe/000.png", "train/awe/001.png", "train/fear/000.png"], "validation": ["Val/fear/000.png"],
+        "test": ["test/awe/000.png"]}
+    assert read("folders", fill(tmp_path / "other", "test/1.jpg", "exam/1.jpg")).tasks[0].classes == ("exam", "test")
+
+
+SYSTEM = ["@eaDir", ".AppleDouble", "__MACOSX", "$RECYCLE.BIN", "#recycle", "lost+found", ".Trash-1000", "_rejected",
+          "System Volume Information", ".ipynb_checkpoints", "RECYCLER", "@Recycle", "found.000"]
+
+
+def test_folders_of_the_system_are_no_classes_and_named_in_one_line(tmp_path, caplog):
+    root = fill(tmp_path, "awe/a.jpg", "fear/b.jpg", "awe/@eaDir/a.jpg", "awe/._a.jpg", *(f"{n}/x.jpg" for n in SYSTEM))
+    assert read("folders", root).tasks[0].classes == ("awe", "fear")
+    (said,) = caplog.messages
+    assert f"{len(SYSTEM) + 1} entries are not read" in said
+
+
+@pytest.mark.parametrize("spelt", ["awe ", "a\u200bwe", "awe\u00a0", "\ufeffawe"])
+def test_what_nobody_sees_makes_no_class(tmp_path, spelt):
+    images = read("folders", fill(tmp_path, f"{spelt}/a.jpg", "awe/b.jpg", "fear/c.jpg"))
+    assert images.tasks[0].classes == ("awe", "fear") and sorted(images.labels("emotion")) == [0, 0, 1]
+
+
+def test_accents_composed_in_two_ways_are_one_class(tmp_path):
+    images = read("folders", fill(tmp_path, "fâché/a.jpg", "fâche\u0301/b.jpg", "joie/c.jpg"))
+    assert images.tasks[0].classes == ("fâché", "joie") and sorted(images.labels("emotion")) == [0, 0, 1]
+
+
+@pytest.mark.parametrize("suffix", "jfif JFIF avif AVIF heic HEIC heif JPG Jpeg jpe TIFF".split())
+def test_suffixes_of_images_in_any_case(tmp_path, suffix):
+    assert len(read("folders", fill(tmp_path, f"awe/a.{suffix}", "fear/b.jpg"))) == 2
 
 
 def test_no_such_folder(tmp_path):

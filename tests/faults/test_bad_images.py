@@ -198,7 +198,7 @@ def test_files_that_are_passed_over_are_counted_and_named(tmp_path, caplog):
     for name in ("awe", "fear"):
         (tmp_path / name).mkdir()
         picture(tmp_path / name / "a.png")
-    (tmp_path / "awe" / "phone.heic").write_bytes(b"x")
+    (tmp_path / "awe" / "phone.mov").write_bytes(b"x")
     (tmp_path / "awe" / "inner").mkdir()
     picture(tmp_path / "awe" / "inner" / "deep.png")
     (tmp_path / "awe" / ".hidden").write_bytes(b"x")
@@ -206,4 +206,4 @@ def test_files_that_are_passed_over_are_counted_and_named(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         assert len(read("folders", tmp_path)) == 2
     (said,) = caplog.messages
-    assert "3 entries" in said and "awe/inner" in said and "awe/phone.heic" in said and "stray.png" in said
+    assert "3 entries" in said and "awe/inner" in said and "awe/phone.mov" in said and "stray.png" in said

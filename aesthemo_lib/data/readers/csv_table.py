@@ -17,11 +17,10 @@ name starts with ``_`` is no task; it is kept in the facts. UTF-8; commas, semic
 
 from __future__ import annotations
 
-import csv
-import math
+import logging
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,31 +30,24 @@ from ...tasks import Task
 from .. import ratings as rating
 from ..table import AnnotatedImages
 from . import infer_task, inside
+from .sheet import RESERVED, Sheet, found, load, missing
+from .spelling import check_cells, check_names, counted, is_no_label
 
 SPLITS = ("train", "validation", "test")
 MANY = 50
 """More classes than this in a column of labels are taken for text that is no task."""
 
 
-@dataclass(frozen=True)
-class _Sheet:
-    """The cells of a CSV by column, stripped, and the line of the file on which each row ends."""
-
-    file: Path
-    columns: dict[str, list[str]]
-    lines: list[int]
-
-    def fault(self, message: str, row: int | None = None) -> ValueError:
-        return ValueError(f"{self.file}{'' if row is None else f', line {self.lines[row]}'}: {message}")
-
-
-def read(root: str | Path, tasks: Sequence[Task] | None = None) -> AnnotatedImages:
+def read(root: str | Path, tasks: Sequence[Task] | None = None,
+         classes: Mapping[str, Sequence[str]] | None = None) -> AnnotatedImages:
     """Read a CSV of annotated images (the layouts stand above).
 
     Args:
         root: the CSV, or a folder with ``labels.csv``. Paths in it are relative to its folder and stay inside.
         tasks: what to read. By default every column but path, annotator, group, split and ``_...`` is a task: classes
             of vote counts in the order of the columns, those of labels as ``infer_task`` says.
+        classes: by task name, classes that a column of labels may hold even if it holds only some of them; 'NA' and
+            the like are labels if they are among them.
 
     Raises:
         FileNotFoundError: there is no CSV.
@@ -64,10 +56,12 @@ def read(root: str | Path, tasks: Sequence[Task] | None = None) -> AnnotatedImag
     file = Path(root) / "labels.csv" if Path(root).is_dir() else Path(root)
     if not file.is_file():
         raise FileNotFoundError(f"{file}: not found; expected a CSV file, or a folder that holds labels.csv")
-    sheet = _load(file)
+    sheet = load(file)
     image, paths = _images(sheet)
     columns = _task_columns(sheet)
-    tasks = tuple(_infer(sheet, name, marks) for name, marks in columns.items()) if tasks is None else tuple(tasks)
+    classes = dict(classes or {})
+    if tasks is None:
+        tasks = tuple(_infer(sheet, name, marks, classes.get(name, ())) for name, marks in columns.items())
     single = "annotator" in sheet.columns
     votes, ratings, rating_votes, levels = {}, {}, {}, {}
     for task in tasks:
@@ -96,57 +90,30 @@ def read(root: str | Path, tasks: Sequence[Task] | None = None) -> AnnotatedImag
                            fixed=np.array(fixed) if fixed else None)
 
 
-def _load(file: Path) -> _Sheet:
-    try:
-        with file.open(encoding="utf-8-sig", newline="") as stream:
-            header = stream.readline()
-            stream.seek(0)
-            mark = max(",;\t", key=header.count)
-            reader = csv.reader(stream, delimiter=mark)
-            rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{file}: not a CSV in UTF-8 ({error}); save it as 'CSV UTF-8'") from error
-    if len(rows) < 2:
-        raise ValueError(f"{file}: {'has a header but no rows' if rows else 'is empty'}; expected a header such as "
-                         f"path,aesthetics,emotion and one row an image")
-    names = [re.sub(r"\s*([:>])\s*", r"\1", name) for name in rows.pop(0)[1]]
-    for number, name in enumerate(names):
-        if not name or name in names[:number]:
-            found = f"is a second {name!r}" if name else "has no name"
-            raise ValueError(f"{file}: column {number + 1} of the header {found}; rename or remove it")
-    if "path" not in names:
-        raise ValueError(f"{file}: column 'path' is missing among {', '.join(names)}; call the column of the paths so")
-    for line, row in rows:
-        if len(row) != len(names):
-            raise ValueError(f"{file}, line {line}: {len(row)} cells for {len(names)} columns; "
-                             f"put a cell that holds {mark!r} in double quotes")
-    cells = map(list, zip(*(row for _, row in rows), strict=True))
-    return _Sheet(file, dict(zip(names, cells, strict=True)), [line for line, _ in rows])
-
-
-def _images(sheet: _Sheet) -> tuple[np.ndarray, tuple[Path, ...]]:
+def _images(sheet: Sheet) -> tuple[np.ndarray, tuple[Path, ...]]:
     """The image number of each row, and the images in the order in which they first appear."""
     folder, places, image = sheet.file.parent, {}, []
     for row, cell in enumerate(sheet.columns["path"]):
-        try:
-            path = inside(folder, cell)
-        except ValueError as error:
-            raise sheet.fault(str(error), row) from None
+        path = found(folder, cell)
+        if path is None:
+            try:
+                inside(folder, cell.strip())
+            except ValueError as error:
+                raise sheet.fault(str(error), row) from None
+            raise sheet.fault(f"image {cell.strip()!r} not found in {folder}{missing(folder, cell)}", row)
         if path in places and "annotator" not in sheet.columns:
             earlier = sheet.lines[image.index(places[path])]
             raise sheet.fault(f"path {cell!r} stands on line {earlier} too; keep one row an image, or name each row's "
                               f"rater in a column 'annotator'", row)
-        if path not in places and not path.is_file():
-            raise sheet.fault(f"image {cell!r} not found in {folder}; correct the path or remove the row", row)
         image.append(places.setdefault(path, len(places)))
     return np.array(image), tuple(places)
 
 
-def _task_columns(sheet: _Sheet) -> dict[str, dict[str, str]]:
+def _task_columns(sheet: Sheet) -> dict[str, dict[str, str]]:
     """For each task's name its columns, and what follows the mark in each: a class after ':', a middle after '>'."""
     tasks: dict[str, dict[str, str]] = {}
     for column in sheet.columns:
-        if column not in ("path", "annotator", "group", "split") and not column.startswith("_"):
+        if column not in RESERVED and not column.startswith("_"):
             name = re.split("[:>]", column)[0]
             tasks.setdefault(name, {})[column] = column[len(name) + 1:]
     if not tasks:
@@ -154,27 +121,32 @@ def _task_columns(sheet: _Sheet) -> dict[str, dict[str, str]]:
     return tasks
 
 
-def _infer(sheet: _Sheet, name: str, marks: dict[str, str]) -> Task:
+def _infer(sheet: Sheet, name: str, marks: dict[str, str], classes: Sequence[str]) -> Task:
+    """The task of some columns; ``classes`` are those that were named for it, if any."""
     first = next(iter(marks))
-    labels = list(marks.values()) if ":" in first else ["low", "high"] if ">" in first else (
-        sorted(set(sheet.columns[first]) - {""}))
+    named = ":" in first or ">" in first or bool(classes)
+    counts = counted(sheet.columns[first])
+    labels = list(marks.values()) if ":" in first else ["low", "high"] if ">" in first else sorted(counts)
+    if classes and set(labels) <= set(classes):
+        return Task(name, tuple(classes), infer_task(name, classes).loss_weight)
     hint = f"if the column is no task, call it '_{name}'"
-    spelt: dict[str, str] = {}
-    for label in labels:
-        if spelt.setdefault(label.casefold(), label) != label:
-            raise sheet.fault(f"{name} has the classes {spelt[label.casefold()]!r} and {label!r}; use one of them")
     if not 2 <= len(labels) <= MANY:
         found = f"the single class {labels[0]!r}" if len(labels) == 1 else f"{len(labels)} classes"
-        raise sheet.fault(f"{name} has {found}; expected 2 to {MANY}; add images of other classes, or name them all by "
-                          f"tasks=; {hint}")
+        raise sheet.fault(f"{name} has {found}; expected 2 to {MANY}; add images of other classes, or count votes in a "
+                          f"column for each class, such as '{name}:{labels[0] if len(labels) == 1 else 'awe'}'; {hint}")
     try:
+        if named:
+            check_names(dict.fromkeys(labels, 1), name)
+        else:
+            check_cells(counts, name)
+            check_names(counts, name)
         task = infer_task(name, labels)
     except ValueError as error:
-        raise sheet.fault(f"{error}; {hint}") from error
+        raise sheet.fault(f"{error}; {hint}" if f"'_{name}'" not in str(error) else str(error)) from error
     return Task(name, tuple(labels), task.loss_weight) if ":" in first else task
 
 
-def _checked_columns(sheet: _Sheet, task: Task, marks: dict[str, str]) -> dict[str, str]:
+def _checked_columns(sheet: Sheet, task: Task, marks: dict[str, str]) -> dict[str, str]:
     counts = [f"{task.name}:{label}" for label in task.classes]
     if not marks:
         raise sheet.fault(f"column {task.name!r} is missing; expected it, or all of {', '.join(counts)}")
@@ -188,23 +160,25 @@ def _checked_columns(sheet: _Sheet, task: Task, marks: dict[str, str]) -> dict[s
     return marks
 
 
-def _judgements(sheet: _Sheet, task: Task, image: np.ndarray, column: str) -> tuple[pd.DataFrame, np.ndarray]:
+def _judgements(sheet: Sheet, task: Task, image: np.ndarray, column: str) -> tuple[pd.DataFrame, np.ndarray]:
     """The ratings (image, annotator, value) and the (R, C) votes of the rows that hold one."""
     cells, names, seen = sheet.columns[column], sheet.columns.get("annotator") or [], {}
-    rows = [row for row, cell in enumerate(cells) if cell]
+    rows = [row for row, cell in enumerate(cells) if cell in task.classes or not is_no_label(cell)]
+    _report_unlabelled(sheet, task, column, rows)
     if not rows:
         raise sheet.fault(f"column {column!r} is empty; fill it or remove it")
     for row in rows if names else ():
         earlier = seen.setdefault((image[row], names[row]), row)
-        if not names[row] or earlier != row:
-            found = f"{names[row]!r} rated it on line {sheet.lines[earlier]} too" if names[row] else "no annotator"
+        nobody = is_no_label(names[row])
+        if nobody or earlier != row:
+            found = "no annotator" if nobody else f"{names[row]!r} rated it on line {sheet.lines[earlier]} too"
             raise sheet.fault(f"{found}; expected one rating of each annotator, under one name", row)
     if ">" in column:
         try:
             middle = float(column.partition(">")[2])
         except ValueError:
             raise sheet.fault(f"column {column!r}: expected a number after '>', the middle of the scale") from None
-        values = [_number(sheet, row, column) for row in rows]
+        values = [sheet.number(row, column) for row in rows]
         votes = rating.scale_votes(np.array(values), middle)
     else:
         values = [cells[row] for row in rows]
@@ -217,31 +191,33 @@ def _judgements(sheet: _Sheet, task: Task, image: np.ndarray, column: str) -> tu
     return pd.DataFrame({"image": image[rows], "annotator": annotators, "value": values}), votes
 
 
-def _counts(sheet: _Sheet, columns: list[str]) -> np.ndarray:
+def _report_unlabelled(sheet: Sheet, task: Task, column: str, rows: list[int]) -> None:
+    """Count aloud what was taken for no label, where it is more than empty cells."""
+    cells = sheet.columns[column]
+    left = Counter(cells[row] or "empty" for row in set(range(len(cells))).difference(rows))
+    if set(left) - {"empty"}:
+        found = ", ".join(f"{count} {mark if mark == 'empty' else repr(mark)}" for mark, count in sorted(left.items()))
+        logging.getLogger(__name__).warning(
+            "%s: %s has no label in %d of %d rows (%s); if one of these is a class, count its votes in a column "
+            "such as '%s:%s'", sheet.file, column, left.total(), len(cells), found, task.name, next(iter(
+                sorted(set(left) - {"empty"}))))
+
+
+def _counts(sheet: Sheet, columns: list[str]) -> np.ndarray:
     votes = np.zeros((len(sheet.lines), len(columns)))
     for row in range(len(votes)):
-        if any(sheet.columns[column][row] for column in columns):  # all empty: unlabelled
-            votes[row] = [_number(sheet, row, column, least=0) for column in columns]
+        if not all(is_no_label(sheet.columns[column][row]) for column in columns):  # else nobody voted
+            votes[row] = [sheet.number(row, column, least=0) for column in columns]
     if not votes.any():
         raise sheet.fault(f"no votes in {', '.join(columns)}; fill the columns or remove them")
     return votes
 
 
-def _number(sheet: _Sheet, row: int, column: str, least: float = -math.inf) -> float:
-    cell = sheet.columns[column][row]
-    try:
-        number = float(cell.replace(",", "."))  # a spreadsheet that writes semicolons writes 0,5
-    except ValueError:
-        number = math.nan
-    if not (math.isfinite(number) and number >= least):
-        raise sheet.fault(f"{column} is {cell!r}; expected a number{' of 0 or more' if least == 0 else ''}", row)
-    return number
-
-
-def _by_image(sheet: _Sheet, column: str, image: np.ndarray) -> list[str] | None:
+def _by_image(sheet: Sheet, column: str, image: np.ndarray) -> list[str] | None:
     """The one value of each image in a column that need not be there."""
     value: dict[int, str] = {}
     for row, cell in enumerate(sheet.columns.get(column, ())):
+        cell = "" if is_no_label(cell) else cell
         if column == "split" and cell not in SPLITS:
             raise sheet.fault(f"split is {cell!r}; expected {', '.join(SPLITS)}, or no such column", row)
         if value.setdefault(image[row], cell) != cell:

@@ -1,8 +1,10 @@
-"""Class folders: ``<class>/*.jpg``, one label an image."""
+"""Class folders: ``<class>/*.jpg``, one label an image; or ``train/<class>/*.jpg`` and so on, with a fixed split."""
 
 from __future__ import annotations
 
 import logging
+import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +12,24 @@ import numpy as np
 from ...tasks import Task
 from ..table import AnnotatedImages
 from . import infer_task
+from .spelling import check_names, clean
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif",
+                            ".heic", ".heif"})
+SYSTEMS = re.compile(r"[._@$].*|#(recycle|snapshot)|~snapshot|lost\+found|lost\.dir|found\.\d+|recycle[dr]|"
+                     r"system volume information|network trash folder|temporary items", re.IGNORECASE)
+"""Names that operating systems, disk stations and archives give to folders of their own; and ``_name``: no class."""
+PARTS = {"train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation",
+         "dev": "validation", "test": "test", "testing": "test"}
+"""Folders that are parts of a split, where there are no others."""
 
 
 def read(root: str | Path, task: str | Task = "emotion") -> AnnotatedImages:
     """Read a folder with one folder per class; each image has one vote, for the class whose folder holds it.
 
-    Hidden files are passed over in silence; a log line counts and names what else is: files that are no images by
-    their suffix, folders within a class folder, and images beside the class folders.
+    Folders named train, validation (or val) and test, with class folders in each, are a fixed split. One log line
+    counts and names what is not read: folders of the system and ``_name``, files that are no images by their suffix,
+    folders within a class folder, and images beside the class folders. Hidden files are passed over in silence.
 
     Args:
         root: the folder that holds the class folders.
@@ -27,36 +38,65 @@ def read(root: str | Path, task: str | Task = "emotion") -> AnnotatedImages:
 
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: fewer than two class folders, one without images, or one that is no class of the task.
+        ValueError: fewer than two class folders, one without images, one that is no class of the task, or two that
+            are spelt almost alike.
     """
     root = Path(root)
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder; expected one folder per class in it, such as awe/photo.jpg")
-    folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and not entry.name.startswith((".", "__")))
-    if len(folders) < 2:
-        found = f"only the folder {folders[0].name!r}" if folders else "no folders"
-        raise ValueError(f"{root}: {found} in it; expected two or more class folders, such as awe/ and fear/")
-    if isinstance(task, str):
-        task = Task(task, infer_task(task, (folder.name for folder in folders)).classes)
-    images = [(path, _class(task, folder)) for folder in folders for path in _images(folder)]
-    paths, labels = zip(*images, strict=True)
-    beside = [path for path in root.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path not in folders]
-    others = {path for folder in folders for path in folder.iterdir()}.union(beside).difference(paths)
-    over = sorted(path.relative_to(root).as_posix() for path in others if not path.name.startswith("."))
-    if over:
-        logging.getLogger(__name__).warning("%s: %d entries are not read, since they are no images by their suffix or "
-                                            "not directly in a class folder: %s%s", root, len(over),
-                                            ", ".join(over[:10]), " ..." if len(over) > 10 else "")
+    parts = _parts(root)
+    folders = {folder: part for place, part in parts.items() for folder in _folders(place)}
+    paths = {path: folder for folder in folders for path in _images(folder)}
+    task = _task(root, task, [clean(folder.name) for folder in paths.values()])
+    labels = [_class(task, folder) for folder in paths.values()]
+    _report(root, {*parts, root}, folders, paths)
     return AnnotatedImages(
-        "folders", (task,), paths, {task.name: np.eye(len(task.classes))[list(labels)]},
+        "folders", (task,), list(paths), {task.name: np.eye(len(task.classes))[labels]},
         groups=np.array([path.relative_to(root).as_posix() for path in paths]),
+        fixed=np.array([folders[folder] for folder in paths.values()]) if len(parts) > 1 else None,
     )
 
 
+def _folders(root: Path) -> list[Path]:
+    return sorted(entry for entry in root.iterdir() if entry.is_dir() and not SYSTEMS.fullmatch(entry.name))
+
+
+def _parts(root: Path) -> dict[Path, str]:
+    """The folders that hold class folders, each with its part: the root alone, or those of a split."""
+    folders = _folders(root)
+    if len(folders) < 2 and not any(folder.name.casefold() in PARTS for folder in folders):
+        found = f"only the folder {folders[0].name!r}" if folders else "no folders"
+        raise ValueError(f"{root}: {found} in it; expected two or more class folders, such as awe/ and fear/")
+    if any(folder.name.casefold() not in PARTS for folder in folders):
+        return {root: "train"}
+    parts = {folder: PARTS[folder.name.casefold()] for folder in folders}
+    flat = [folder.name for folder in folders if not _folders(folder)]
+    if flat:
+        raise ValueError(f"{root}: {flat[0]}/ is a part of a split by its name, but holds no class folders; expected "
+                         f"{flat[0]}/awe, {flat[0]}/fear and so on, or class folders that are not called so")
+    if missing := [part for part in ("train", "validation", "test") if part not in parts.values()]:
+        raise ValueError(f"{root}: {', '.join(folder.name + '/' for folder in folders)} are parts of a split, of which "
+                         f"{missing[0]}/ is missing; add it, or put the class folders together to have a split made")
+    return parts
+
+
+def _task(root: Path, task: str | Task, names: list[str]) -> Task:
+    """The task itself if it is given, else the one whose classes the images' folders name."""
+    if isinstance(task, Task):
+        return task
+    counts = {name: names.count(name) for name in sorted(set(names))}
+    check_names(counts, f"{root}: {task}")
+    if len(counts) < 2:
+        raise ValueError(f"{root}: only the class {names[0]!r} in it; expected two or more class folders, such as awe/ "
+                         f"and fear/")
+    return Task(task, infer_task(task, counts).classes)
+
+
 def _class(task: Task, folder: Path) -> int:
-    if folder.name not in task.classes:
+    name = clean(folder.name)
+    if name not in task.classes:
         raise ValueError(f"{folder}: is no class of the task {task.name!r}; expected {', '.join(task.classes)}")
-    return task.index(folder.name)
+    return task.index(name)
 
 
 def _images(folder: Path) -> list[Path]:
@@ -65,3 +105,15 @@ def _images(folder: Path) -> list[Path]:
         raise ValueError(f"{folder}: no images directly in this class folder; expected files such as photo.jpg "
                          f"({', '.join(sorted(IMAGE_SUFFIXES))}); remove the folder or fill it")
     return paths
+
+
+def _report(root: Path, places: set[Path], folders: Iterable[Path], paths: Iterable[Path]) -> None:
+    """One line about all that lies there and is not read."""
+    left = [entry for place in places for entry in place.iterdir() if entry not in places and (
+        entry.is_dir() or entry.suffix.lower() in IMAGE_SUFFIXES and not entry.name.startswith("."))]
+    left += [entry for folder in folders for entry in folder.iterdir() if not entry.name.startswith(".")]
+    over = sorted(entry.relative_to(root).as_posix() for entry in set(left).difference(folders, paths))
+    if over:
+        logging.getLogger(__name__).warning(
+            "%s: %d entries are not read, since they are folders of the system, no images by their suffix, or not "
+            "directly in a class folder: %s%s", root, len(over), ", ".join(over[:10]), " ..." if len(over) > 10 else "")

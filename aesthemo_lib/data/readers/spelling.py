@@ -1,0 +1,148 @@
+"""Class names as people write them: what is no label, what is one name spelt twice, and what is no class at all."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping
+
+NO_LABEL = frozenset({
+    "", "na", "n/a", "n.a.", "#n/a", "#na", "<na>", "nan", "none", "null", "nil", "?", "??", "???", "-", "--", "---",
+    "–", "—", ".", "..", "...", "…", "(blank)", "(none)",
+})
+"""Cells that say that nobody judged, in lower case."""
+RARE = 2
+"""A class of so few images, one edit from a more frequent one, is taken for a typing error until it is confirmed."""
+TOGETHER = re.compile(r"\s*[/+&]\s*|\s+and\s+")
+"""What may stand between two classes; a comma, semicolon or bar always does."""
+NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)")
+
+
+def clean(text: str) -> str:
+    """Text without what nobody sees: composed (NFC), single spaces, no zero-width or other format characters.
+
+    >>> clean(" lo\\u200bw ") == "low"
+    True
+    """
+    composed = unicodedata.normalize("NFC", text)
+    return " ".join("".join(c for c in composed if unicodedata.category(c) != "Cf").split())
+
+
+def is_no_label(text: str) -> bool:
+    """Whether a cell says that nobody judged: empty, NA, NaN, None, n/a, ?, - and the like.
+
+    >>> is_no_label("N/A"), is_no_label("awe")
+    (True, False)
+    """
+    return text.casefold() in NO_LABEL
+
+
+def check_names(counts: Mapping[str, int], what: str) -> None:
+    """Refuse names that are one class spelt in two ways, or almost another class's.
+
+    Args:
+        counts: how often each class name occurs; ``clean`` names.
+        what: what has these classes, for the message.
+
+    Raises:
+        ValueError: the message names both spellings and what to do.
+
+    >>> check_names({"awe": 3, "fear": 2}, "emotion")
+    """
+    spelt: dict[str, str] = {}
+    for name in counts:
+        other = spelt.setdefault(_key(name), name)
+        if other != name:
+            raise ValueError(f"{what} has the classes {other!r} and {name!r}; use one of the two spellings")
+        if len(scripts := _scripts(name)) > 1:
+            raise ValueError(f"{what} has the class {name!r}, which mixes {' and '.join(sorted(scripts))} letters; "
+                             f"type it again")
+    for name, count in counts.items():
+        for other, more in counts.items():
+            if count <= RARE and count < more and _one_edit(name.casefold(), other.casefold()):
+                raise ValueError(f"{what} has the class {name!r} {count} time{'s' * (count > 1)} and {other!r} {more} "
+                                 f"times: is the first a typing error? Correct it; a class of its own needs {RARE + 1} "
+                                 f"or more")
+
+
+def check_cells(counts: Mapping[str, int], what: str) -> None:
+    """Refuse columns of labels that are no classes: lists of classes, numbers on a scale, identifiers, times.
+
+    Args:
+        counts: how often each label occurs.
+        what: the column's name.
+
+    Raises:
+        ValueError: the message says what the column looks like and how to have it read.
+
+    >>> check_cells({"1": 3, "4": 2, "7": 2}, "aesthetics")
+    Traceback (most recent call last):
+    ValueError: aesthetics holds numbers (3 different ones, 1 to 7); call ...
+    """
+    for label in counts:
+        parts = [part.strip() for part in re.split(r"[,;|]", label)]
+        parts = parts if len(parts) > 1 else TOGETHER.split(label)
+        if re.search(r"[,;|\n]", label) or len(parts) > 1 and set(parts) <= set(counts):
+            raise ValueError(f"{what} is {label!r}; expected one class in a cell: where several apply, count their "
+                             f"votes in columns {what}:{parts[0] or 'awe'}, {what}:{parts[-1] or 'fear'} and so on")
+        if label[0] == '"' or label[-1] == '"':
+            raise ValueError(f"{what} is {label!r}; remove the quotation mark, or the space before it")
+    if len(counts) > 2 and all(map(NUMBER.fullmatch, counts)):
+        values = [float(label.replace(",", ".")) for label in counts]
+        low, high = min(values), max(values)
+        raise ValueError(f"{what} holds numbers ({len(counts)} different ones, {low:g} to {high:g}); call the column "
+                         f"'{what}>{(low + high) / 2:g}' to have them read as scores, low or high about that middle; "
+                         f"if each names a class, write words instead, such as level_{min(counts)}")
+    rows = sum(counts.values())
+    if looks := _no_classes(what, counts, rows):
+        raise ValueError(f"{what} {looks}; if it is no task, call the column '_{what}'")
+
+
+def _no_classes(name: str, counts: Mapping[str, int], rows: int) -> str:
+    """What a column looks like that can't be a task; empty if it may be one."""
+    *_, last = re.split(r"[_\W]+|(?<=[a-z])(?=[A-Z])", name)
+    if last.casefold() in ("id", "uuid", "timestamp", "datetime", "filename") or name.casefold() in (
+            "date", "time", "index", "url"):
+        return "has the name of an identifier or a time"
+    if all(re.search(r"\d{4}-\d\d-\d\d|\d{1,2}[./]\d{1,2}[./]\d{2,4}|\d{1,2}:\d\d", label) for label in counts):
+        return "holds dates or times"
+    if rows > 4 and len(counts) == rows or len(counts) > 10 and 2 * len(counts) > rows:
+        return f"has {len(counts)} different values in {rows} rows"
+    return ""
+
+
+def _key(name: str) -> str:
+    """Equal for spellings that one person may use for one thing: Awe and awe, negative-calm and negative_calm."""
+    return re.sub(r"[\s_\-]+", " ", unicodedata.normalize("NFKC", name).casefold())
+
+
+def _scripts(name: str) -> set[str]:
+    """Of Latin, Greek and Cyrillic, whose letters look alike, those in which a name's letters are written."""
+    known = {unicodedata.name(c, "").partition(" ")[0] for word in name.split() for c in word if c.isalpha()}
+    return known & {"LATIN", "GREEK", "CYRILLIC"}
+
+
+def _one_edit(a: str, b: str) -> bool:
+    """Whether one letter more, fewer or other, or two exchanged neighbours make one word of the other.
+
+    Names of less than three letters are too short to tell, and those that differ in a digit are meant to.
+    """
+    if min(len(a), len(b)) < 3 or abs(len(a) - len(b)) > 1 or a == b:
+        return False
+    same = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    changed = a[same:same + 1] + b[same:same + 1]
+    if any(c.isdigit() for c in changed):
+        return False
+    rests = {(a[same + 1:], b[same:]), (a[same:], b[same + 1:]), (a[same + 1:], b[same + 1:])}
+    swapped = a[same:same + 2] == b[same:same + 2][::-1] and a[same + 2:] == b[same + 2:]
+    return swapped or any(x == y for x, y in rests)
+
+
+def counted(labels) -> Counter:
+    """How often each label occurs, those that say that nobody judged left out.
+
+    >>> counted(["awe", "NA", "awe", ""])
+    Counter({'awe': 2})
+    """
+    return Counter(label for label in labels if not is_no_label(label))
