@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,6 +60,7 @@ class AnnotatedImages:
         groups: N names; images of one group never part in a split. By default each image is its own.
         facts: a table of N rows with whatever else is published of each image (source, mean rating, factors).
         fixed: N of 'train', 'validation', 'test', where the publisher fixed the split.
+        folder: the folder from which ``names`` are seen; by default the deepest that holds all images.
 
     Raises:
         ValueError: the parts do not fit together; the message names what and where.
@@ -74,6 +76,7 @@ class AnnotatedImages:
     groups: np.ndarray = None  # type: ignore[assignment]  # None: each image its own, see __post_init__
     facts: pd.DataFrame = None
     fixed: np.ndarray | None = None
+    folder: Path | None = None
 
     def __post_init__(self):
         set_ = lambda key, value: object.__setattr__(self, key, value)  # noqa: E731  (a frozen dataclass's own way)
@@ -89,6 +92,8 @@ class AnnotatedImages:
             if os.path.normcase(path) in seen:  # as the file system tells them apart
                 raise ValueError(f"{self.name}: {path} is listed twice; keep one row an image")
             seen.add(os.path.normcase(path))
+        if self.folder is None:
+            set_("folder", Path(os.path.commonpath([path.parent for path in self.paths])) if self.paths else Path())
         set_("votes", {t.name: self._checked_votes(t) for t in self.tasks})
         set_("groups", np.asarray(range(len(self)) if self.groups is None else self.groups, dtype=str))
         set_("facts", pd.DataFrame(index=range(len(self))) if self.facts is None else self.facts.reset_index(drop=True))
@@ -116,15 +121,20 @@ class AnnotatedImages:
     def __len__(self) -> int:
         return len(self.paths)
 
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """What each image is called in tables, runs and pages: its path as seen from ``folder``, with slashes."""
+        return tuple(Path(os.path.relpath(path, self.folder)).as_posix() for path in self.paths)
+
     def labels(self, task: str) -> np.ndarray:
         """The consensus class of each image, (N,) int64; -1 where nobody voted (see ``ratings.consensus``)."""
         return rating.consensus(self.votes[task])
 
     def fingerprint(self) -> str:
-        """A SHA-256 of tasks, file names, votes, groups and fixed split: what decides a run, but the pixels' bytes."""
+        """A SHA-256 of tasks, names, votes, groups and fixed split: what decides a run, but the pixels' bytes."""
         sha = hashlib.sha256()
         sha.update(repr([(t.name, t.classes) for t in self.tasks]).encode())
-        sha.update("\0".join(path.name for path in self.paths).encode("utf-8", "surrogateescape"))
+        sha.update("\0".join(self.names).encode("utf-8", "surrogateescape"))
         sha.update("\0".join(self.groups).encode())
         sha.update("\0".join(() if self.fixed is None else self.fixed).encode())
         for task in self.tasks:

@@ -28,6 +28,7 @@ import pandas as pd
 
 from ...tasks import Task
 from .. import ratings as rating
+from ..copies import group_copies
 from ..table import AnnotatedImages
 from . import infer_task, inside
 from .sheet import RESERVED, Sheet, found, load, missing
@@ -74,20 +75,27 @@ def read(root: str | Path, tasks: Sequence[Task] | None = None,
         if single:
             ratings[task.name], rating_votes[task.name] = table, each
             levels[task.name] = "interval" if ">" in next(iter(marks)) else "nominal"
-    own = [path.relative_to(file.parent).as_posix() for path in paths]
-    first = np.unique(image, return_index=True)[1]
-    facts = {"path": own} | {n[1:]: [c[row] for row in first] for n, c in sheet.columns.items() if n.startswith("_")}
-    groups = _by_image(sheet, "group", image) or []
-    fixed = _by_image(sheet, "split", image) or []
+    own, first = [path.relative_to(file.parent).as_posix() for path in paths], np.unique(image, return_index=True)[1]
+    facts = {n[1:]: [c[row] for row in first] for n, c in sheet.columns.items() if n.startswith("_")}
+    groups, fixed = _groups(sheet, image, first)
+    return group_copies(AnnotatedImages(
+        "csv", tasks, paths, votes, ratings, levels, rating_votes, facts=pd.DataFrame({"path": own} | facts),
+        groups=np.array([group or alone for group, alone in zip(groups or own, own, strict=True)]),
+        fixed=np.array(fixed) if fixed else None, folder=file.parent))
+
+
+def _groups(sheet: Sheet, image: np.ndarray, first: np.ndarray) -> tuple[list[str], list[str]]:
+    """Each image's group and part of the split; empty where the column is not there."""
+    if "_path" in sheet.columns:
+        raise sheet.fault("column '_path' has the name of the images' own; call it otherwise")
+    groups, fixed = _by_image(sheet, "group", image) or [], _by_image(sheet, "split", image) or []
     parts: dict[str, int] = {}
     for number, row in enumerate(first if groups and fixed else ()):
         earlier = parts.setdefault(groups[number], number)
         if groups[number] and fixed[earlier] != fixed[number]:
             raise sheet.fault(f"group {groups[number]!r} is in {fixed[number]} here and in {fixed[earlier]} on line "
                               f"{sheet.lines[first[earlier]]}; keep a group in one part, or leave out 'group'", row)
-    return AnnotatedImages("csv", tasks, paths, votes, ratings, levels, rating_votes, facts=pd.DataFrame(facts),
-                           groups=np.array([group or alone for group, alone in zip(groups or own, own, strict=True)]),
-                           fixed=np.array(fixed) if fixed else None)
+    return groups, fixed
 
 
 def _images(sheet: Sheet) -> tuple[np.ndarray, tuple[Path, ...]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ...tasks import Task
+from ..copies import group_copies
 from ..table import AnnotatedImages
 from . import infer_task
 from .spelling import check_names, clean
@@ -50,11 +51,11 @@ def read(root: str | Path, task: str | Task = "emotion") -> AnnotatedImages:
     task = _task(root, task, [clean(folder.name) for folder in paths.values()])
     labels = [_class(task, folder) for folder in paths.values()]
     _report(root, {*parts, root}, folders, paths)
-    return AnnotatedImages(
+    return group_copies(AnnotatedImages(
         "folders", (task,), list(paths), {task.name: np.eye(len(task.classes))[labels]},
         groups=np.array([path.relative_to(root).as_posix() for path in paths]),
-        fixed=np.array([folders[folder] for folder in paths.values()]) if len(parts) > 1 else None,
-    )
+        fixed=np.array([folders[folder] for folder in paths.values()]) if len(parts) > 1 else None, folder=root,
+    ))
 
 
 def _folders(root: Path) -> list[Path]:
