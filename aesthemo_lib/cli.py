@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+import warnings
 from pathlib import Path
 
 from . import __version__
@@ -22,8 +23,19 @@ def main(arguments: list[str] | None = None) -> int:
 def run(parser: argparse.ArgumentParser, arguments: list[str] | None) -> int:
     """Parse, and call ``command`` of what was given; a fault that the user can mend is one line and exit status 1."""
     given = parser.parse_args(arguments)
+    for stream in (sys.stdout, sys.stderr):  # a name that the terminal can't show must not cost a finished job
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        return given.command(given) or 0
+        with warnings.catch_warnings():
+            warnings.showwarning = _as_one_line
+            warnings.filterwarnings("always", category=UserWarning, module="aesthemo_")
+            status = given.command(given) or 0
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # whoever reads the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
     except KeyboardInterrupt:
         print(f"\n{parser.prog}: interrupted; the next run resumes where it stopped", file=sys.stderr)
         return 130
@@ -32,6 +44,13 @@ def run(parser: argparse.ArgumentParser, arguments: list[str] | None) -> int:
             time.sleep(2)  # what all processes find wrong the first one says, and its end ends them
         print(f"{parser.prog}{f' (process {_process()})' if _process() else ''}: {fault}", file=sys.stderr)
         return 1
+
+
+def _as_one_line(message, category, filename, lineno, file=None, line=None) -> None:
+    """What the library warns of, without the place in its source; what others warn of, as ever."""
+    plain = category is UserWarning and "aesthemo" in filename
+    print(f"aesthemo: {message}" if plain else warnings.formatwarning(message, category, filename, lineno, line),
+          file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -56,7 +75,8 @@ def _parser() -> argparse.ArgumentParser:
     predict = commands.add_parser("predict", help="judge photographs with a finished run")
     predict.add_argument("run", type=Path, metavar="RUN", help="a run folder; left out: the network that comes with "
                          "the project, trained on drawn scenes")
-    predict.add_argument("photos", nargs="*", metavar="PHOTO")
+    predict.add_argument("photos", nargs="*", metavar="PHOTO", help="photographs, folders of them, or patterns such as "
+                         "'trip/*.jpg'; what can't be read is named and left out")
     predict.add_argument("--csv", type=Path, help="write the table there")
     predict.add_argument("--sheet", type=Path, help="write a contact sheet of the photos and judgements there (.png)")
     predict.add_argument("--device", help="cpu, cuda or mps")
@@ -119,25 +139,24 @@ def _process() -> int:
 
 
 def _predict(given) -> None:
-    from .data.readers.folders import IMAGE_SUFFIXES
     from .files import write_table
-    from .prediction import Predictor
+    from .prediction import Predictor, is_run, packaged_run, photographs
 
-    run, photos = given.run, given.photos
-    if run.is_file() or run.suffix.lower() in IMAGE_SUFFIXES:  # a run is a folder, so this is a photo, there or not
-        from .prediction import packaged_run
-
-        run, photos = packaged_run(), [run, *photos]
+    if given.sheet and given.sheet.suffix.lower() != ".png":
+        raise ValueError(f"--sheet {given.sheet}: a contact sheet is a PNG; call it {given.sheet.with_suffix('.png')}")
+    run, named = given.run, given.photos
+    if not is_run(run):
+        run, named = packaged_run(), [str(run), *named]
         print("aesthemo: no run was named, so the network of results/pretrained answers. It learnt from drawn scenes; "
               "to judge photographs, train on photographs and name that run", file=sys.stderr)
-    table = Predictor(run, given.device).predict(photos)
+    table = Predictor(run, given.device).predict(photographs(named), "skip")
     if given.csv:
         write_table(given.csv, table)
     if given.sheet:
         from .plots.data import contact_sheet
         from .plots.style import save
 
-        save(contact_sheet(photos, table), given.sheet)
+        save(contact_sheet(table["photo"].tolist(), table), given.sheet)
     print(table.to_string(index=False, float_format="{:.3f}".format))
 
 
@@ -146,6 +165,9 @@ def _evaluate(given) -> None:
     from .prediction import evaluate
 
     result = evaluate(given.run, given.data, given.root, given.device)
+    print(f"aesthemo: tested on {result['images']}", file=sys.stderr)
+    for task, reason in result["left_out"].items():
+        print(f"aesthemo: {task} is left out: {reason}", file=sys.stderr)
     if given.json:
         write_json(given.json, result)
     print(json.dumps(result, indent=2))

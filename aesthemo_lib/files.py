@@ -82,7 +82,7 @@ def file_lock(lock: Path, doing: str, patience: float | None = None) -> Iterator
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
     """A temporary name in the same folder that becomes ``path`` if the block succeeds, and vanishes if not."""
-    path = Path(path)
+    path = Path(os.path.realpath(path) if os.path.islink(path) else path)  # a link stays, and its target is written
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last, since some writers go by it.
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
@@ -159,10 +159,40 @@ def digest(content: Any) -> str:
 
 
 def cache_folder() -> Path:
-    """Where derived data lives: ``$AESTHEMO_CACHE``, else the system's cache folder."""
+    """Where derived data lives: ``$AESTHEMO_CACHE``, else the system's cache folder.
+
+    Raises:
+        ValueError: neither is known, or there is no such folder and none can be made.
+    """
     import pooch
 
-    return Path(os.environ.get("AESTHEMO_CACHE") or pooch.os_cache("aesthemo"))
+    given = os.environ.get("AESTHEMO_CACHE")
+    return usable_folder(given or str(pooch.os_cache("aesthemo")), "AESTHEMO_CACHE", "derived data are kept")
+
+
+def usable_folder(place: str, variable: str, use: str) -> Path:
+    """A folder that is there, or is made now.
+
+    Args:
+        place: where; a '~' in it means that no home folder is known.
+        variable: of the environment, names another one.
+        use: what happens there, for the message.
+
+    Raises:
+        ValueError: no home folder is known, or the folder can't be made or written to.
+    """
+    folder, reason = Path(place), "it is not writable"
+    if "~" in folder.parts:
+        folder, reason = Path("~"), "no home folder is known"
+    else:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as fault:
+            reason = str(fault.strerror)
+    if "~" in folder.parts or not os.access(folder, os.W_OK):
+        raise ValueError(f"{folder}, where {use}: {reason}; name a folder that you may write to, as in: "
+                         f"export {variable}=/tmp/aesthemo")
+    return folder
 
 
 def show_progress() -> bool:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from glob import glob, has_magic
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
-from .data.images import AHEAD, CHUNK, BadImages, decoded
+from .data import readers
+from .data.decoding import RAW_SUFFIXES
+from .data.images import AHEAD, CHUNK, BadImages, decoded, pixel_digests
+from .data.ratings import UNLABELLED, consensus
+from .data.readers import folders
+from .data.readers.folders import IMAGE_SUFFIXES, SYSTEMS
 from .data.table import AnnotatedImages
 from .device import allowed_cores, set_threads
 from .evaluation.metrics import majority_class, prediction_table, softmax, task_metrics
@@ -51,34 +61,134 @@ class Predictor:
         Raises:
             BadImages: files that can't be read, all of them, by name and reason.
         """
+        answers = self.answers(paths)
+        if answers.bad:
+            raise BadImages(answers.bad)
+        return answers.probabilities
+
+    def answers(self, paths: Sequence[Path | str]) -> Answers:
+        """The same for the photos that can be read, with what is wrong with the others.
+
+        Raises:
+            ValueError: no photographs were given.
+        """
         files = [Path(path) for path in paths]
         if not files:
             raise ValueError("no photographs were given")
         bad: dict[Path, str] = {}
         parts: list[dict[str, np.ndarray]] = []
+        rows, digests = [], []
         # A processor's cores either decode or compute; a GPU computes while they decode what comes next.
         ahead, starts = 0 if self.device.type == "cpu" else AHEAD, range(0, len(files), CHUNK)
         with ThreadPoolExecutor(allowed_cores()) as pool:
-            for pixels, faults in decoded(files, starts, self.run.settings.resize, pool, ahead):
-                bad |= {files[int(row)]: reason for row, reason in faults.items()}
-                if not bad:
-                    rows = np.arange(len(pixels))
+            chunks = decoded(files, starts, self.run.settings.resize, pool, ahead)
+            for start, (pixels, faults) in zip(starts, chunks, strict=True):
+                bad |= {files[start + int(row)]: reason for row, reason in faults.items()}
+                good = np.setdiff1d(np.arange(len(pixels)), [int(row) for row in faults])
+                rows.append(start + good)
+                digests += pixel_digests(pixels[good])
+                if len(good):
                     parts.append(predict_logits(
-                        self.network, pixels, rows, self.mean, self.run.settings.crop, self.device, BATCH
+                        self.network, pixels, good, self.mean, self.run.settings.crop, self.device, BATCH
                     ))
-        if bad:
-            raise BadImages(bad)
-        return {t.name: softmax(np.concatenate([part[t.name] for part in parts])) for t in self.tasks}
+        found = {t.name: softmax(np.concatenate([part[t.name] for part in parts])) for t in self.tasks} if parts else {}
+        return Answers(found, np.concatenate(rows), digests, bad)
 
-    def predict(self, paths: Sequence[Path | str]) -> pd.DataFrame:
-        """A table of answers, one row a photo: photo, and for each task the answer and every class's probability."""
-        return prediction_table(self.tasks, self.probabilities(paths), photo=[str(path) for path in paths])
+    def predict(self, paths: Sequence[Path | str], on_bad_image: str = "error") -> pd.DataFrame:
+        """A table of answers, one row a photo: photo, and for each task the answer and every class's probability.
+
+        Args:
+            paths: the photos.
+            on_bad_image: 'error', or 'skip' to leave out what can't be read, with a warning that names it.
+
+        Raises:
+            BadImages: photos can't be read; with 'skip', none can.
+        """
+        answers = self.answers(paths)
+        if answers.bad and (on_bad_image != "skip" or not answers.probabilities):
+            raise BadImages(answers.bad)
+        answers.warn("photographs")
+        photo = [str(paths[row]) for row in answers.rows]
+        return prediction_table(self.tasks, answers.probabilities, photo=photo)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a network says to N of M photos.
+
+    Args:
+        probabilities: (N, C) by task; empty if no photo could be read.
+        rows: (N,) which of the M these are.
+        digests: N, see ``data.images.pixel_digests``.
+        bad: why the others can't be read.
+    """
+
+    probabilities: dict[str, np.ndarray]
+    rows: np.ndarray
+    digests: list[str]
+    bad: dict[Path, str]
+
+    def select(self, keep: Sequence[bool]) -> Answers:
+        """Those for which ``keep`` is true."""
+        mask = np.asarray(keep, dtype=bool)
+        return replace(self, rows=self.rows[mask], digests=list(compress(self.digests, mask)),
+                       probabilities={name: values[mask] for name, values in self.probabilities.items()})
+
+    def warn(self, what: str) -> None:
+        """Name the photos that are left out, if there are any."""
+        if self.bad:
+            warnings.warn(f"{what}: left out {str(BadImages(self.bad)).rsplit(chr(10), 1)[0]}", stacklevel=3)
+
+
+def is_run(path: Path) -> bool:
+    """Whether the first thing named on the command line is a run, and no photograph: there, or only meant.
+
+    Raises:
+        FileNotFoundError: it is neither.
+    """
+    if path.is_dir():
+        return (path / "metrics.json").exists() or not _inside(path)
+    suffixes = IMAGE_SUFFIXES | RAW_SUFFIXES | set(Image.registered_extensions())
+    if path.exists() or path.suffix.lower() in suffixes or has_magic(str(path)):
+        return False
+    raise FileNotFoundError(f"{path}: there is no such run and no such photograph; a run is a folder such as "
+                            f"runs/scenes/cross_branch.diagonal/teach/split0-seed0")
+
+
+def photographs(named: Sequence[str]) -> list[Path]:
+    """Files, folders (with all images in them, however deep) and patterns, as a list of files.
+
+    Raises:
+        ValueError: a folder without images, or a pattern that matches nothing.
+    """
+    found: list[Path] = []
+    for name in named:
+        path = Path(name)
+        if path.is_dir():
+            more = _inside(path)
+        elif has_magic(name) and not path.exists():
+            more = [Path(match) for match in sorted(glob(name, recursive=True)) if Path(match).is_file()]
+        else:
+            more = [path]
+        if not more:
+            raise ValueError(f"{name}: no photographs {'in this folder' if path.is_dir() else 'match this pattern'}")
+        found += more
+    return list(dict.fromkeys(found))
+
+
+def _inside(folder: Path) -> list[Path]:
+    """The images below a folder, but for hidden ones and those of the system."""
+    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+                  and not path.name.startswith(".")
+                  and not any(SYSTEMS.fullmatch(part) for part in path.relative_to(folder).parts[:-1]))
 
 
 def evaluate(run: Run | Path | str, data: str, root: Path | None = None, device: str | None = None) -> dict:
     """Test a finished run on a data set.
 
-    On the set that it was trained on, the run's own test images alone count; on any other, all labelled images.
+    On the set that it was trained on, the images count that the run's predictions.csv calls its test images, with the
+    labels that they have now; on any other, all images that the run was neither trained nor selected on. Images are
+    known by their names and their pixels.
 
     Args:
         run: a finished run, or its folder.
@@ -86,11 +196,10 @@ def evaluate(run: Run | Path | str, data: str, root: Path | None = None, device:
         root: its folder.
 
     Returns:
-        {'tasks': metrics as in metrics.json, 'data', 'run', 'images': what was tested on}. Only tasks that the run
-        and the data share are in it.
+        {'tasks': metrics as in metrics.json, 'data', 'run', 'images': what was tested on, 'left_out': why, by task}.
 
     Raises:
-        ValueError: they share no task with the same classes.
+        ValueError: the run and the data share no task, or the run knows all images.
 
     >>> from .training.runs import train
     >>> config = Config("scenes", preset="smoke", settings={"epochs": 1}, data_options={"images": 24, "size": 40})
@@ -100,35 +209,95 @@ def evaluate(run: Run | Path | str, data: str, root: Path | None = None, device:
     """
     predictor = Predictor(run, device)
     run = predictor.run
-    told = run.described
-    same = data == told["data"]
-    options = told["data_options"] if same else {}
-    images = open_data(Config(data=data, preset=told["preset"], data_options=options), root)
-    shared = _shared_tasks(run, images)
-    same = images.fingerprint() == told["images"]
-    rows = images.split(told["split"]).test if same else np.arange(len(images))
-    probabilities = predictor.probabilities([images.paths[int(row)] for row in rows])
+    images = _opened(run, data, root)
+    labels, left_out = _shared_labels(run, images)
+    own = data == run.described["data"]
+    rows, answers, told = _answered(predictor, images, own)
+    answers.warn(images.name)
     metrics = {}
-    for name in shared:
-        labels = images.labels(name)
+    for name, truth in labels.items():
         # 'majority' is the training set's most frequent class: of another set it is not known, so its own is taken.
-        known = labels[images.split(told["split"]).train] if same else labels
-        metrics[name] = task_metrics(labels[rows], probabilities[name], majority_class(known))
-    return {
-        "tasks": metrics, "data": data, "run": str(run.folder), "method": told["method"], "variant": told["variant"],
-        "images": f"the run's {len(rows)} test images" if same else f"all {len(rows)} images",
-    }
+        majority = _train_majority(run, name) if own else majority_class(truth)
+        metrics[name] = task_metrics(truth[rows], answers.probabilities[name], majority)
+    return {"tasks": metrics, "data": data, "run": str(run.folder), "method": run.described["method"],
+            "variant": run.described["variant"], "images": told, "left_out": left_out}
 
 
-def _shared_tasks(run: Run, images: AnnotatedImages) -> list[str]:
-    theirs = {task.name: task.classes for task in images.tasks}
-    shared = [task.name for task in run.tasks if theirs.get(task.name) == task.classes]
-    if not shared:
-        raise ValueError(
-            f"{images.name} has {({n: list(c) for n, c in theirs.items()})} but the run predicts "
-            f"{({t.name: list(t.classes) for t in run.tasks})}; expected a task with the same name and classes"
-        )
-    return shared
+def _opened(run: Run, data: str, root: Path | None) -> AnnotatedImages:
+    """The data, read with the run's classes: they may lack some, or stand in another order."""
+    told = run.described
+    options = dict(told["data_options"]) if data == told["data"] else {}
+    if data == "csv":
+        options.setdefault("classes", {task.name: task.classes for task in run.tasks})
+    if data == "folders":
+        names = folders.class_names(readers.data_root(data, root))
+        fits = [task for task in run.tasks if names <= set(task.classes)]
+        options["task"] = fits[0] if fits else options.get("task", "emotion")
+    return open_data(Config(data=data, preset=told["preset"], data_options=options), root)
+
+
+def _shared_labels(run: Run, images: AnnotatedImages) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The labels of the tasks that the run and the data share, as the run's class numbers; why others are left out."""
+    labels, left_out = {}, {}
+    theirs = {task.name: task for task in images.tasks}
+    for task in run.tasks:
+        if task.name not in theirs:
+            left_out[task.name] = f"the data have no such task, only {', '.join(theirs)}"
+        elif unknown := [label for label in theirs[task.name].classes if label not in task.classes]:
+            left_out[task.name] = (f"the data have the class {unknown[0]!r}, but the run's are "
+                                   f"{', '.join(task.classes)}; rename it, or leave its images unlabelled")
+        else:
+            votes = np.zeros((len(images), len(task.classes)))
+            votes[:, [task.index(label) for label in theirs[task.name].classes]] = images.votes[task.name]
+            labels[task.name] = consensus(votes)
+    if not labels:
+        raise ValueError(f"{images.name}: no task to test: " + "; ".join(f"{n}: {why}" for n, why in left_out.items()))
+    return labels, left_out
+
+
+def own_test_rows(run: Run, images: AnnotatedImages) -> np.ndarray:
+    """The rows of the images that a run's predictions.csv calls its test images, (N,) int64; there may be none."""
+    return np.flatnonzero(np.isin(_names(run, images), run.predictions("test")["image"]))
+
+
+def _names(run: Run, images: AnnotatedImages) -> np.ndarray:
+    """What a run calls the images: runs of earlier versions know them by their files' bare names."""
+    return np.array(images.names if "pixels" in run.predictions("test") else [path.name for path in images.paths])
+
+
+def _answered(predictor: Predictor, images: AnnotatedImages, own: bool) -> tuple[np.ndarray, Answers, str]:
+    """The rows that are tested, what the network says to them, and which they are, in words."""
+    run = predictor.run
+    test, seen = run.predictions("test"), pd.concat([run.predictions("train"), run.predictions("validation")])
+    names, by_pixels = _names(run, images), "pixels" in test
+    tested = own_test_rows(run, images) if own else np.array([], dtype=np.int64)
+    rows = tested if len(tested) else np.flatnonzero(~(np.isin(names, seen["image"]) & own))
+    if not len(rows):
+        raise ValueError(f"{images.name}: {run.folder} was trained or selected on all of these {len(images)} images; "
+                         f"name others")
+    answers = predictor.answers([images.paths[row] for row in rows])
+    if by_pixels:
+        trained, as_tested = set(seen["pixels"]), set(zip(test["image"], test["pixels"], strict=True))
+        answers = answers.select([digest not in trained or (names[rows[row]], digest) in as_tested
+                                  for row, digest in zip(answers.rows, answers.digests, strict=True)])
+    if not len(answers.rows):
+        reason = f"{len(answers.bad)} can't be read" if answers.bad else "their pixels are those of its training"
+        raise ValueError(f"{images.name}: none of the {len(rows)} images can be tested; {reason}")
+    return rows[answers.rows], answers, _which(len(answers.rows), len(images), len(test) if len(tested) else None)
+
+
+def _which(count: int, there: int, own: int | None) -> str:
+    """In words, which images were tested; ``own`` is how many test images the run has, if it was on these."""
+    if own is not None:
+        return f"the run's {count} test images" if count == own else f"{count} of the run's {own} test images"
+    return f"all {count} images" if count == there else f"the {count} of {there} images that the run never saw"
+
+
+def _train_majority(run: Run, name: str) -> int:
+    """The most frequent class among a run's training labels."""
+    task = next(task for task in run.tasks if task.name == name)
+    told = run.predictions("train")[f"true_{name}"]
+    return majority_class(np.array([task.index(label) if label else UNLABELLED for label in told]))
 
 
 PACKED = "results/pretrained"
@@ -139,8 +308,5 @@ def packaged_run() -> Run:
 
     Raises:
         FileNotFoundError: this is not the project's checkout, or the folder is gone.
-
-    >>> packaged_run().name
-    'cross_branch.diagonal'
     """
     return Run(project_folder() / PACKED)

@@ -35,6 +35,8 @@ def inspector_speed(run: Path | str, root: Path | None = None, photos: int = 4) 
         but the ledgers of all layers, tasks and classes of a photo, which may take as long as a change.
     """
     widget = Inspector([run], root, photos + 1)
+    if "problem" in widget.page:
+        raise ValueError(widget.page["problem"])
     names, layers = list(widget.paths), widget.page["layers"]
     task = widget.page["tasks"][-1]["name"]
     own = photo(widget.paths[names[0]])["image"]

@@ -23,7 +23,7 @@ def image_rows(predictions: pd.DataFrame, images: AnnotatedImages) -> np.ndarray
     >>> image_rows(pd.DataFrame({"image": ["b.jpg", "a.jpg"]}), images).tolist()
     [1, 0]
     """
-    known, wanted = pd.Index([path.name for path in images.paths]), pd.Index(predictions["image"].astype(str))
+    known, wanted = pd.Index(images.names), pd.Index(predictions["image"].astype(str))
     if not known.is_unique:
         known = pd.MultiIndex.from_arrays([known, images.groups])
         wanted = pd.MultiIndex.from_arrays([wanted, predictions["group"].astype(str)])

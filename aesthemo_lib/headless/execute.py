@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import os
+import shutil
+import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from ..files import atomic, project_folder
+from ..files import atomic, project_folder, usable_folder
 
 
 class NotebookFailed(RuntimeError):
@@ -99,6 +101,7 @@ def execute(name: str, parameters: dict, target: Path) -> Path:
     for key in ("root", "out", "run", "weights"):
         if parameters.get(key) and (key != "weights" or Path(parameters[key]).is_file()):  # or it is 'none'
             parameters[key] = str(Path(parameters[key]).resolve())
+    check_kernel()
     failed = target.with_name(f"{target.stem}.failed.ipynb")
     with atomic(target) as temporary, _headless():
         try:
@@ -115,6 +118,25 @@ def execute(name: str, parameters: dict, target: Path) -> Path:
             raise NotebookFailed(said) from None
     failed.unlink(missing_ok=True)
     return target
+
+
+def check_kernel() -> None:
+    """Refuse to start a notebook without what its kernel needs.
+
+    Raises:
+        ValueError: no home folder is known, or the kernel 'python3' is not installed, or starts a program that is gone.
+    """
+    usable_folder(os.path.expanduser("~"), "HOME", "Jupyter keeps its files")
+    from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+
+    install = f"{sys.executable} -m pip install ipykernel && {sys.executable} -m ipykernel install --sys-prefix"
+    try:
+        spec = KernelSpecManager().get_kernel_spec("python3")
+    except NoSuchKernel:
+        raise ValueError(f"Jupyter has no kernel 'python3'; install it with: {install}") from None
+    if not shutil.which(spec.argv[0]):
+        raise ValueError(f"Jupyter's kernel 'python3' starts {spec.argv[0]}, which is not there any more "
+                         f"(named in {Path(spec.resource_dir) / 'kernel.json'}); install the kernel anew: {install}")
 
 
 def execute_training(parameters: dict, folder: Path) -> Path:

@@ -10,6 +10,7 @@ import time
 from functools import partial
 from pathlib import Path
 
+from ..data.images import load_pixels, pixel_digests
 from ..device import pick_device
 from ..files import atomic, digest, project_folder, write_json
 from .execute import _headless, execute, execute_training, notebook_path
@@ -62,7 +63,7 @@ def reproduce(data: str, root: Path | None, preset: str, out: Path, extra: bool 
         extra: ``EXTRA_NOTEBOOKS`` too.
     """
     from ..training.run import Run, stored_hash
-    from ..training.runs import Config, describe, open_data
+    from ..training.runs import Config, changed_images, describe, open_data
 
     jobs = Jobs(*share(len(planned(data, preset, fixed=False)), pick_device().type))
     images = open_data(Config(data=data, preset=preset), root)
@@ -71,16 +72,20 @@ def reproduce(data: str, root: Path | None, preset: str, out: Path, extra: bool 
     print(f"{data}: {len(images)} images, {len(configs)} runs of preset {preset}, {jobs.at_once} at a time, and "
           f"{len(notebooks)} notebooks; results in {out / data}", flush=True)
     hashes = [digest(describe(config, images)) for config in configs]
+    images, pixels = load_pixels(images, configs[0].training_settings().resize)
+    seen = dict(zip(images.names, pixel_digests(pixels), strict=True))
     left = []
     for config, wanted in zip(configs, hashes, strict=True):
-        if stored_hash(config.folder(out)) == wanted and (config.folder(out) / "03_train.ipynb").exists():
-            print(f"{_reached(Run(config.folder(out)))} (was finished)", flush=True)
+        folder = config.folder(out)
+        done = stored_hash(folder) == wanted and not changed_images(folder, seen)
+        if done and (folder / "03_train.ipynb").exists():
+            print(f"{_reached(Run(folder))} (was finished)", flush=True)
         else:
             left.append(config)
     left.sort(key=lambda config: config.method == "shared_bottom")  # the short ones last, so that all end together
     trainings = _trainings(left, root, out, jobs)
     reads = {name: (name, partial(_read_runs, name, _shared_parameters(data, root, preset, 0, out),
-                                  out / data / f"{name}.ipynb", hashes)) for name in notebooks}
+                                  out / data / f"{name}.ipynb", [*hashes, digest(seen)])) for name in notebooks}
     with _headless():
         jobs.run([*trainings, *(reads.pop(name) for name in RUNLESS if name in reads)])
         jobs.run(list(reads.values()))

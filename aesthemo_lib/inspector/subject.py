@@ -13,15 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from torch import Tensor
 
 from ..attribution.ledger import trunk_ledger
 from ..attribution.maps import SignedMap, integrated_gradients, top_channels
-from ..data.images import decode
+from ..data.decoding import decode, picture
 from ..models.inference import image_batches
 from ..plots.style import task_colour
-from ..prediction import Predictor
+from ..prediction import Predictor, own_test_rows
 from ..training.run import Run
 from ..training.runs import Config, open_data
 from .answers import MOST_SWITCHES, all_logits, distinct, idle, state_logits, stream_maps, switches
@@ -51,6 +50,7 @@ class Subject:
     def __init__(self, run: Run | Path | str):
         self.predictor = Predictor(run)
         self.run, self.network = self.predictor.run, self.predictor.network
+        self.names: dict[Path, str] = {}  # of the photos that ``test_photos`` has offered
         try:
             self.switches, self.reason = switches(self.network), ""
         except ValueError as fault:
@@ -124,7 +124,11 @@ class Subject:
         """The first test images of the run's own data, each with its consensus class by task."""
         told = self.run.described
         images = open_data(Config(data=told["data"], preset=told["preset"], data_options=told["data_options"]), root)
-        rows = images.split(told["split"]).test[:count]
+        rows = own_test_rows(self.run, images)[:count]
+        if not len(rows):
+            raise ValueError(f"{images.name}: none of the test images of {self.run.folder} are among these "
+                             f"{len(images)}; name the folder of the data that it was trained on")
+        self.names |= {images.paths[row]: images.names[row] for row in rows}
         labels = {t.name: images.labels(t.name) for t in self.run.tasks}
         return [(images.paths[row], {t.name: t.classes[labels[t.name][row]] for t in self.run.tasks
                                      if labels[t.name][row] >= 0}) for row in rows]
@@ -144,15 +148,13 @@ def _shown(source: str, found: SignedMap) -> dict:
     }
 
 
-def photo(path: Path | str, truth: dict | None = None, credit: str = "") -> dict:
-    """A photo for the page: its name, and itself in small as a data address."""
-    with Image.open(path) as image:
-        image = ImageOps.exif_transpose(image).convert("RGB")
-        image.thumbnail((SHOWN_SIDE * 2, SHOWN_SIDE))
-        file = io.BytesIO()
-        image.save(file, "JPEG", quality=80)
+def photo(path: Path | str, truth: dict | None = None, credit: str = "", name: str = "") -> dict:
+    """A photo for the page: its name (the file's if it has no other), and what a network sees as a data address."""
+    image, file = picture(path, SHOWN_SIDE), io.BytesIO()
+    image.thumbnail((SHOWN_SIDE * 2, SHOWN_SIDE))
+    image.save(file, "JPEG", quality=80)
     address = "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
-    return {"name": Path(path).name, "image": address, "truth": truth or {}, "credit": credit}
+    return {"name": name or Path(path).name, "image": address, "truth": truth or {}, "credit": credit}
 
 
 # --- a page that needs no Python

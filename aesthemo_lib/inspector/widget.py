@@ -46,13 +46,14 @@ class Inspector(anywidget.AnyWidget):
         try:
             self.subject = Subject(self.folders[name])
             chosen = self.subject.test_photos(self.count, self.root)
+            photos = [photo(path, truth, name=self.subject.names[path]) for path, truth in chosen]
         except (ValueError, FileNotFoundError) as fault:
             folder = self.folders[name]
             said = str(fault).replace(str(folder), name).replace(str(folder.parent), "FOLDER")
             self.page = {"run": name, "problem": said}
             return
-        self.paths = {path.name: path for path, _ in chosen}
-        self.page = self.subject.page([photo(path, truth) for path, truth in chosen]) | {"run": name}
+        self.paths = {self.subject.names[path]: path for path, _ in chosen}
+        self.page = self.subject.page(photos) | {"run": name}
 
     def _asked(self, _, question: dict, buffers: list) -> None:
         """Answer one question: what ('answers' or 'map'), of which photo, with which donor, state, task and layer."""
@@ -62,7 +63,7 @@ class Inspector(anywidget.AnyWidget):
         try:
             self.send(about | self._answer(question))
         except ValueError as fault:
-            self.send(about | {"problem": f"{question['name']}: {fault}"})
+            self.send(about | {"problem": f"{question['name']}: {getattr(fault, 'reason', fault)}"})
         except Exception as fault:  # whatever it is, the reader is told that no answer will come
             logging.getLogger(__name__).exception("the inspector's question %s", about)
             self.send(about | {"problem": f"{question['name']}: the network failed on it ({type(fault).__name__}); "

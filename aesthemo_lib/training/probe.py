@@ -58,7 +58,7 @@ def linear_probe(config: Config, root: Path | None = None) -> pd.DataFrame:
     truth = {f"true_{t.name}": np.array([*t.classes, ""], dtype=object)[images.labels(t.name)[rows]]
              for t in images.tasks}
     return prediction_table(
-        images.tasks, {name: p[rows] for name, p in found.items()}, image=[images.paths[row].name for row in rows],
+        images.tasks, {name: p[rows] for name, p in found.items()}, image=[images.names[row] for row in rows],
         group=images.groups[rows], part=part, **truth,
     )
 

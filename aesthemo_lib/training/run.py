@@ -79,7 +79,8 @@ class Run:
 
     def predictions(self, part: str = "test") -> pd.DataFrame:
         """Truth and probabilities of the 'test', 'validation' or 'train' images."""
-        table = pd.read_csv(self.folder / "predictions.csv", encoding="utf-8", keep_default_na=False)
+        table = pd.read_csv(self.folder / "predictions.csv", encoding="utf-8", keep_default_na=False,
+                            dtype={"image": str, "pixels": str})
         return table[table["part"] == part].reset_index(drop=True)
 
     def network(self, device: str | None = None) -> tuple[nn.Module, np.ndarray]:

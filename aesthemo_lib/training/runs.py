@@ -19,6 +19,7 @@ its results (``kept_runs``) has no weights, and reads as any other until they ar
 from __future__ import annotations
 
 import contextlib
+import logging
 import platform
 import shutil
 import time
@@ -34,7 +35,7 @@ from torch import nn
 
 from .. import __version__, distributed
 from ..data import readers
-from ..data.images import load_pixels, mean_image
+from ..data.images import load_pixels, mean_image, pixel_digests
 from ..data.table import AnnotatedImages, Split
 from ..device import pick_device, set_threads
 from ..evaluation.metrics import majority_class, prediction_table, softmax, task_metrics
@@ -108,9 +109,10 @@ def train(
     config: Config, out: Path | str = "runs", root: Path | str | None = None, redo: bool = False,
     device: str | None = None, after_epoch: Callable[[dict], None] | None = None, on_bad_image: str = "error",
 ) -> Run:
-    """Train, evaluate and write a run; a finished one of the same configuration is returned as it is.
+    """Train, evaluate and write a run; a finished one of the same configuration and pixels is returned as it is.
 
-    A training that was cut off goes on from its last whole epoch and ends with the same bits.
+    Where photographs have changed under their names, the run is trained anew, and a log line says so. A training
+    that was cut off goes on from its last whole epoch and ends with the same bits.
 
     Args:
         config: what to train.
@@ -126,15 +128,16 @@ def train(
     """
     folder, threads, place = config.folder(Path(out)), set_threads(), pick_device(device)
     prepared = prepare(config, None if root is None else Path(root), on_bad_image)
-    described = describe(config, prepared.images)
+    described, pixels = describe(config, prepared.images), pixel_digests(prepared.pixels)
+    seen = dict(zip(prepared.images.names, pixels, strict=True))
     states = folder.with_name(folder.name + ".resume")
-    with distributed.together(place), _claimed(folder, described, redo, place) as finished:
+    with distributed.together(place), _claimed(folder, described, seen, redo, place) as finished:
         if not finished:
             began = time.perf_counter()
             network = build_network(config, prepared.images.tasks)
-            history = _fit(network, config, prepared, place, states / digest(described)[:16], after_epoch)
+            history = _fit(network, config, prepared, place, states / digest([described, pixels])[:16], after_epoch)
             trained = time.perf_counter()
-            table, metrics = _evaluate(network, prepared, config.training_settings().crop)
+            table, metrics = _evaluate(network, prepared, config.training_settings().crop, seen)
             timing = {"training_seconds": trained - began, "evaluation_seconds": time.perf_counter() - trained}
             if distributed.rank() == 0:
                 with atomic_folder(folder) as whole:
@@ -147,7 +150,9 @@ def train(
 
 
 @contextlib.contextmanager
-def _claimed(folder: Path, described: dict, redo: bool, device: torch.device) -> Iterator[bool]:
+def _claimed(
+    folder: Path, described: dict, seen: dict[str, str], redo: bool, device: torch.device
+) -> Iterator[bool]:
     """Hold a run folder against other trainings; yields whether it holds this very run already.
 
     The first of several processes does so for all. If it refuses, it ends, and the others with it.
@@ -161,7 +166,26 @@ def _claimed(folder: Path, described: dict, redo: bool, device: torch.device) ->
             raise RunExists(f"{folder} holds a run of another configuration or version "
                             f"({_difference(folder, described)}); train into another --out, delete the folder, or ask "
                             f"to redo it")
+        if changed := changed_images(folder, seen) if same else []:
+            logging.getLogger(__name__).warning(
+                "%s: %d photographs have changed since it was trained, such as %s; training anew", folder, len(changed),
+                changed[0])
+            same = False
         yield distributed.broadcast(same and (folder / WEIGHTS).exists(), device)
+
+
+def changed_images(folder: Path, seen: dict[str, str]) -> list[str]:
+    """The images whose pixels are not those that a finished run was trained and tested on.
+
+    Args:
+        folder: the run's.
+        seen: the digests of all images' pixels by name, see ``data.images.pixel_digests``.
+    """
+    file = folder / "predictions.csv"
+    told = pd.read_csv(file, encoding="utf-8", dtype=str, keep_default_na=False) if file.exists() else pd.DataFrame()
+    if "pixels" not in told:  # a run from before pixels were noted
+        return []
+    return [name for name, pixels in zip(told["image"], told["pixels"], strict=True) if seen.get(name) != pixels]
 
 
 def describe(config: Config, images: AnnotatedImages) -> dict:
@@ -245,7 +269,7 @@ def _write(folder, config, described, network, prepared: Prepared, history, metr
     )
 
 
-def _evaluate(network: nn.Module, prepared: Prepared, side: int) -> tuple[pd.DataFrame, dict]:
+def _evaluate(network: nn.Module, prepared: Prepared, side: int, seen: dict[str, str]) -> tuple[pd.DataFrame, dict]:
     images, split = prepared.images, prepared.split
     rows = np.concatenate([split.train, split.validation, split.test])
     device = next(network.parameters()).device
@@ -259,10 +283,9 @@ def _evaluate(network: nn.Module, prepared: Prepared, side: int) -> tuple[pd.Dat
     }
     part = np.repeat(split._fields, [len(rows_of_part) for rows_of_part in split])
     names = {t.name: np.array([*t.classes, ""], dtype=object) for t in images.tasks}
+    image = [images.names[row] for row in rows]
     table = prediction_table(
-        images.tasks, probabilities, image=[images.paths[row].name for row in rows], group=images.groups[rows],
-        part=part, **{f"true_{name}": names[name][truth[name][rows]] for name in truth},
+        images.tasks, probabilities, image=image, group=images.groups[rows], part=part,
+        pixels=[seen[name] for name in image], **{f"true_{name}": names[name][truth[name][rows]] for name in truth},
     )
     return table, metrics
-
-

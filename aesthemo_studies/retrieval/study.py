@@ -114,7 +114,7 @@ def gallery(run: Run | Path, root: Path | None = None, part: str = "test", task:
     x, table = features(run, prepared.pixels, task), run.predictions(part)
     rows, space = image_rows(table, prepared.images), Space.fit(x[prepared.split.train])
     probabilities = {t.name: truth_and_probabilities(table, t)[1] for t in run.tasks}
-    names = tuple(prepared.images.paths[row].name for row in rows)
+    names = tuple(prepared.images.names[row] for row in rows)
     return Gallery(run.tasks, names, prepared.images.groups[rows], space(x[rows]), probabilities, space)
 
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from aesthemo_lib.data import ratings as rating
 from aesthemo_lib.data.readers import csv_table, data_root, infer_task, read

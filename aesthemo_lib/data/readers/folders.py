@@ -45,7 +45,7 @@ def read(root: str | Path, task: str | Task = "emotion") -> AnnotatedImages:
     root = Path(root)
     if not root.is_dir():
         raise FileNotFoundError(f"{root}: no such folder; expected one folder per class in it, such as awe/photo.jpg")
-    parts = _parts(root)
+    parts = _parts(root, least=1 if isinstance(task, Task) else 2)
     folders = {folder: part for place, part in parts.items() for folder in _folders(place)}
     paths = {path: folder for folder in folders for path in _images(folder)}
     task = _task(root, task, [clean(folder.name) for folder in paths.values()])
@@ -58,14 +58,26 @@ def read(root: str | Path, task: str | Task = "emotion") -> AnnotatedImages:
     ))
 
 
+def class_names(root: Path) -> set[str]:
+    """The classes that the folders name; empty if there are none.
+
+    >>> class_names(Path("nowhere"))
+    set()
+    """
+    names = _folders(root) if root.is_dir() else []
+    if names and all(folder.name.casefold() in PARTS for folder in names):
+        names = [inner for folder in names for inner in _folders(folder)]
+    return {clean(folder.name) for folder in names}
+
+
 def _folders(root: Path) -> list[Path]:
     return sorted(entry for entry in root.iterdir() if entry.is_dir() and not SYSTEMS.fullmatch(entry.name))
 
 
-def _parts(root: Path) -> dict[Path, str]:
+def _parts(root: Path, least: int) -> dict[Path, str]:
     """The folders that hold class folders, each with its part: the root alone, or those of a split."""
     folders = _folders(root)
-    if len(folders) < 2 and not any(folder.name.casefold() in PARTS for folder in folders):
+    if len(folders) < least and not any(folder.name.casefold() in PARTS for folder in folders):
         found = f"only the folder {folders[0].name!r}" if folders else "no folders"
         raise ValueError(f"{root}: {found} in it; expected two or more class folders, such as awe/ and fear/")
     if any(folder.name.casefold() not in PARTS for folder in folders):

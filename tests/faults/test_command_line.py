@@ -1,0 +1,125 @@
+"""What must not cost a finished job its result: terminals, links, homes, kernels, photographs that are not there."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from aesthemo_lib import cli
+from aesthemo_lib.files import atomic, cache_folder
+from aesthemo_lib.headless import execute
+from aesthemo_lib.prediction import is_run, packaged_run, photographs
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("photos")
+    for name in ("a.jpg", "sub/b.JPG", "sub/_MG_1.jpeg", "@eaDir/a.jpg", "sub/.hidden.jpg", "x [1].png"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (30, 20), "teal").save(folder / name, "JPEG")
+    (folder / "notes.txt").write_text("x", encoding="utf-8")
+    return folder
+
+
+def command(*arguments, **environment) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", "aesthemo_lib.cli", *map(str, arguments)], capture_output=True,
+                          env={**os.environ, **environment}, timeout=120)
+
+
+def test_folders_and_patterns_are_photographs(photos):
+    inside = {"a.jpg", "_MG_1.jpeg", "b.JPG", "x [1].png"}
+    assert {path.name for path in photographs([str(photos)])} == inside
+    assert {path.name for path in photographs([str(photos / "**" / "*.jp*")])} == {"a.jpg", "_MG_1.jpeg"}
+    assert photographs([str(photos / "x [1].png"), str(photos / "x [1].png")]) == [photos / "x [1].png"]
+    assert photographs(["gone.jpg"]) == [Path("gone.jpg")]  # named by the decoder
+    for nothing in (str(photos / "*.gif"), str(photos / "@eaDir" / "none*")):
+        with pytest.raises(ValueError, match="no photographs match this pattern"):
+            photographs([nothing])
+
+
+def test_a_photograph_is_not_taken_for_a_run(photos, tmp_path):
+    assert is_run(packaged_run().folder) and is_run(tmp_path)  # an empty folder may have been meant as a run
+    for name in ("gone.jpg", "gone.JFIF", "gone.avif", "gone.heic", "gone.NEF", "gone.jp2", "trip/*.jpg"):
+        assert not is_run(Path(name))
+    assert not is_run(photos) and not is_run(photos / "notes.txt")
+    with pytest.raises(FileNotFoundError, match="no such run and no such photograph"):
+        is_run(Path("runs/nothing here"))
+
+
+def test_a_missing_photograph_is_named(capsys):
+    assert cli.main(["predict", "gone.HEIC"]) == 1
+    said = capsys.readouterr().err
+    assert "'gone.HEIC': the file does not exist" in said and "finished run" not in said
+
+
+def test_a_sheet_is_a_png_or_refused_before_any_work(photos, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("aesthemo_lib.prediction.Predictor", lambda *_: pytest.fail("it began"))
+    for name in ("x.pdf", "x.svg", "x.jpg", "x"):
+        assert cli.main(["predict", str(photos / "a.jpg"), "--sheet", str(tmp_path / name)]) == 1
+        assert f"a contact sheet is a PNG; call it {tmp_path / 'x.png'}" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need rights that Windows keeps")
+def test_a_table_is_written_through_a_link(photos, tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link.csv").symlink_to(tmp_path / "real" / "table.csv")  # not there yet
+    for _ in range(2):
+        assert cli.main(["predict", str(photos / "a.jpg"), "--csv", str(tmp_path / "link.csv")]) == 0
+        assert (tmp_path / "link.csv").is_symlink() and len(pd.read_csv(tmp_path / "real" / "table.csv")) == 1
+    with pytest.raises(KeyError), atomic(tmp_path / "link.csv") as temporary:
+        temporary.write_text("half", encoding="utf-8")
+        raise KeyError
+    assert len(pd.read_csv(tmp_path / "link.csv")) == 1 and len(list((tmp_path / "real").iterdir())) == 1
+
+
+def test_a_name_that_the_terminal_can_not_show_costs_nothing(photos, tmp_path):
+    name = tmp_path / "😀 Ω.jpg"
+    name.write_bytes((photos / "a.jpg").read_bytes())
+    for encoding in ("cp1252", "ascii"):
+        done = command("predict", name, PYTHONIOENCODING=encoding)
+        assert done.returncode == 0 and b"\\U0001f600" in done.stdout, done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell's pipe")
+def test_a_reader_that_has_seen_enough_ends_nothing(photos):
+    done = subprocess.run(f"set -o pipefail; {sys.executable} -m aesthemo_lib.cli predict '{photos / 'a.jpg'}' | true",
+                          shell=True, executable="/bin/bash", capture_output=True, timeout=120)
+    assert done.returncode == 0 and b"Errno" not in done.stderr and b"Traceback" not in done.stderr
+
+
+def test_no_home_folder_names_the_cure(tmp_path, monkeypatch):
+    monkeypatch.delenv("AESTHEMO_CACHE", raising=False)
+    monkeypatch.setattr("pooch.os_cache", lambda name: Path("~") / ".cache" / name)  # what it says without a home
+    with pytest.raises(ValueError, match="no home folder is known; .*export AESTHEMO_CACHE=") as caught:
+        cache_folder()
+    assert "\n" not in str(caught.value) and not Path("~").exists()
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    monkeypatch.setenv("AESTHEMO_CACHE", str(tmp_path / "file" / "below"))
+    with pytest.raises(ValueError, match="export AESTHEMO_CACHE="):
+        cache_folder()
+    monkeypatch.setenv("HOME", str(tmp_path / "file" / "home"))
+    with pytest.raises(ValueError, match="where Jupyter keeps its files: .*export HOME="):
+        execute.check_kernel()
+
+
+@pytest.mark.parametrize("gone", ["kernel", "program"])
+def test_a_kernel_that_is_gone_names_the_cure(tmp_path, monkeypatch, gone):
+    from jupyter_client import kernelspec
+
+    if gone == "kernel":
+        monkeypatch.setitem(sys.modules, "ipykernel.kernelspec", None)  # as where ipykernel is not installed
+        monkeypatch.setattr(kernelspec.KernelSpecManager, "kernel_dirs", [str(tmp_path)])
+    else:
+        (tmp_path / "python3").mkdir()
+        spec = {"argv": [str(tmp_path / "old" / "bin" / "python"), "-m", "ipykernel"], "display_name": "old"}
+        (tmp_path / "python3" / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
+        monkeypatch.setattr(kernelspec.KernelSpecManager, "kernel_dirs", [str(tmp_path)])
+    with pytest.raises(ValueError, match="ipykernel install --sys-prefix") as caught:
+        execute.execute("02_network", {"preset": "smoke"}, tmp_path / "out.ipynb")
+    assert "\n" not in str(caught.value) and ("old/bin/python" in str(caught.value)) == (gone == "program")
