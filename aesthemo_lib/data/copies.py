@@ -20,15 +20,7 @@ SHOWN = 5
 def group_copies(images: AnnotatedImages) -> AnnotatedImages:
     """The same set, with byte-identical files in one group; a log line names them, and labels that contradict.
 
-    Raises:
-        ValueError: the set has a fixed split, and copies lie in two parts of it.
-
-    >>> from ..tasks import AESTHETICS
-    >>> for name in ("a.jpg", "b.jpg"):
-    ...     _ = Path(name).write_bytes(b"the same")
-    >>> two = AnnotatedImages("mine", (AESTHETICS,), ("a.jpg", "b.jpg"), {"aesthetics": [[0, 1], [0, 1]]})
-    >>> len(set(group_copies(two).groups))
-    1
+    A fixed split is left as it is; the line then says which copies it has in two parts.
     """
     copies = [rows for rows in _identical(images.paths) if len(rows) > 1]
     if not copies:
@@ -36,14 +28,14 @@ def group_copies(images: AnnotatedImages) -> AnnotatedImages:
     group = {name: name for name in images.groups}  # the group that each has become part of
     for first, *others in copies:
         for row in others:
-            _check_parts(images, first, row)
             one, other = _root(group, images.groups[first]), _root(group, images.groups[row])
             group[other] = one
     found = [f"{images.names[row]} = {images.names[rows[0]]}" for rows in copies for row in rows[1:]]
-    wrong = [text for rows in copies for text in _contradictions(images, rows)]
+    across, wrong = _across(images, copies), [text for rows in copies for text in _contradictions(images, rows)]
+    kept = "the fixed split has them in two parts, remove one of each" if across else "they stay in one part of a split"
     logging.getLogger(__name__).warning(
-        "%s: %d files are copies of others, so they stay in one part of a split (%s)%s", images.name, len(found),
-        _some(found), f"; copies whose labels contradict each other: {_some(wrong)}" if wrong else "")
+        "%s: %d files are copies of others; %s (%s)%s", images.name, len(found), kept, _some(across or found),
+        f"; copies whose labels contradict each other: {_some(wrong)}" if wrong else "")
     return replace(images, groups=np.array([_root(group, name) for name in images.groups]))
 
 
@@ -67,10 +59,12 @@ def _root(group: dict[str, str], name: str) -> str:
     return name
 
 
-def _check_parts(images: AnnotatedImages, first: int, row: int) -> None:
-    if images.fixed is not None and images.fixed[first] != images.fixed[row]:
-        raise ValueError(f"{images.name}: {images.names[row]} in {images.fixed[row]} is a copy of "
-                         f"{images.names[first]} in {images.fixed[first]}; remove one, or put both into one part")
+def _across(images: AnnotatedImages, copies: list[list[int]]) -> list[str]:
+    """Copies that a fixed split has put into two parts."""
+    fixed, names = images.fixed, images.names
+    return [] if fixed is None else [
+        f"{names[rows[0]]} in {fixed[rows[0]]} and {names[row]} in {fixed[row]}"
+        for rows in copies for row in rows[1:] if fixed[row] != fixed[rows[0]]]
 
 
 def _contradictions(images: AnnotatedImages, rows: list[int]) -> list[str]:

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -318,7 +319,7 @@ def _bare_jpeg(data: bytes) -> bytes:
 
 def _bare_tiff(data: bytes) -> bytes:
     """With a number that means nothing instead of each tag that its pixels don't depend on."""
-    order = "little" if data[:2] == b"II" else "big"
+    order: Literal["little", "big"] = "little" if data[:2] == b"II" else "big"
     number = lambda place, size: int.from_bytes(data[place:place + size], order)  # noqa: E731
     bare, start = bytearray(data), number(4, 4)
     for place in range(start + 2, min(start + 2 + 12 * number(start, 2), len(data) - 11), 12):

@@ -233,7 +233,7 @@ def pixel_digests(pixels: np.ndarray) -> list[str]:
     >>> len(pixel_digests(np.zeros((1, 8, 8, 3), np.uint8))[0])
     16
     """
-    return [hashlib.blake2b(np.ascontiguousarray(image), digest_size=8).hexdigest() for image in pixels]
+    return [hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=8).hexdigest() for image in pixels]
 
 
 def mean_image(pixels: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -3,7 +3,6 @@
 import logging
 
 import numpy as np
-import pytest
 
 from aesthemo_lib.data.copies import group_copies
 from aesthemo_lib.data.readers import read
@@ -25,7 +24,7 @@ def made(folder, contents, labels=None, **more) -> AnnotatedImages:
 def test_copies_stay_together_in_every_split(tmp_path, caplog):
     contents = [str(number // 3 if number < 9 else number).encode() for number in range(40)]
     images = group_copies(made(tmp_path, contents, labels=[0] * 20 + [1] * 20))
-    assert "6 files are copies of others" in caplog.text and "contradict" not in caplog.text
+    assert "6 files are copies of others; they stay in one part" in caplog.text and "contradict" not in caplog.text
     for number in range(8):
         for part in images.split(number):
             inside = {contents[row] for row in part}
@@ -51,10 +50,11 @@ def test_nothing_is_grouped_or_said_without_copies(tmp_path, caplog):
         assert group_copies(images) is images and not caplog.text
 
 
-def test_copies_in_two_parts_of_a_fixed_split_are_refused(tmp_path):
+def test_copies_in_two_parts_of_a_fixed_split_are_named(tmp_path, caplog):
     parts = np.array(["train", "validation", "test"])
-    with pytest.raises(ValueError, match="02.jpg in test is a copy of 00.jpg in train; remove one"):
-        group_copies(made(tmp_path, [b"a", b"b", b"a"], fixed=parts))
+    images = group_copies(made(tmp_path, [b"a", b"b", b"a"], fixed=parts))
+    assert "two parts, remove one of each (00.jpg in train and 02.jpg in test)" in caplog.text
+    assert images.fixed.tolist() == parts.tolist()
 
 
 def test_tables_and_class_folders_are_looked_through(tmp_path, caplog):

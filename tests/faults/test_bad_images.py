@@ -195,9 +195,9 @@ def test_training_has_not_begun_when_a_bad_image_is_reported(tmp_path, colours_r
 
 
 def test_files_that_are_passed_over_are_counted_and_named(tmp_path, caplog):
-    for name in ("awe", "fear"):
+    for name, size in (("awe", (9, 9)), ("fear", (8, 8))):
         (tmp_path / name).mkdir()
-        picture(tmp_path / name / "a.png")
+        picture(tmp_path / name / "a.png", size=size)
     (tmp_path / "awe" / "phone.mov").write_bytes(b"x")
     (tmp_path / "awe" / "inner").mkdir()
     picture(tmp_path / "awe" / "inner" / "deep.png")

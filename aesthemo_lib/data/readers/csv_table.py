@@ -62,7 +62,7 @@ def read(root: str | Path, tasks: Sequence[Task] | None = None,
     columns = _task_columns(sheet)
     classes = dict(classes or {})
     if tasks is None:
-        tasks = tuple(_infer(sheet, name, marks, classes.get(name, ())) for name, marks in columns.items())
+        tasks = [_infer(sheet, name, marks, classes.get(name, ())) for name, marks in columns.items()]
     single = "annotator" in sheet.columns
     votes, ratings, rating_votes, levels = {}, {}, {}, {}
     for task in tasks:
@@ -79,7 +79,7 @@ def read(root: str | Path, tasks: Sequence[Task] | None = None,
     facts = {n[1:]: [c[row] for row in first] for n, c in sheet.columns.items() if n.startswith("_")}
     groups, fixed = _groups(sheet, image, first)
     return group_copies(AnnotatedImages(
-        "csv", tasks, paths, votes, ratings, levels, rating_votes, facts=pd.DataFrame({"path": own} | facts),
+        "csv", tuple(tasks), paths, votes, ratings, levels, rating_votes, facts=pd.DataFrame({"path": own} | facts),
         groups=np.array([group or alone for group, alone in zip(groups or own, own, strict=True)]),
         fixed=np.array(fixed) if fixed else None, folder=file.parent))
 
