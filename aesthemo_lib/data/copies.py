@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections import defaultdict
-from collections.abc import Iterable
+import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
+from ..files import cache_folder, digest, read_json, write_json
 from .table import AnnotatedImages
 
 SHOWN = 5
@@ -22,7 +24,11 @@ def group_copies(images: AnnotatedImages) -> AnnotatedImages:
 
     A fixed split is left as it is; the line then says which copies it has in two parts.
     """
-    copies = [rows for rows in _identical(images.paths) if len(rows) > 1]
+    there = [row for row, path in enumerate(images.paths) if path.is_file() and path.stat().st_size]
+    alike: dict[int, list[int]] = {}
+    for row, first in zip(there, identical_files([images.paths[row] for row in there]), strict=True):
+        alike.setdefault(first, []).append(row)
+    copies = [rows for rows in alike.values() if len(rows) > 1]
     if not copies:
         return images
     group = {name: name for name in images.groups}  # the group that each has become part of
@@ -39,18 +45,32 @@ def group_copies(images: AnnotatedImages) -> AnnotatedImages:
     return replace(images, groups=np.array([_root(group, name) for name in images.groups]))
 
 
-def _identical(paths: Iterable[Path]) -> list[list[int]]:
-    """Rows of equal files, by size first; only files of one size are read."""
-    sizes: dict[int, list[tuple[int, Path]]] = defaultdict(list)
-    for row, path in enumerate(paths):
-        if path.is_file() and (size := path.stat().st_size):
-            sizes[size].append((row, path))
-    found: dict[bytes, list[int]] = defaultdict(list)
-    for rows in sizes.values():
-        for row, path in rows if len(rows) > 1 else ():
-            with path.open("rb") as file:
-                found[hashlib.file_digest(file, "sha256").digest()].append(row)
-    return list(found.values())
+def identical_files(paths: Sequence[Path]) -> np.ndarray:
+    """For each of N files the row of the first with the same bytes, (N,) int64; its own row if it has no copy.
+
+    Only files of equal size are read. The answer is kept in the cache until a file's size or time changes.
+
+    Args:
+        paths: files that exist.
+    """
+    stats = [os.stat(path) for path in paths]
+    facts = [[os.path.abspath(path), stat.st_size, stat.st_mtime_ns] for path, stat in zip(paths, stats, strict=True)]
+    kept = cache_folder() / "copies" / f"{digest(facts)[:16]}.json"
+    if kept.is_file():
+        first = read_json(kept)
+    else:
+        sizes = pd.Series([stat.st_size for stat in stats])
+        seen: dict[object, int] = {}
+        marks = [_sha256(path) if alike else row for row, (path, alike)
+                 in enumerate(zip(paths, sizes.duplicated(keep=False), strict=True))]
+        first = [seen.setdefault(mark, row) for row, mark in enumerate(marks)]
+        write_json(kept, first)
+    return np.asarray(first, dtype=np.int64)
+
+
+def _sha256(path: Path) -> bytes:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _root(group: dict[str, str], name: str) -> str:

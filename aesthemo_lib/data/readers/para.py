@@ -7,18 +7,16 @@ The single ratings of ``PARA-Images.csv`` were tried on a small imitation. For r
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from ...files import cache_folder, digest, read_json, write_json
 from ...tasks import AESTHETICS, Task
 from .. import ratings as rating
+from ..copies import identical_files
 from ..table import AnnotatedImages
 from .published import needed, present, with_validation
 
@@ -202,30 +200,3 @@ def _with_official_split(images: AnnotatedImages) -> AnnotatedImages:
     names = np.array([path.name for path in images.paths])
     return with_validation(images, test, names[first]).select(~across)
 
-
-def identical_files(paths: Sequence[Path]) -> np.ndarray:
-    """For each of N files the row of the first with the same bytes, (N,) int64; its own row if it has no copy.
-
-    Only files of equal size are read. The answer is kept in the cache until a file's size or time changes.
-
-    Args:
-        paths: files that exist.
-    """
-    stats = [os.stat(path) for path in paths]
-    facts = [[os.path.abspath(path), stat.st_size, stat.st_mtime_ns] for path, stat in zip(paths, stats, strict=True)]
-    kept = cache_folder() / "copies" / f"{digest(facts)[:16]}.json"
-    if kept.is_file():
-        first = read_json(kept)
-    else:
-        sizes = pd.Series([stat.st_size for stat in stats])
-        seen: dict[object, int] = {}
-        marks = [_sha256(path) if alike else row for row, (path, alike)
-                 in enumerate(zip(paths, sizes.duplicated(keep=False), strict=True))]
-        first = [seen.setdefault(mark, row) for row, mark in enumerate(marks)]
-        write_json(kept, first)
-    return np.asarray(first, dtype=np.int64)
-
-
-def _sha256(path: Path) -> bytes:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
