@@ -19,7 +19,7 @@ ROWS = 32
 """Maps that go through a group at once on a CPU: more of them no longer fit its caches, fewer waste its arithmetic."""
 
 
-def flowing(network: nn.Module, images: Tensor) -> tuple[list[list[Tensor]], dict[str, Tensor]]:
+def maps_sent(network: nn.Module, images: Tensor) -> tuple[list[list[Tensor]], dict[str, Tensor]]:
     """What (B, 3, s, s) images send into each exchange layer, one map a branch, and their logits."""
     caught: list[list[Tensor]] = []
     with ExitStack() as stack:
@@ -29,7 +29,7 @@ def flowing(network: nn.Module, images: Tensor) -> tuple[list[list[Tensor]], dic
     return caught, logits
 
 
-class Flows:
+class Mixtures:
     """Numbered maps of a network with exchange layers, for B images and a baseline; use it in inference mode.
 
     Args:
@@ -43,7 +43,7 @@ class Flows:
 
     def __init__(self, network: nn.Module, images: Tensor, base: Tensor):
         self.network, self.images, self.layers = network, images, len(network.exchanges)
-        caught, logits = flowing(network, torch.cat([base, images]))
+        caught, logits = maps_sent(network, torch.cat([base, images]))
         self.natural = [[self._pair(x, len(base)) for x in maps] for maps in caught]  # [layer][branch]: (2, B, K, h, w)
         last = [self._pair(logits[task.name], len(base)) for task in network.tasks]  # (2, B, C)
         self.at_base, self.logits = ({task.name: x[n] for task, x in zip(network.tasks, last, strict=True)}

@@ -1,15 +1,15 @@
-"""Who plays in each ledger, and which maps a coalition of players leads to, as numbers of ``flows.Flows``."""
+"""The players of each ledger, and which maps a coalition of them leads to, as numbers of ``mixtures.Mixtures``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from torch import nn
 
-from .mixtures import Flows
+from ..models.networks import Exchanging
+from .mixtures import Mixtures
 from .streams import Stream, streams
 
 
@@ -25,40 +25,93 @@ class Part(NamedTuple):
 
 
 class Game(NamedTuple):
-    """How many play, and the numbers that a coalition (a 0 or 1 a player) has behind the last layer of some branches.
+    """A cooperative game: the logits of every coalition of its players.
+
+    Attributes:
+        unions: the players by number, in unions that join one after another; of one player each, but in the path game.
+        branches: the branches whose logits are the value.
+        numbers: the numbers that a coalition (a 0 or 1 a player) has behind the last layer of these branches.
+        parts: the ledgers that are made of the values.
     """
 
-    players: int
+    unions: list[list[int]]
     branches: list[int]
-    numbers: Callable[[Flows, list[int]], Sequence[int]]
+    numbers: Callable[[Mixtures, list[int]], Sequence[int]]
     parts: list[Part]
 
 
-def trunk_games(network: nn.Module) -> list[Game]:
+def _incoming(network: Exchanging, t: int) -> tuple[list[Stream], list[str]]:
+    """The streams that task t borrows, and ' from <task>' behind each one's layer where there are several sources."""
+    name = network.tasks[t].name
+    borrowed = [s for s in streams(network) if s.borrowed and s.receiver == name]
+    return borrowed, [f"{s.layer}" + f" from {s.source}" * (len(network.tasks) > 2) for s in borrowed]
+
+
+def trunk_games(network: Exchanging) -> Iterator[Game]:
     """A game a task, whose players are the own trunk and each map that comes in."""
-    known, names = streams(network), [task.name for task in network.tasks]
-    games = []
-    for t, name in enumerate(names):
-        incoming = [s for s in known if s.borrowed and s.receiver == name]
-        labels = ("own", *(f"borrowed at {s.layer}" + f" from {s.source}" * (len(names) > 2) for s in incoming))
-        players = 1 + len(incoming)
-        part = Part(name, name, labels, (None, *incoming), list(range(players)), slice(None))
-        games.append(Game(players, [t], partial(_trunk_number, t=t, branches=len(names)), [part]))
-    return games
+    for t, task in enumerate(network.tasks):
+        borrowed, places = _incoming(network, t)
+        players = range(1 + len(borrowed))
+        labels = ("own", *(f"borrowed at {place}" for place in places))
+        part = Part(task.name, task.name, labels, (None, *borrowed), list(players), slice(None))
+        numbers = partial(_trunk_number, t=t, branches=len(network.tasks))
+        yield Game([[p] for p in players], [t], numbers, [part])
 
 
-def _trunk_number(flows: Flows, bits: list[int], t: int, branches: int) -> tuple[int]:
+def _trunk_number(mixtures: Mixtures, bits: list[int], t: int, branches: int) -> tuple[int]:
     """Branch t with its own trunk fed by bits[0], and what comes in from the others layer by layer as bits say."""
     number, coming = bits[0], iter(bits[1:])
-    for i in range(flows.layers):
-        number = flows.mixed(i, t, [number if s == t else next(coming) for s in range(branches)])
+    for i in range(mixtures.layers):
+        number = mixtures.mixed(i, t, [number if s == t else next(coming) for s in range(branches)])
     return (number,)
 
 
-def layer_games(network: nn.Module) -> list[Game]:
+def path_games(network: Exchanging) -> Iterator[Game]:
+    """A game a task: the trunk game, in which each map that comes in after layer 1 is a union of two players.
+
+    'Seen' is what the other branches make of their own pixels, 'round trip' what they make of the maps that branch t
+    sent them at earlier layers, whatever these hold.
+    """
+    for t, task in enumerate(network.tasks):
+        borrowed, places = _incoming(network, t)
+        unions, labels = [[0]], ["own"]
+        sources: list[Stream | None] = [None]
+        for stream, place in zip(borrowed, places, strict=True):
+            kinds = ("seen", "round trip")[: 1 if stream.layer == 1 else 2]
+            unions.append([len(labels) + k for k in range(len(kinds))])
+            labels += [f"{kind} at {place}" for kind in kinds]
+            sources += [stream] * len(kinds)
+        part = Part(task.name, task.name, tuple(labels), tuple(sources), list(range(len(labels))), slice(None))
+        yield Game(unions, [t], partial(_path_number, t=t, branches=len(network.tasks)), [part])
+
+
+def _path_number(mixtures: Mixtures, bits: list[int], t: int, branches: int) -> tuple[int]:
+    """As ``_trunk_number``, but of what comes in after layer 1 one bit says what was seen, one what had been sent."""
+    number, coming = bits[0], iter(bits[1:])
+    for i in range(mixtures.layers):
+        reaching = [number] * branches
+        for s in range(branches):
+            if s != t:
+                seen = next(coming)
+                reaching[s] = _sent(mixtures, i, s, t, seen, next(coming) if i else seen)
+        number = mixtures.mixed(i, t, reaching)
+    return (number,)
+
+
+def _sent(mixtures: Mixtures, layer: int, s: int, t: int, seen: int, sent: int) -> int:
+    """The number of branch s's map at a layer (from 0) if all branches but t see the baseline (0) or the image (1), and
+    the maps that leave t on the way are those of the baseline or of the image."""
+    maps = [seen] * len(mixtures.network.branches)
+    for i in range(layer):
+        maps[t] = sent
+        maps = [mixtures.mixed(i, u, maps) if u != t else sent for u in range(len(maps))]
+    return maps[s]
+
+
+def layer_games(network: Exchanging) -> Iterator[Game]:
     """A game a layer, for all tasks, whose players are the layer's T*T streams, receiver by receiver."""
     known, names = streams(network), [task.name for task in network.tasks]
-    ends, games = np.cumsum([len(task.classes) for task in network.tasks]), []
+    ends = np.cumsum([len(task.classes) for task in network.tasks])
     for i in range(len(network.exchanges)):
         here, parts = [s for s in known if s.layer == i + 1], []
         for task, end in zip(network.tasks, ends, strict=True):
@@ -66,16 +119,15 @@ def layer_games(network: nn.Module) -> list[Game]:
                 here[p].receiver != name, names.index(here[p].receiver), here[p].borrowed))
             labels = tuple(_label(here[p], task.name, len(names)) for p in order)
             parts.append(Part((i + 1, task.name), task.name, labels, tuple(here[p] for p in order), order,
-                               slice(end - len(task.classes), end)))
+                              slice(end - len(task.classes), end)))
         numbers = partial(_layer_numbers, i=i, branches=len(names))
-        games.append(Game(len(here), list(range(len(names))), numbers, parts))
-    return games
+        yield Game([[p] for p in range(len(here))], list(range(len(names))), numbers, parts)
 
 
-def _layer_numbers(flows: Flows, bits: list[int], i: int, branches: int) -> tuple[int, ...]:
+def _layer_numbers(mixtures: Mixtures, bits: list[int], i: int, branches: int) -> tuple[int, ...]:
     """All branches, when what reaches each of them at layer i (from 0) is as its own ``branches`` bits say."""
-    maps = [flows.mixed(i, t, bits[t * branches:(t + 1) * branches]) for t in range(branches)]
-    return flows.onward(i + 1, maps)
+    maps = [mixtures.mixed(i, t, bits[t * branches:(t + 1) * branches]) for t in range(branches)]
+    return mixtures.onward(i + 1, maps)
 
 
 def _label(stream: Stream, task: str, tasks: int) -> str:

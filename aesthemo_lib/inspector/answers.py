@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..attribution.cuts import cut
 from ..attribution.maps import SignedMap
-from ..attribution.mixtures import Flows, flowing
+from ..attribution.mixtures import Mixtures, maps_sent
 from ..attribution.streams import Stream, streams
 from ..models.inference import evaluating
 
@@ -74,18 +74,18 @@ def all_logits(network: nn.Module, images: Tensor, instead: Tensor | None = None
     instead = torch.zeros_like(images[:1]) if instead is None else instead
     closing = [(s.layer - 1, names.index(s.receiver), names.index(s.source)) for s in known]
     with evaluating(network), torch.inference_mode():
-        flows = Flows(network, images, instead)
-        numbers = [_state_numbers(flows, {s for k, s in enumerate(closing) if state >> k & 1}, len(names))
+        mixtures = Mixtures(network, images, instead)
+        numbers = [_state_numbers(mixtures, {s for k, s in enumerate(closing) if state >> k & 1}, len(names))
                    for state in range(2 ** len(known))]
-        return {name: values[list(of)] for name, values, of in zip(names, flows.answers(), zip(*numbers, strict=True),
-                                                                   strict=True)}
+        by_branch = zip(names, mixtures.answers(), zip(*numbers, strict=True), strict=True)
+        return {name: values[list(of)] for name, values, of in by_branch}
 
 
-def _state_numbers(flows: Flows, closed: set[tuple[int, int, int]], branches: int) -> list[int]:
+def _state_numbers(mixtures: Mixtures, closed: set[tuple[int, int, int]], branches: int) -> list[int]:
     """The numbers behind the last layer of all branches, with some (layer, receiver, source), all from 0, closed."""
     maps = [1] * branches
-    for i in range(flows.layers):
-        maps = [flows.mixed(i, t, [0 if (i, t, s) in closed else maps[s] for s in range(branches)])
+    for i in range(mixtures.layers):
+        maps = [mixtures.mixed(i, t, [0 if (i, t, s) in closed else maps[s] for s in range(branches)])
                 for t in range(branches)]
     return maps
 
@@ -110,7 +110,7 @@ def stream_maps(network: nn.Module, image: Tensor, task: str, target: int, layer
     """
     names = [t.name for t in network.tasks]
     with torch.no_grad(), evaluating(network):
-        caught, logits = flowing(network, torch.cat([torch.zeros_like(image), image]))
+        caught, logits = maps_sent(network, torch.cat([torch.zeros_like(image), image]))
     here = [[x[1:] for x in maps] for maps in caught]
     found = {}
     for s, stream in enumerate(Stream(layer, task, source) for source in names):

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from aesthemo_lib.attribution.ledger import layer_ledger, mean_flows, over_set, trunk_ledger
+from aesthemo_lib.attribution.ledger import class_means, layer_ledger, over_set, trunk_ledger
 from aesthemo_lib.attribution.streams import Stream, streams
 from aesthemo_lib.data.scenes.drawing import motif_mask
 from aesthemo_lib.files import atomic, project_folder
@@ -146,7 +146,7 @@ def flow_table(of: Explained, ledgers: dict) -> pd.DataFrame:
     """What flows on average into each logit, by the photos' class in each task: a row a logit and player."""
     rows = []
     for task, by in product(of.network.tasks, of.network.tasks):
-        means, _ = mean_flows(ledgers[task.name], of.truth[by.name], len(by.classes))
+        means, _ = class_means(ledgers[task.name], of.truth[by.name], len(by.classes))
         counts = np.bincount(of.truth[by.name][of.truth[by.name] >= 0], minlength=len(by.classes))
         rows += [{"task": task.name, "by": by.name, "class": by.classes[k], "photos": counts[k],
                   "logit": task.classes[c], "player": ledgers[task.name].players[p], "mean": means[k, c, p]}

@@ -16,7 +16,15 @@ from torch import nn
 from aesthemo_lib import plots
 from aesthemo_lib.attribution import ledger, mixtures
 from aesthemo_lib.attribution.baselines import baseline
-from aesthemo_lib.attribution.ledger import both_ledgers, layer_ledger, mean_flows, over_set, shapley, trunk_ledger
+from aesthemo_lib.attribution.ledger import (
+    both_ledgers,
+    class_means,
+    layer_ledger,
+    over_set,
+    path_ledger,
+    shapley,
+    trunk_ledger,
+)
 from aesthemo_lib.attribution.maps import stream_map
 from aesthemo_lib.attribution.streams import Stream, port, record, replaced, streams
 from aesthemo_lib.models.backbones import Backbone
@@ -58,16 +66,17 @@ def by_definition(value, players: int) -> np.ndarray:
 
 
 def linear_network(weights: dict) -> CrossBranch:
-    """Two branches of three linear groups on one pixel: a_i, b_i the groups, p_i q_i r_i s_i the exchanges, h heads."""
+    """Two branches of linear groups on one pixel: a_i, b_i the groups, p_i q_i r_i s_i the exchanges, h the heads."""
     def branch(name, heads):
         groups = nn.ModuleList()
-        for i in range(3):
+        for i in range(len(weights[name])):
             conv = nn.Conv2d(1, 1, 1, bias=False)
             conv.weight.data = torch.full((1, 1, 1, 1), weights[name][i], dtype=torch.float64)
             groups.append(conv)
         last = nn.Linear(1, len(heads))
         last.weight.data = torch.tensor(heads, dtype=torch.float64)[:, None]
-        return Backbone("linear", groups, nn.Sequential(nn.Flatten(), last), [1, 1, 1], (1.0, 1.0, 1.0), "by hand")
+        head, channels = nn.Sequential(nn.Flatten(), last), [1] * len(groups)
+        return Backbone("linear", groups, head, channels, (1.0, 1.0, 1.0), "by hand")
 
     tasks = (Task("aesthetics", ("low", "high")), Task("emotion", ("sad", "glad", "calm")))
     network = CrossBranch(tasks, [branch("a", weights["ha"]), branch("b", weights["hb"])])
@@ -192,14 +201,104 @@ def test_three_branches_by_every_order(images):
     assert (np.abs(drawn.values - part.values) <= 4.5 * drawn.standard_error + 1e-12).all()
 
 
+def owen_by_definition(value, unions: list[list[int]]) -> np.ndarray:
+    """The mean gain over all orders in which the members of a union join one behind another (Owen 1977)."""
+    orders = [list(itertools.chain(*joined)) for whole in itertools.permutations(unions)
+              for joined in itertools.product(*map(itertools.permutations, whole))]
+    total = np.zeros((sum(map(len, unions)), *np.shape(value(frozenset()))))
+    for order in orders:
+        for k, player in enumerate(order):
+            total[player] += value(frozenset(order[:k + 1])) - value(frozenset(order[:k]))
+    return total / len(orders)
+
+
+def test_owen_values_are_the_mean_over_all_orders_that_keep_unions_together():
+    unions = [[0], [2, 1], [3], [5, 4, 6]]
+    table = np.random.default_rng(1).normal(size=(2**7, 3))
+    expected = owen_by_definition(lambda who: table[sum(2**p for p in who)], unions)
+    asked = []
+
+    def game(masks):
+        asked.extend(map(tuple, masks))
+        return table[masks @ 2 ** np.arange(7)]
+
+    found, error = shapley(game, unions)
+    assert error is None and np.allclose(found, expected)
+    assert len(asked) == len(set(asked)) == 2**4 + (2 + 6) * 2**3
+    whole = shapley(lambda masks: table[masks[:, [0, 1, 1, 2, 3, 3, 3]] @ 2 ** np.arange(7)], 4)[0]
+    assert np.allclose([found[union].sum(0) for union in unions], whole)  # a union gets what it gets as one player
+    drawn, error = shapley(game, unions, draws=400)
+    assert (np.abs(drawn - expected) <= 4.5 * error).all() and error.max() < 0.5
+
+
+def test_round_trips_of_a_linear_network_of_five_groups_by_every_path():
+    """A path is the branch that a pixel's change is in at each group. Its last crossing into the receiver says where it
+    is borrowed; it is a round trip if it was in the receiver before that."""
+    rng = np.random.default_rng(0)
+    gains, exchange, heads = rng.normal(size=(2, 5)), rng.normal(size=(4, 2, 2)), ([-1.0, 2.0], [1.0, 0.5, -3.0])
+    network = linear_network({"a": gains[0].tolist(), "b": gains[1].tolist(), "ha": heads[0], "hb": heads[1],
+                              "exchange": exchange.reshape(4, 4).tolist()})  # [layer][receiver][source]
+    x, base = torch.full((1, 1, 1, 1), 5.0).double(), torch.full((1, 1, 1, 1), 1.5).double()
+    found = path_ledger(network, x, base)
+    for t, task in enumerate(network.tasks):
+        expected = dict.fromkeys(["own", "seen at 1", *(f"{kind} at {i}" for i in (2, 3, 4)
+                                                        for kind in ("seen", "round trip"))], 0.0)
+        for path in itertools.product((0, 1), repeat=5):
+            crossings = [i for i in range(1, 5) if path[i] == t != path[i - 1]]
+            if path[-1] != t:
+                continue
+            kind = "own" if not crossings else "round trip" if t in path[:crossings[-1]] else "seen"
+            amount = 3.5 * np.prod([gains[branch, i] for i, branch in enumerate(path)])
+            amount *= np.prod([exchange[i, path[i + 1], path[i]] for i in range(4)])
+            expected[kind if kind == "own" else f"{kind} at {crossings[-1]}"] += amount
+        assert list(found[task.name].players) == list(expected)
+        by_hand = np.array(heads[t])[:, None] * list(expected.values())
+        assert np.allclose(found[task.name].values[0], by_hand, rtol=1e-10)
+
+
+@pytest.mark.parametrize("tasks", [2, 3])
+def test_path_ledger_is_its_players_owen_values_and_refines_the_trunk_ledger(tasks, images):
+    """Every coalition by hooks alone: what a stream carries if its senders saw one photo and were sent another's."""
+    network, image = network_of(tasks=tasks).double(), images[:1].double()
+    base = torch.full_like(image, 0.4)
+    found, trunk = path_ledger(network, image, base)["emotion"], trunk_ledger(network, image, base)["emotion"]
+    incoming = list(dict.fromkeys(found.streams[1:]))
+    leaving = [s for s in streams(network) if s.borrowed and s.source == "emotion"]
+    natural = {bit: record(network, leaving, x) for bit, x in ((True, image), (False, base))}
+
+    @cache
+    def carried(stream: Stream, seen: bool, sent: bool) -> torch.Tensor:
+        with ExitStack() as stack:
+            for edge in leaving:
+                stack.enter_context(replaced(port(network, edge), lambda x, flow=natural[sent][edge]: flow))
+            return record(network, [stream], image if seen else base)[stream]
+
+    @cache
+    def value(who: frozenset) -> np.ndarray:
+        choice = {}
+        for stream in incoming:
+            bits = [p in who for p, s in enumerate(found.streams) if s == stream]
+            choice[stream] = carried(stream, bits[0], bits[-1])
+        with ExitStack() as stack, torch.no_grad():
+            for stream, flow in choice.items():
+                stack.enter_context(replaced(port(network, stream), lambda x, flow=flow: flow))
+            return network(image if 0 in who else base)["emotion"][0].numpy()
+
+    unions = [[0], *([p for p, s in enumerate(found.streams) if s == stream] for stream in incoming)]
+    assert np.allclose(found.values[0], owen_by_definition(value, unions).T, rtol=1e-9)
+    assert np.allclose(np.stack([found.values[..., u].sum(-1) for u in unions], -1), trunk.values, rtol=1e-9)
+    assert np.allclose(found.borrowed(), trunk.borrowed()) and found.residual().max() < 1e-10
+    assert np.abs(found.values[..., -1]).max() > 1e-3 * np.abs(found.values).max()  # there are round trips
+
+
 def test_more_players_are_drawn_with_an_error_that_holds(images, monkeypatch):
     monkeypatch.setattr(ledger, "DRAWS", 20)
     network, image = network_of(tasks=5, after_last=True).double(), images[:1].double()
     found = trunk_ledger(network, image)["fame"]
-    assert len(found.players) == 13 > ledger.EXACT
+    assert 2 ** len(found.players) == 2**13 > ledger.EXACT
     assert found.standard_error.shape == found.values.shape and (found.standard_error > 0).all()
     assert found.residual().max() < 1e-10  # drawn orders are complete, each
-    monkeypatch.setattr(ledger, "EXACT", 13)
+    monkeypatch.setattr(ledger, "EXACT", 2**13)
     exact = trunk_ledger(network, image)["fame"]
     z = (found.values - exact.values) / found.standard_error
     assert np.abs(z).max() < 5 and 0.5 < np.sqrt((z**2).mean()) < 2
@@ -256,7 +355,7 @@ def test_a_set_in_batches_and_what_flows_by_class():
             assert np.allclose(getattr(parts, name), getattr(whole, name), atol=1e-4)
         assert parts.residual().max() < 1e-5
     labels = np.array([0, 2, 0, -1, 2])
-    means, errors = mean_flows(whole, labels, 4)
+    means, errors = class_means(whole, labels, 4)
     grouped = pd.DataFrame(whole.values.reshape(5, -1)).groupby(labels)
     assert np.allclose(means[[0, 2]].reshape(2, -1), grouped.mean().loc[[0, 2]])
     assert np.allclose(errors[[0, 2]].reshape(2, -1), grouped.sem().loc[[0, 2]])
