@@ -92,6 +92,7 @@ def read(
         votes={name: votes[name] for name in tasks}, ratings={name: single[name][0] for name in rated},
         rating_votes={name: single[name][1] for name in rated},
         levels={name: {"aesthetics": "interval", "emotion": "nominal"}[name] for name in rated}, facts=facts,
+        folder=root / "imgs",
     ))
     return _with_official_split(images)
 

@@ -123,7 +123,7 @@ def emoset(root: str | Path) -> AnnotatedImages:
             labels.append(emotion_number(entry[0], f"{file}, entry {row}"))
             fixed.append(name)
     votes = rating.class_votes(labels, len(EMOTION.classes))
-    return _one_task("emoset", paths, "emotion", votes, fixed=np.array(fixed, dtype=str))
+    return _one_task("emoset", paths, "emotion", votes, fixed=np.array(fixed, dtype=str), folder=root)
 
 
 def _image_field(entry) -> str | None:
