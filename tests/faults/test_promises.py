@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from aesthemo_lib.data.readers.folders import IMAGE_SUFFIXES
 from aesthemo_lib.files import read_json
 
 PROJECT = Path(__file__).resolve().parents[2]
-TABLE = (PROJECT / "docs" / "promises.md").read_text(encoding="utf-8")
+TABLE, FORMATS = (PROJECT / "docs" / "promises.md").read_text(encoding="utf-8").split("\n## What happens to each")
 NAMED = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", TABLE)
 KILLED = ("cache", "training", "checkpointing", "reproduce", "study")
 
@@ -23,6 +24,11 @@ def test_every_promise_has_its_test():
     rows = [line for line in TABLE.splitlines() if line.startswith("| ") and not line.startswith("| promise")]
     assert len(rows) > 50 and all(re.fullmatch(r"\| [^|]+ \| (`tests/[\w/]+\.py::\w+`(, )?)+ \|", row) for row in rows)
     assert not [f"{path}::{name}" for path, name in NAMED if name not in named_tests(PROJECT / path)]
+
+
+def test_the_suffixes_on_the_page_are_those_that_are_read():
+    said = re.search(r"`((?:\.\w+ ?)+)`, in any case", FORMATS)[1]
+    assert set(said.split()) == IMAGE_SUFFIXES
 
 
 def test_every_test_of_faults_is_a_promise():
