@@ -151,7 +151,7 @@ def is_run(path: Path) -> bool:
     suffixes = IMAGE_SUFFIXES | RAW_SUFFIXES | set(Image.registered_extensions())
     if path.exists() or path.suffix.lower() in suffixes or has_magic(str(path)):
         return False
-    raise FileNotFoundError(f"{path}: there is no such run and no such photograph; a run is a folder such as "
+    raise FileNotFoundError(f"{path} holds no finished run, and there is no such photograph; a run is a folder such as "
                             f"runs/scenes/cross_branch.diagonal/teach/split0-seed0")
 
 
@@ -251,7 +251,8 @@ def _shared_labels(run: Run, images: AnnotatedImages) -> tuple[dict[str, np.ndar
             votes[:, [task.index(label) for label in theirs[task.name].classes]] = images.votes[task.name]
             labels[task.name] = consensus(votes)
     if not labels:
-        raise ValueError(f"{images.name}: no task to test: " + "; ".join(f"{n}: {why}" for n, why in left_out.items()))
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
+        raise ValueError(f"{images.name}: expected a task with the same name and classes ({reasons})")
     return labels, left_out
 
 

@@ -33,13 +33,13 @@ def test_predict_writes_the_table_and_the_contact_sheet(run, colours_root, tmp_p
     assert photos[0] in capsys.readouterr().out
 
 
-def test_a_broken_photograph_is_named_and_nothing_written(run, colours_root, tmp_path, capsys):
+def test_a_broken_photograph_is_named_and_left_out(run, colours_root, tmp_path, capsys):
     (tmp_path / "broken.jpg").write_text("no picture", encoding="utf-8")
     arguments = [str(colours_root / "1.png"), str(tmp_path / "broken.jpg"), "--csv", str(tmp_path / "judged.csv")]
-    assert main(["predict", str(run.folder), *arguments]) == 1
+    assert main(["predict", str(run.folder), *arguments]) == 0
     said = capsys.readouterr().err
     assert "broken.jpg" in said and "not an image" in said and "1.png" not in said
-    assert not (tmp_path / "judged.csv").exists()
+    assert pd.read_csv(tmp_path / "judged.csv")["photo"].tolist() == arguments[:1]
 
 
 def test_evaluate_on_its_own_data_gives_the_runs_own_metrics(run, colours_root, tmp_path):
@@ -52,13 +52,15 @@ def test_evaluate_on_its_own_data_gives_the_runs_own_metrics(run, colours_root, 
     assert result["images"].startswith("the run's ")
 
 
-def test_evaluate_on_other_data_takes_all_images_and_the_shared_tasks(run, colours_root, tmp_path, capsys):
+def test_evaluate_on_a_part_of_its_data_takes_its_own_test_images_and_the_shared_tasks(run, colours_root, tmp_path, capsys):
     lines = (colours_root / "labels.csv").read_text(encoding="utf-8").splitlines()
     table = "\n".join(line.rsplit(",", 1)[0] for line in lines[:21])  # twenty images, aesthetics alone
     (colours_root / "some.csv").write_text(table + "\n", encoding="utf-8")
     assert main(["evaluate", str(run.folder), "--data", "csv", "--root", str(colours_root / "some.csv")]) == 0
     result = json.loads(capsys.readouterr().out)
-    assert list(result["tasks"]) == ["aesthetics"] and result["tasks"]["aesthetics"]["n"] == 20
+    own = run.predictions("test")["image"].isin([f"{i}.png" for i in range(20)]).sum()
+    assert list(result["tasks"]) == ["aesthetics"] and result["tasks"]["aesthetics"]["n"] == own
+    assert result["images"].startswith(f"{own} of the run's ") and "only aesthetics" in result["left_out"]["emotion"]
 
 
 def test_evaluate_refuses_data_with_other_classes(run, colours_root, capsys):

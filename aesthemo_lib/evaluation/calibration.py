@@ -13,24 +13,18 @@ BINS = 15
 
 
 def image_rows(predictions: pd.DataFrame, images: AnnotatedImages) -> np.ndarray:
-    """The data set's row of each prediction, (P,) int64, by file name; where names repeat, by name and group.
+    """The data set's row of each prediction, (P,) int64, by name.
 
     Raises:
-        ValueError: an image is not in the data set, or can't be told from another.
+        ValueError: an image is not in the data set.
 
     >>> from ..tasks import AESTHETICS
     >>> images = AnnotatedImages("mine", (AESTHETICS,), ("a.jpg", "b.jpg"), {"aesthetics": [[1, 4], [3, 2]]})
     >>> image_rows(pd.DataFrame({"image": ["b.jpg", "a.jpg"]}), images).tolist()
     [1, 0]
     """
-    known, wanted = pd.Index(images.names), pd.Index(predictions["image"].astype(str))
-    if not known.is_unique:
-        known = pd.MultiIndex.from_arrays([known, images.groups])
-        wanted = pd.MultiIndex.from_arrays([wanted, predictions["group"].astype(str)])
-    if not known.is_unique:
-        raise ValueError(f"{images.name}: two images share the name {known[known.duplicated()][0]!r} and a group, so "
-                         f"predictions can't be told apart; give the files distinct names")
-    rows = known.get_indexer(wanted)
+    wanted = pd.Index(predictions["image"].astype(str))
+    rows = pd.Index(images.names).get_indexer(wanted)
     if (rows < 0).any():
         raise ValueError(f"{images.name}: the predictions hold {wanted[rows < 0][0]!r}, which is not in the data set; "
                          f"open the data that the run was trained on")

@@ -86,7 +86,7 @@ def predicted(images: AnnotatedImages, rows: np.ndarray, train: int) -> pd.DataF
     tasks = images.tasks
     p = {t.name: simplex(len(rows), len(t.classes), i) for i, t in enumerate(tasks)}
     truth = {f"true_{t.name}": np.array([*t.classes, ""], dtype=object)[images.labels(t.name)[rows]] for t in tasks}
-    return prediction_table(tasks, p, image=[images.paths[r].name for r in rows], group=images.groups[rows],
+    return prediction_table(tasks, p, image=[images.names[r] for r in rows], group=images.groups[rows],
                             part=np.where(np.arange(len(rows)) < train, "train", "test"), **truth)
 
 
@@ -138,15 +138,13 @@ def test_quadrants_are_compared_with_both_published_scales():
     assert found["spearman"] == pytest.approx(np.mean(each))
 
 
-def test_images_are_found_by_name_and_by_group_where_names_repeat(images):
+def test_images_are_found_by_their_path_where_file_names_repeat(images):
     table = predicted(images, np.arange(40), 10)
     with pytest.raises(ValueError, match="made: the predictions hold 'x.jpg', which is not in the data set"):
         calibration.image_rows(table.assign(image="x.jpg"), images)
     twins = replace(images, paths=tuple(f"{i % 2}/{i // 2}.jpg" for i in range(40)))
     rows = np.random.default_rng(0).permutation(40)
     assert calibration.image_rows(predicted(twins, rows, 0), twins).tolist() == rows.tolist()
-    with pytest.raises(ValueError, match="give the files distinct names"):
-        calibration.image_rows(table, replace(twins, groups=["one"] * 40))
 
 
 def test_real_photographs_have_ratings_on_every_scale(oasis_root):
@@ -158,7 +156,7 @@ def test_real_photographs_have_ratings_on_every_scale(oasis_root):
     images = oasis.read(oasis_root)
     share = {t.name: images.votes[t.name] / images.votes[t.name].sum(1, keepdims=True) for t in images.tasks}
     truth = {f"true_{t.name}": np.array(t.classes)[images.labels(t.name)] for t in images.tasks}
-    table = prediction_table(images.tasks, share, image=[path.name for path in images.paths], group=images.groups,
+    table = prediction_table(images.tasks, share, image=images.names, group=images.groups,
                              part=np.repeat(["train", "test"], [300, len(images) - 300]), **truth)
     began = time.process_time()
     found = endpoints.endpoints(table, images)

@@ -47,7 +47,7 @@ def test_a_photograph_is_not_taken_for_a_run(photos, tmp_path):
     for name in ("gone.jpg", "gone.JFIF", "gone.avif", "gone.heic", "gone.NEF", "gone.jp2", "trip/*.jpg"):
         assert not is_run(Path(name))
     assert not is_run(photos) and not is_run(photos / "notes.txt")
-    with pytest.raises(FileNotFoundError, match="no such run and no such photograph"):
+    with pytest.raises(FileNotFoundError, match="holds no finished run, and there is no such photograph"):
         is_run(Path("runs/nothing here"))
 
 
