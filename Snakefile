@@ -1,26 +1,23 @@
-# The cells of a study of results/protocol.json, several at a time, here or on a cluster: make study STUDY=<name>.
-# aesthemo_studies/workflow.py starts it, with a folder of its own as working directory, and mends what a kill left behind.
+# A study of results/protocol.json on a cluster, one job a cell. Without a cluster: make study STUDY=<name>.
+#     snakemake --directory runs/studies --config study=compare form=long root=<folder> --executor slurm --jobs 50
+# Then the table: make study STUDY=<name> ARGS=--gather
 import os
 import sys
 
-from aesthemo_studies import cells as study_runs
-from aesthemo_studies import protocol as studies
+from aesthemo_studies import comparisons, protocol
 
-OUT = os.path.dirname(os.getcwd())
-STUDY = studies.study(config["study"], config["form"])
-CELLS = {study_runs.rows_file(STUDY, cell, OUT).stem: i for i, cell in enumerate(studies.cells(STUDY))}
-COMMAND = [sys.executable, "-m", "aesthemo_studies", "study", "--study", STUDY.name, "--form", STUDY.form, "--out", OUT]
-COMMAND += ["--root", config["root"]] if config.get("root") else []
+OUT = os.getcwd()
+GRID = protocol.study(config["study"], config.get("form", "first"))
+COMMAND = [sys.executable, "-m", "aesthemo_studies", "study", "--study", GRID.name, "--form", GRID.form, "--out", OUT]
+COMMAND += ["--root", config["root"]] if "root" in config else []
 
 
 rule all:
-    input: expand("rows/{cell}.csv", cell=CELLS)
+    input: expand("{study}/rows/{cell}.csv", study=GRID.name, cell=comparisons.study(GRID, OUT).cells)
 
 
 rule cell:
-    output: "rows/{cell}.csv"  # a file, written whole: a folder would be deleted, with all its runs, when a job fails
+    output: "{study}/rows/{cell}.csv"
     threads: 1  # the same bits however many jobs run at once
-    params:
-        command=COMMAND,
-        number=lambda wildcards: CELLS[wildcards.cell],
-    shell: "OMP_NUM_THREADS={threads} {params.command:q} --cell {params.number}"
+    params: command=COMMAND
+    shell: "OMP_NUM_THREADS={threads} {params.command:q} --cell {wildcards.cell:q}"

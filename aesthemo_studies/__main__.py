@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from aesthemo_lib.cli import data_arguments, run
+from aesthemo_lib.cli import run
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,40 +28,23 @@ def _parser() -> argparse.ArgumentParser:
     kit.add_argument("--preset", default="paper", help="another than paper is for a rehearsal, with --json elsewhere")
     kit.add_argument("--json", type=Path, default=Path("results/iae.json"))
     kit.set_defaults(command=_kit)
-    study = commands.add_parser("study", help="a study of results/protocol.json: many runs, resumable")
+    study = _study_parser(commands, "study", "run a study of results/protocol.json", _study)
     study.add_argument("--study", required=True, metavar="NAME", help="its name in results/protocol.json")
     study.add_argument("--form", default="first", help="first (two hours on two cores) or long")
-    study.add_argument("--root", type=Path, help="the data set's folder")
-    study.add_argument("--out", type=Path, default=Path("runs/studies"))
-    study.add_argument("--to", type=Path, help="the table of results, by default results/studies/NAME.csv")
-    study.add_argument("--snakemake", nargs=argparse.REMAINDER, default=[], help="what follows goes to Snakemake")
-    how = study.add_mutually_exclusive_group()
-    how.add_argument("--loop", action="store_true", help="one cell after another, without Snakemake")
-    how.add_argument("--cell", type=int, metavar="N", help="this cell alone")
-    how.add_argument("--gather", action="store_true", help="write the table of what is finished, and run nothing")
-    study.set_defaults(command=_study)
-    attribution = commands.add_parser("attribution-study", help="train and measure what lesson 11 shows; resumable")
-    attribution.add_argument("--root", type=Path, help="OASIS' folder; without it that part is left out")
-    attribution.add_argument("--out", type=Path, default=Path("runs/attribution"))
-    attribution.add_argument("--to", type=Path, help="the folder of the tables, by default results/attribution")
+    study.add_argument("--cell", metavar="KEY", help="run only this cell, and write no table (for a cluster's jobs)")
+    attribution = _study_parser(commands, "attribution-study", "run what lesson 11 shows", _attribution_study)
     attribution.add_argument("--seeds", type=int, default=3, help="splits and seeds of each cell")
-    attribution.add_argument("--gather", action="store_true", help="write what is finished, and run nothing")
-    attribution.set_defaults(command=_attribution_study)
-    retrieval = commands.add_parser("retrieval", help="search by emotion, measured on the runs of two studies")
-    retrieval.add_argument("studies", type=Path, help="the folder of studies 'compare' and 'colour', as runs/studies")
-    retrieval.add_argument("--form", default="first", help="of the studies: first or long")
-    retrieval.add_argument("--root", type=Path, help="the data set's folder")
-    retrieval.add_argument("--to", type=Path, help="the table, by default results/retrieval.csv")
-    retrieval.set_defaults(command=_retrieval)
-    style = commands.add_parser("style-transfer", help="what a change of camera costs, and what comes back; resumable")
-    data_arguments(style)
+    retrieval = _study_parser(commands, "retrieval", "search by emotion, on the runs of studies compare and colour",
+                              _retrieval)
+    retrieval.add_argument("--form", default="first", help="of the two studies: first or long")
+    style = _study_parser(commands, "style-transfer", "what a change of camera costs, and how much is recovered",
+                          _style_transfer)
+    style.add_argument("--data", default="oasis", help="a data set's name")
     style.add_argument("--preset", default="teach", help="smoke, teach or paper")
     style.add_argument("--splits", type=int, default=3, help="how many, each with a style and a classifier of its own")
     style.add_argument("--steps", type=int, default=0, help="of each style's training; 0: the preset's")
-    style.add_argument("--only", type=int, metavar="SPLIT", help="this split alone, and no table; for several at once")
-    style.add_argument("--out", type=Path, default=Path("runs/style"))
-    style.add_argument("--to", type=Path, help="the table, by default results/style_transfer.csv")
-    style.set_defaults(command=_style_transfer, data="oasis")
+    recipe = commands.add_parser("recipe", help="write results/recipe.json from results/studies/recipe.csv")
+    recipe.set_defaults(command=_recipe)
     figures = commands.add_parser("figures", help="draw the pictures that README shows")
     figures.add_argument("--out", type=Path, default=Path("figures"))
     figures.set_defaults(command=_figures)
@@ -78,6 +61,17 @@ def _parser() -> argparse.ArgumentParser:
     notebooks = commands.add_parser("notebooks", help="run every notebook headless, and nbval")
     notebooks.add_argument("--out", type=Path, default=Path("out"))
     notebooks.set_defaults(command=_notebooks)
+    return parser
+
+
+def _study_parser(commands, name: str, text: str, command) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=f"{text}; resumable")
+    parser.add_argument("--root", type=Path, help="the data's folder")
+    parser.add_argument("--out", type=Path, default=Path("runs/studies"), help="the folder of all studies")
+    parser.add_argument("--to", type=Path, help="where the results go, by default below results/")
+    parser.add_argument("--jobs", type=int, help="cells at once, by default as many as cores and memory allow")
+    parser.add_argument("--gather", action="store_true", help="write the results of the finished cells, and run none")
+    parser.set_defaults(command=command)
     return parser
 
 
@@ -101,39 +95,55 @@ def _kit(given) -> None:
 
 
 def _study(given) -> None:
-    from . import cells as study_runs, protocol as studies
-    from .workflow import run_workflow
+    from . import comparisons, protocol
 
-    of = studies.study(given.study, given.form)
-    if given.cell is not None:
-        print(study_runs.run_cell(of, studies.cells(of)[given.cell], given.out, given.root))
+    grid = protocol.study(given.study, given.form)
+    study = comparisons.study(grid, given.out, given.root)
+    if given.cell:
+        print(study.run_cell(given.cell))
         return
-    if given.loop:
-        study_runs.run_study(of, given.out, given.root)
-    elif not given.gather:
-        run_workflow(of, given.out, given.root, given.snakemake)
-    print(study_runs.keep(of, given.out, given.root, given.to))
+    if not given.gather:
+        study.run(given.jobs)
+    print(comparisons.keep(grid, given.out, given.root, given.to))
 
 
 def _attribution_study(given) -> None:
-    from .attribution_checks import study as check_study
+    from .attribution_checks import study as attribution
 
+    study = attribution.study(given.out, given.root, given.seeds)
     if not given.gather:
-        check_study.run(given.out, given.root, given.seeds)
-    for path in check_study.gather(given.out, given.to, given.seeds):
+        attribution.networks(given.out, given.root, given.seeds).run(given.jobs)
+        study.run(given.jobs)
+    for path in attribution.keep(study, given.to):
         print(path)
 
 
 def _retrieval(given) -> None:
-    from .retrieval.study import compare, keep
+    from .retrieval.study import study
 
-    print(keep(compare(given.studies, given.root, given.form), given.to))
+    _run(study(given.out, given.root, given.form), given)
 
 
 def _style_transfer(given) -> None:
     from .style_transfer.study import study
 
-    print(study(given.out, given.data, given.root, given.preset, given.splits, given.steps, given.only, given.to))
+    _run(study(given.out, given.data, given.root, given.preset, given.splits, given.steps), given)
+
+
+def _run(study, given) -> None:
+    if not given.gather:
+        study.run(given.jobs)
+    print(study.keep(given.to))
+
+
+def _recipe(given) -> None:
+    from aesthemo_lib.files import project_folder, write_json
+
+    from . import protocol
+
+    path = project_folder() / "results" / "recipe.json"
+    write_json(path, protocol.recipe(protocol.read("recipe")))
+    print(path)
 
 
 def _figures(given) -> None:

@@ -1,201 +1,152 @@
-"""The running of a study: cell after cell, rows kept as they come, what is done never done twice."""
+"""One machine for every study: cells that are run, kept, resumed and gathered, whatever they measure.
+
+A study is a list of cells and a function from a cell to its rows. Each finished cell is one CSV, written atomically, so
+a study that was interrupted resumes with the cells that are missing, and any number of them can run at once.
+"""
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Iterator
-from dataclasses import fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from aesthemo_lib.evaluation.calibration import truth_and_probabilities
-from aesthemo_lib.evaluation.endpoints import endpoints
-from aesthemo_lib.evaluation.metrics import task_metrics
-from aesthemo_lib.files import atomic, digest, project_folder, write_json
-from aesthemo_lib.training.config import Config
-from aesthemo_lib.training.fit import Diverged
-from aesthemo_lib.training.runs import open_data, train
-
-from .baselines import references
-from .protocol import PLACE, Cell, Study, cells, load, recipe, selected
-from .task_sequence.contradictions import contradictions
+from aesthemo_lib.device import pick_device
+from aesthemo_lib.files import digest, file_lock, project_folder, write_table
+from aesthemo_lib.headless.scheduler import Job, Scheduler, parallelism, thread_count
 
 
-def rows_file(of: Study, cell: Cell, out: Path) -> Path:
-    """Where a cell's rows lie; the name holds a hash of all that decides them, so a changed study starts anew."""
-    configs = [of.config(cell, settings) for _, settings in of.candidates()]
-    plans = [[_unusual(config), _unusual(config.training_settings())] for config in configs]
-    return Path(out) / of.name / "rows" / f"{cell.slug}-{digest(plans)[:10]}.csv"
-
-
-def _unusual(made) -> dict:
-    """A dataclass's values that are not its defaults: a field that it gains later changes no hash."""
-    bare = {f.name: f.default_factory() if callable(f.default_factory) else f.default for f in fields(made)}
-    return {name: value for name, value in vars(made).items() if value != bare[name]}
-
-
-def run_cell(of: Study, cell: Cell, out: Path, root: Path | None = None) -> Path:
-    """Train every candidate of a cell, unless that is done, and write its rows.
+def key(*words: object, plan: object = None) -> str:
+    """A cell's name, which is a file name: its words, and a hash of everything else that decides its rows.
 
     Args:
-        of: the study.
-        cell: which cell of it.
-        out: the folder of all studies; runs lie below it.
-        root: the data's folder; scenes are drawn below ``out`` instead, a folder for each setting.
-
-    Returns:
-        the CSV with one row a candidate and task.
+        words: what tells the cells of a study apart; empty ones are left out.
+        plan: anything that JSON can hold; a cell with another plan is another cell, and is run anew.
     """
-    target = rows_file(of, cell, out)
-    if target.exists():
+    slug = "_".join(re.sub(r"[^\w.]+", "-", str(word)) for word in words if word != "")
+    return slug if plan is None else f"{slug}-{digest(plan)[:10]}"
+
+
+def read_rows(path: Path) -> pd.DataFrame:
+    """A table of rows."""
+    return pd.read_csv(path, encoding="utf-8")
+
+
+@dataclass(frozen=True)
+class Study:
+    """Cells, and how one of them is measured.
+
+    Args:
+        name: of the study's folder.
+        cells: what is measured, by ``key``.
+        measure: returns a cell's rows, as a table or as dictionaries. A function of a module or a ``partial`` of one,
+            since it is sent to other processes.
+        out: the folder of all studies.
+        read: reads a table of rows, where some columns need their types named.
+        float_format: of the numbers in the tables.
+    """
+
+    name: str
+    cells: Mapping[str, Any]
+    measure: Callable[[Any], pd.DataFrame | Iterable[dict]]
+    out: Path
+    read: Callable[[Path], pd.DataFrame] = read_rows
+    float_format: str = "%.5f"
+
+    @property
+    def folder(self) -> Path:
+        """Where the study's rows and runs lie."""
+        return Path(self.out) / self.name
+
+    def path(self, key: str) -> Path:
+        """The CSV of a cell, which is there when the cell is finished."""
+        return self.folder / "rows" / f"{key}.csv"
+
+    def run_cell(self, key: str) -> Path:
+        """Measure a cell, unless that is done, and write its rows; ``seconds.csv`` records how long it took.
+
+        Raises:
+            ValueError: the study has no such cell.
+        """
+        if key not in self.cells:
+            raise ValueError(f"study {self.name} has no cell {key!r}; its cells are {', '.join(self.cells)}")
+        if not self.path(key).exists():
+            began = time.monotonic()
+            rows = self.measure(self.cells[key])
+            write_table(self.path(key), rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(rows),
+                        self.float_format)
+            with open(self.folder / "seconds.csv", "a", encoding="utf-8") as file:
+                file.write(f"{key},{time.monotonic() - began:.1f}\n")
+        return self.path(key)
+
+    def run(self, at_once: int | None = None) -> None:
+        """Run the cells that are not finished, each with one thread, so that the number of processes changes no bit.
+
+        Args:
+            at_once: how many; by default as many as cores and memory allow. 1 runs them in this process.
+
+        Raises:
+            RuntimeError: another process runs this study, or cells failed; the others are finished all the same.
+        """
+        left = [key for key in self.cells if not self.path(key).exists()]
+        at_once = min(at_once or parallelism(len(left), pick_device().type, threads=1)[0], max(1, len(left)))
+        report = _Report(self.name, len(self.cells), len(left))
+        jobs = [Job(key, partial(_attempt, self, key)) for key in left]
+        with file_lock(self.folder / "study.lock", f"running the study {self.name}", 0):
+            if at_once > 1:
+                Scheduler(at_once, threads=1).run(jobs, processes=True, report=report)
+            else:
+                with thread_count(1):
+                    for job in jobs:
+                        report(job.call())
+        if report.failures:
+            raise RuntimeError(f"study {self.name}: {len(report.failures)} of {len(left)} cells failed; the finished "
+                               f"ones are kept, and the same command runs the rest. {'; '.join(report.failures)}")
+
+    def gather(self, select: Callable[[Any], bool] = lambda cell: True) -> pd.DataFrame:
+        """The rows of all finished cells (of those that ``select`` takes), in the study's order.
+
+        Raises:
+            FileNotFoundError: no cell is finished.
+        """
+        paths = [self.path(key) for key, cell in self.cells.items() if select(cell) and self.path(key).exists()]
+        if not paths:
+            raise FileNotFoundError(f"{self.folder}: no cell of the study {self.name} is finished; run it first "
+                                    f"(python -m aesthemo_studies --help)")
+        return pd.concat([self.read(path) for path in paths], ignore_index=True)
+
+    def keep(self, target: Path | None = None, select: Callable[[Any], bool] = lambda cell: True) -> Path:
+        """Write what ``gather`` returns to a table, by default ``results/<name>.csv``, and return its path."""
+        target = target or project_folder() / "results" / f"{self.name}.csv"
+        write_table(target, self.gather(select), self.float_format)
         return target
-    place = {"study": of.name, "form": of.form, "condition": cell.condition, "contender": cell.contender}
-    table = _made_by_another(of, target, out)
-    if table is None:
-        rows = [row for name, settings in of.candidates()
-                for row in _candidate_rows(of, cell, name, settings, Path(out), root)]
-        table = pd.DataFrame([{"split": cell.split, "seed": cell.seed, **row} for row in rows])
-    with atomic(target) as temporary:
-        _write(table.assign(**place), temporary)
-    return target
 
 
-def _made_by_another(of: Study, target: Path, out: Path) -> pd.DataFrame | None:
-    """The rows of the same run where another study has made it: 'all layers' of one is 'diagonal .9/.1' of the next.
-
-    The same run is one with the same plan, split and seed, which a rows file's name ends with.
-    """
-    if len(of.candidates()) > 1 or of.told.get("lines"):  # what stands beside a study reads its own runs
-        return None
-    same = target.stem[target.stem.rindex("split"):]
-    found = sorted(Path(out).glob(f"*/rows/*_{same}.csv"))
-    return load(found[0]).assign(candidate="") if found else None
-
-
-def _candidate_rows(of: Study, cell: Cell, name: str, settings: dict, out: Path, root: Path | None) -> Iterator[dict]:
-    config = of.config(cell, settings)
-    place = data_place(config, out, root)
-    images = open_data(config, place)
+def _attempt(study: Study, key: str) -> tuple[str, str]:
+    """Run a cell; returns its key, and what went wrong: the other cells don't depend on it."""
     try:
-        run = train(config, run_folder(of, cell, name, out), place, redo=True)
-    except Diverged:  # a candidate that diverges has lost; the study goes on without it
-        yield from ({"candidate": name, "task": task.name, "diverged": True} for task in images.tasks)
-        return
-    predictions = _predictions(of, cell, name, out)
-    measured = endpoints(predictions, images)
-    validation = predictions[predictions["part"] == "validation"]
-    strange = contradictions(predictions, images.tasks)
-    for task in images.tasks:
-        chosen_by = task_metrics(*truth_and_probabilities(validation, task), 0)
-        yield {
-            "candidate": name, "task": task.name, "diverged": False, **measured[task.name],
-            "validation_log_loss": chosen_by["log_loss"], "validation_auc": chosen_by["auc"],
-            "majority_accuracy": run.metrics[task.name]["majority_accuracy"], "n": run.metrics[task.name]["n"],
-            **{f"contradictions_{name}": share for name, share in strange.items()},
-            "seconds": run.timing["training_seconds"],
-        }
+        study.run_cell(key)
+    except Exception as fault:
+        return key, f"{key}: {type(fault).__name__}: {fault}"
+    return key, ""
 
 
-def data_place(config: Config, out: Path, root: Path | None) -> Path | None:
-    """The data's folder: scenes of another setting would replace those at the same place, so each has its own."""
-    if config.data != "scenes":
-        return root
-    return Path(out) / "data" / f"scenes-{digest([config.preset, config.data_options])[:8]}"
+class _Report:
+    """Prints how far a study is, and collects the failures."""
 
+    def __init__(self, name: str, cells: int, left: int):
+        self.name, self.cells, self.left, self.done = name, cells, left, 0
+        self.began, self.failures = time.monotonic(), list[str]()
 
-def run_study(of: Study, out: Path, root: Path | None = None, part: tuple[int, int] = (0, 1)) -> pd.DataFrame:
-    """Run the cells that are not done, one after another, and say how far it is.
-
-    Args:
-        of: the study.
-        out, root: see ``run_cell``.
-        part: (i, n): every n-th cell from the i-th on, for several processes at once.
-
-    Returns:
-        all rows there are; also kept as they come, see ``gather``.
-    """
-    todo = cells(of)[part[0]::part[1]]
-    begun, made = time.monotonic(), 0
-    for number, cell in enumerate(todo, 1):
-        fresh = not rows_file(of, cell, out).exists()
-        run_cell(of, cell, out, root)
-        made += fresh
-        left = (time.monotonic() - begun) / max(made, 1) * (len(todo) - number) / 60
-        print(f"[{number}/{len(todo)}] {of.name}: {cell.slug}"
-              + (f", at most {left:.0f} min left" if fresh else " (was finished)"), flush=True)
-    return gather(of, out)
-
-
-def gather(of: Study, out: Path) -> pd.DataFrame:
-    """The rows of all finished cells, in the study's order.
-
-    Raises:
-        FileNotFoundError: no cell is finished.
-    """
-    files = [path for path in (rows_file(of, cell, out) for cell in cells(of)) if path.exists()]
-    if not files:
-        raise FileNotFoundError(f"{Path(out) / of.name}: no finished cell of study {of.name} ({of.form} form); "
-                                f"run it: make study STUDY={of.name}")
-    return pd.concat([load(path) for path in files], ignore_index=True)
-
-
-def lines(of: Study, out: Path, root: Path | None = None) -> pd.DataFrame:
-    """What stands beside a study's contenders: frozen features, late fusion, one rater, a new panel of raters.
-
-    Args:
-        of: a study without conditions, with the contender 'independent', whose tuned predictions late fusion joins.
-        out, root: see ``run_cell``.
-
-    Returns:
-        one row a line, split and task, in the columns of ``gather``; of the splits that are finished.
-    """
-    rows = []
-    for cell in cells(of):
-        if cell.contender != "independent" or not rows_file(of, cell, out).exists():
-            continue
-        chosen = selected(load(rows_file(of, cell, out))).set_index("task")["candidate"]
-        tables = {task: _predictions(of, cell, candidate, out) for task, candidate in chosen.items()}
-        whole = next(iter(tables.values())).copy()
-        for task, table in tables.items():
-            mine = [column for column in table if column == task or column.startswith(f"{task}_")]
-            whole[mine] = table[mine]
-        config = of.config(cell, dict(of.candidates())[chosen.iloc[0]])
-        found = references(config, whole, data_place(config, out, root))
-        place = {"study": of.name, "form": of.form, "condition": "", "candidate": "", "split": cell.split}
-        rows += [{**place, "contender": name.replace("_", " "), "seed": cell.seed, "task": task, **values}
-                 for name, by_task in found.items() for task, values in by_task.items()]
-    return pd.DataFrame(rows)
-
-
-def run_folder(of: Study, cell: Cell, candidate: str, out: Path) -> Path:
-    """The folder below which ``train`` puts a candidate's run."""
-    return Path(out) / of.name / cell.slug / (candidate or "only")
-
-
-def _predictions(of: Study, cell: Cell, candidate: str, out: Path) -> pd.DataFrame:
-    folder = of.config(cell, dict(of.candidates())[candidate]).folder(run_folder(of, cell, candidate, out))
-    return pd.read_csv(folder / "predictions.csv", encoding="utf-8", keep_default_na=False)
-
-
-def _write(table: pd.DataFrame, path: Path) -> None:
-    columns = [c for c in PLACE if c in table] + [c for c in table if c not in PLACE]
-    table[columns].to_csv(path, index=False, encoding="utf-8", float_format="%.5f", lineterminator="\n")
-
-
-def keep(of: Study, out: Path, root: Path | None = None, target: Path | None = None) -> Path:
-    """Write what is finished to ``results/studies/<name>.csv``, and its lines, where it has some, beside it.
-
-    The study ``recipe`` also writes ``results/recipe.json``, or ``recipe.json`` beside a target of one's own.
-    """
-    summary = target.with_name("recipe.json") if target else project_folder() / "results" / "recipe.json"
-    target = target or project_folder() / "results" / "studies" / f"{of.name}.csv"
-    tables = {target: gather(of, out)}
-    if of.told.get("lines"):
-        tables[target.with_suffix(".lines.csv")] = lines(of, out, root)
-    for path, table in tables.items():
-        with atomic(path) as temporary:
-            _write(table, temporary)
-    if of.name == "recipe":
-        write_json(summary, recipe(tables[target]))
-    return target
+    def __call__(self, outcome: tuple[str, str]) -> None:
+        key, failure = outcome
+        self.done += 1
+        minutes = (time.monotonic() - self.began) / self.done * (self.left - self.done) / 60
+        print(f"[{self.cells - self.left + self.done}/{self.cells}] {self.name}: {failure or key}, at most "
+              f"{minutes:.0f} min left", flush=True)
+        self.failures += [failure] if failure else []

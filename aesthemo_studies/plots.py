@@ -36,7 +36,7 @@ def load(name: str) -> pd.DataFrame | None:
         return None
     of = studies.study(name, told["form"].iloc[0])
     cells = told.drop_duplicates(["condition", "contender", "split"]).groupby("split").size()
-    many = len(of.told["contenders"])
+    many = len(of.spec["contenders"])
     whole = cells.index[cells == len(of.conditions()) * many]
     said = f"Study `{name}`, {of.form} form: {many} contenders, {len(whole)} of {of.splits} splits"
     if len(whole) < of.splits:

@@ -1,14 +1,13 @@
 """Studies: which contenders, on which splits, tuned how. ``results/protocol.json`` says so, and when it was written.
 
-A study is a grid of cells, one a condition, contender, split and seed; a cell trains every candidate of the tuning and
-leaves its rows in a file, so a study that was cut off goes on with the next cell (``study_runs``). ``selected`` keeps
-the candidate that did best on the *validation* images: no test image ever takes part in a choice.
+A study is a grid with a cell for each condition, contender, split and seed; a cell trains every candidate of the
+hyperparameter search (``comparisons``). ``selected`` keeps the candidate with the best score on the *validation*
+images: no test image ever takes part in a choice.
 """
 
 from __future__ import annotations
 
 import itertools
-import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -30,39 +29,39 @@ OVERLAP = 1 / (TEST_FOLDS - 1)
 
 
 @dataclass(frozen=True)
-class Study:
+class Grid:
     """One study of the protocol, in one of its forms.
 
     Args:
         name: its name in ``results/protocol.json``.
         form: one of ``FORMS``.
-        told: what the protocol says of it.
+        spec: its entry in the protocol.
     """
 
     name: str
     form: str
-    told: dict
+    spec: dict
 
     @cached_property
     def splits(self) -> int:
         """How many splits each contender is trained on."""
-        return self.told["splits"][self.form]
+        return self.spec["splits"][self.form]
 
     def conditions(self) -> list[tuple[str, dict]]:
         """The (name, changes) that all contenders are compared under: one without a name where nothing varies."""
-        return [(name, changes) for name, changes in self.told.get("conditions", {"": {}}).items()]
+        return [(name, changes) for name, changes in self.spec.get("conditions", {"": {}}).items()]
 
     def candidates(self) -> list[tuple[str, dict]]:
         """The (name, settings) that each contender is tuned over."""
-        grid = self.told.get("tuning", {})
+        grid = self.spec.get("tuning", {})
         choices = itertools.product(*([(key, value) for value in values] for key, values in grid.items()))
         return [(" ".join(f"{key}={value}" for key, value in choice), dict(choice)) for choice in choices]
 
     def config(self, cell: Cell, settings: dict) -> Config:
         """What one candidate of a cell trains: the study's base, the condition, the contender, the candidate."""
-        whole: dict = {"data": self.told["data"], "preset": self.told.get("preset", "teach")}
-        base = {"settings": self.told.get("settings", {}).get(self.form, {})}
-        contender = dict(self.told["contenders"][cell.contender])
+        whole: dict = {"data": self.spec["data"], "preset": self.spec.get("preset", "teach")}
+        base = {"settings": self.spec.get("settings", {}).get(self.form, {})}
+        contender = dict(self.spec["contenders"][cell.contender])
         for part in (base, dict(self.conditions())[cell.condition], contender, {"settings": settings}):
             for key, value in part.items():
                 whole[key] = {**whole.get(key, {}), **value} if isinstance(value, dict) else value
@@ -78,19 +77,13 @@ class Cell:
     split: int
     seed: int
 
-    @property
-    def slug(self) -> str:
-        """A file name."""
-        words = [self.condition, self.contender, f"split{self.split}-seed{self.seed}"]
-        return "_".join(re.sub(r"[^\w.]+", "-", word) for word in words if word)
-
 
 def protocol() -> dict:
     """The protocol as committed, ``results/protocol.json``."""
     return read_json(project_folder() / "results" / "protocol.json")
 
 
-def study(name: str, form: str = "first") -> Study:
+def study(name: str, form: str = "first") -> Grid:
     """A study of the protocol.
 
     Raises:
@@ -101,14 +94,14 @@ def study(name: str, form: str = "first") -> Study:
         raise ValueError(f"unknown study {name!r}; results/protocol.json has {', '.join(known)}")
     if form not in FORMS:
         raise ValueError(f"unknown form {form!r}; choose one of {', '.join(FORMS)}")
-    return Study(name, form, known[name])
+    return Grid(name, form, known[name])
 
 
-def cells(of: Study) -> list[Cell]:
+def cells(grid: Grid) -> list[Cell]:
     """All cells of a study, whole splits first, so that what is there when it is cut off compares like with like."""
     return [
         Cell(condition, contender, split, 0)
-        for split in range(of.splits) for condition, _ in of.conditions() for contender in of.told["contenders"]
+        for split in range(grid.splits) for condition, _ in grid.conditions() for contender in grid.spec["contenders"]
     ]
 
 
@@ -182,15 +175,15 @@ def recipe(rows: pd.DataFrame, method: str = "cross_branch", endpoint: str = "au
     Returns:
         setting -> task -> baseline -> endpoint, mean, low, high (the protocol's interval) and splits.
     """
-    told: dict = {}
+    table: dict = {}
     chosen = selected(rows)
     for baseline in (name for name in chosen["method"].unique() if name != method):
         pair = chosen[chosen["method"].isin([method, baseline])]
         for one in differences(pair, endpoint, baseline).itertuples():
-            told.setdefault(one.condition, {}).setdefault(one.task, {})[baseline] = {
+            table.setdefault(one.condition, {}).setdefault(one.task, {})[baseline] = {
                 "endpoint": endpoint, **{end: round(float(getattr(one, end)), 5) for end in ("mean", "low", "high")},
                 "splits": int(one.pairs)}
-    return told
+    return table
 
 
 def smallest_effect(spread: float, splits: int, power: float = 0.8, level: float = 0.95) -> float:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -103,7 +105,7 @@ def execute(name: str, parameters: dict, target: Path) -> Path:
             parameters[key] = str(Path(parameters[key]).resolve())
     check_kernel()
     failed = target.with_name(f"{target.stem}.failed.ipynb")
-    with atomic(target) as temporary, _headless():
+    with atomic(target) as temporary, headless():
         try:
             papermill.execute_notebook(
                 str(notebook), str(temporary), parameters, kernel_name="python3", progress_bar=False,
@@ -197,30 +199,17 @@ def train_plainly(parameters: dict, settings: dict, out: Path, device: str | Non
     return train(config, values["out"], root, values["redo"], device, on_bad_image=values["on_bad_image"]).folder
 
 
-class _headless:
-    """The kernel's environment: no progress bars, and figures drawn inline (MPLBACKEND=Agg would drop them)."""
-
-    def __enter__(self):
-        self.before = {name: os.environ.get(name) for name in ("AESTHEMO_HEADLESS", "MPLBACKEND")}
-        os.environ["AESTHEMO_HEADLESS"] = "1"
-        os.environ.pop("MPLBACKEND", None)
-
-    def __exit__(self, *_):
-        for name, value in self.before.items():
-            os.environ.pop(name, None)
-            if value is not None:
+@contextlib.contextmanager
+def headless() -> Iterator[None]:
+    """The kernels' environment: no progress bars, and figures drawn inline (MPLBACKEND=Agg would drop them)."""
+    before = {name: os.environ.get(name) for name in ("AESTHEMO_HEADLESS", "MPLBACKEND")}
+    os.environ["AESTHEMO_HEADLESS"] = "1"
+    os.environ.pop("MPLBACKEND", None)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
                 os.environ[name] = value
-
-
-
-
-
-
-
-
-
-
-
-
-
-

@@ -13,27 +13,17 @@ from pathlib import Path
 from ..data.images import load_pixels, pixel_digests
 from ..device import pick_device
 from ..files import atomic, digest, project_folder, write_json
-from .execute import _headless, execute, execute_training, notebook_path
-from .side_by_side import Jobs, share
+from .execute import execute, execute_training, headless, notebook_path
+from .scheduler import Job, Scheduler, parallelism
 
 MAIN_METHODS = {"scenes": (("independent", ""), ("shared_bottom", ""), ("cross_branch", ""))}
 """What ``reproduce`` trains, (method, variant); real photographs get both starts of the cross-branch layers."""
-
-
 OTHER_METHODS = (("independent", ""), ("shared_bottom", ""), ("cross_branch", "diagonal"), ("cross_branch", "random"))
-
-
 SPLITS = 3
 """Or as many seeds, where the publisher fixed the split."""
-
-
 READING_NOTEBOOKS = ("00_tour", "01_data_and_labels", "02_network", "04_compare", "05_confusion", "06_attribution")
-
-
 RUNLESS = ("01_data_and_labels", "02_network")
 """Those of them that read no run."""
-
-
 EXTRA_NOTEBOOKS = ("08_retrieval", "09_task_sequence", "10_style_transfer")
 """The neighbouring systems, each of which trains something small of its own."""
 
@@ -54,8 +44,8 @@ def reproduce(data: str, root: Path | None, preset: str, out: Path, extra: bool 
     """The main job: ``planned``, each run by the notebook 03_train, then the notebooks that read the runs.
 
     Finished runs are skipped by their configuration's hash, interrupted ones go on, changed ones are done again.
-    As many run at once as ``parallel.share`` says. ``<out>/<data>/timing.json`` keeps what it took: the seconds in all
-    and of each job, how many ran at once, and how many runs had been finished before.
+    As many run at once as ``scheduler.parallelism`` says. ``<out>/<data>/timing.json`` records the seconds in all and
+    of each job, how many ran at once, and how many runs had been finished before.
 
     Args:
         data, root, preset: what is trained, on what.
@@ -65,7 +55,7 @@ def reproduce(data: str, root: Path | None, preset: str, out: Path, extra: bool 
     from ..training.run import Run, stored_hash
     from ..training.runs import Config, changed_images, describe, open_data
 
-    jobs = Jobs(*share(len(planned(data, preset, fixed=False)), pick_device().type))
+    jobs = Scheduler(*parallelism(len(planned(data, preset, fixed=False)), pick_device().type))
     images = open_data(Config(data=data, preset=preset), root)
     configs = planned(data, preset, images.fixed is not None)
     notebooks = READING_NOTEBOOKS + (EXTRA_NOTEBOOKS if extra else ())
@@ -84,9 +74,9 @@ def reproduce(data: str, root: Path | None, preset: str, out: Path, extra: bool 
             left.append(config)
     left.sort(key=lambda config: config.method == "shared_bottom")  # the short ones last, so that all end together
     trainings = _trainings(left, root, out, jobs)
-    reads = {name: (name, partial(_read_runs, name, _shared_parameters(data, root, preset, 0, out),
-                                  out / data / f"{name}.ipynb", [*hashes, digest(seen)])) for name in notebooks}
-    with _headless():
+    reads = {name: Job(name, partial(_read_runs, name, _shared_parameters(data, root, preset, 0, out),
+                                     out / data / f"{name}.ipynb", [*hashes, digest(seen)])) for name in notebooks}
+    with headless():
         jobs.run([*trainings, *(reads.pop(name) for name in RUNLESS if name in reads)])
         jobs.run(list(reads.values()))
     write_json(out / data / "timing.json", {
@@ -96,8 +86,8 @@ def reproduce(data: str, root: Path | None, preset: str, out: Path, extra: bool 
     })
 
 
-def _trainings(configs: list, root: Path | None, out: Path, jobs: Jobs) -> list[tuple]:
-    """A job for each run: what it is called, its training through 03_train, and its folder."""
+def _trainings(configs: list, root: Path | None, out: Path, jobs: Scheduler) -> list[Job]:
+    """A job for each run: its training through 03_train."""
     from ..training.run import Run
 
     ended = []
@@ -111,7 +101,7 @@ def _trainings(configs: list, root: Path | None, out: Path, jobs: Jobs) -> list[
         print(f"[{len(ended)}/{len(configs)}] {_reached(Run(config.folder(out)))}, about {minutes:.0f} min of training "
               f"left", flush=True)
 
-    return [(f"{config.name} split{config.split}-seed{config.seed}", partial(train, config), config.folder(out))
+    return [Job(f"{config.name} split{config.split}-seed{config.seed}", partial(train, config), config.folder(out))
             for config in configs]
 
 

@@ -1,13 +1,14 @@
 """The trainings and measurements behind lesson 11: ``python -m aesthemo_studies attribution-study``, resumable.
 
-A *cell* is one kind of check in one setting (a data set, scenes at one relatedness) with one split and seed. It trains
-the networks that it needs, unless they are there, measures, and leaves tables; ``gather`` puts those of all finished
-cells into ``results/attribution/``. Split and seed have the same number, so other seeds are other test images too.
+A *cell* is one kind of check in one setting (a data set, scenes at one relatedness) with one split and seed: it trains
+the networks that it needs, unless they exist, and measures. ``keep`` writes a table for each kind to
+``results/attribution/``. Split and seed have the same number, so other seeds mean other test images too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +22,8 @@ from torch import Tensor, nn
 from aesthemo_lib.attribution.ledger import class_means, layer_ledger, over_set, trunk_ledger
 from aesthemo_lib.attribution.streams import Stream, streams
 from aesthemo_lib.data.scenes.drawing import motif_mask
-from aesthemo_lib.files import atomic, project_folder
+from aesthemo_lib.evaluation.metrics import METRICS
+from aesthemo_lib.files import project_folder
 from aesthemo_lib.models.inference import image_batches
 from aesthemo_lib.tasks import PATENT_TASKS
 from aesthemo_lib.training.config import Config
@@ -30,6 +32,7 @@ from aesthemo_lib.training.labels import told
 from aesthemo_lib.training.run import Run
 from aesthemo_lib.training.runs import Prepared, build_network, pick_device, prepare, train
 
+from ..cells import Study, key
 from . import ledgers as checks, map_rows, maps as faithfulness
 
 SETTINGS = {"resize": 110, "crop": 96, "epochs": 5}
@@ -39,8 +42,8 @@ PHOTOS, FEW = 48, 8
 LAYER = 3
 """Whose borrowed maps are tested: late enough to mean something, early enough to say where."""
 TASKS = tuple(task.name for task in PATENT_TASKS)
+FORMAT = "%.4g"
 OTHER = dict(zip(TASKS, TASKS[::-1], strict=True))
-TABLES = ("null", "flow", "links", "faithful", "exact", "pointing", "training")
 
 
 class Cell(NamedTuple):
@@ -51,15 +54,13 @@ class Cell(NamedTuple):
     seed: int
 
 
-def cells(seeds: int = 3) -> list[Cell]:
-    """What is done, the first seed of everything first; ``oasis`` is left out by ``run`` where it isn't there."""
-    of_each = ("null", "links", "faithful", "exact", "training")
-    found = []
-    for seed in range(seeds):
-        found += [Cell(kind, setting, seed) for setting in ("scenes-0.5", "oasis") for kind in of_each]
-        found += [Cell("null", "scenes-0.0", seed), Cell("null", "scenes-1.0", seed)]
-        found += [Cell("pointing", f"scenes-{r}", seed) for r in (0.0, 0.5, 1.0)]  # photographs have no drawn masks
-    return found
+def cells(seeds: int = 3, oasis: bool = True) -> list[Cell]:
+    """What is measured, the first seed of everything first; with or without the photographs of OASIS."""
+    settings = ("scenes-0.5", "oasis") if oasis else ("scenes-0.5",)
+    asked = [(kind, setting) for setting in settings for kind in KINDS if kind != "pointing"]
+    asked += [(kind, setting) for kind in ("null", "flow") for setting in ("scenes-0.0", "scenes-1.0")]
+    asked += [("pointing", f"scenes-{r}") for r in (0.0, 0.5, 1.0)]  # photographs have no drawn masks
+    return [Cell(kind, setting, seed) for seed in range(seeds) for kind, setting in asked]
 
 
 def config_of(setting: str, seed: int, run: str = "trained") -> Config:
@@ -127,34 +128,33 @@ def _chosen(prepared: Prepared, photos: int) -> np.ndarray:
     return np.argsort(pd.Series(groups).groupby(groups).cumcount().to_numpy(), kind="stable")[:photos]
 
 
-# --- the kinds of cells, called by their names in KINDS: each yields the name of a table and rows for it
+# --- the kinds of cells, called by their names in KINDS: each yields parts of its table
 
 
-def _null(place: Workplace, setting: str, seed: int) -> Iterator[tuple[str, pd.DataFrame]]:
+def _null(place: Workplace, setting: str, seed: int) -> Iterator[pd.DataFrame]:
     """The trunk ledgers of the trained network, and of those for which the other task's labels were permuted."""
     for permuted in ("", *TASKS):
         of = explained(place, setting, seed, f"null-{permuted}" if permuted else "trained")
         ledgers, columns = over_set(trunk_ledger, of.network, of.batches), of.columns(setting, seed)
         for task in [OTHER[permuted]] if permuted else TASKS:
             columns["run"] = "permuted" if permuted else "trained"
-            yield "null", checks.image_table(ledgers[task], of.truth[task], **columns)
-        if not permuted:
-            yield "flow", flow_table(of, ledgers).assign(setting=setting, seed=seed)
+            yield checks.image_table(ledgers[task], of.truth[task], **columns)
 
 
-def flow_table(of: Explained, ledgers: dict) -> pd.DataFrame:
-    """What flows on average into each logit, by the photos' class in each task: a row a logit and player."""
-    rows = []
+def _flow(place: Workplace, setting: str, seed: int) -> Iterator[pd.DataFrame]:
+    """What flows on average into each logit, by the photos' class in each task: a row for each logit and player."""
+    of = explained(place, setting, seed)
+    ledgers, rows = over_set(trunk_ledger, of.network, of.batches), []
     for task, by in product(of.network.tasks, of.network.tasks):
         means, _ = class_means(ledgers[task.name], of.truth[by.name], len(by.classes))
         counts = np.bincount(of.truth[by.name][of.truth[by.name] >= 0], minlength=len(by.classes))
         rows += [{"task": task.name, "by": by.name, "class": by.classes[k], "photos": counts[k],
                   "logit": task.classes[c], "player": ledgers[task.name].players[p], "mean": means[k, c, p]}
                  for k, c, p in np.ndindex(means.shape) if counts[k]]
-    return pd.DataFrame(rows)
+    yield pd.DataFrame(rows).assign(setting=setting, seed=seed)
 
 
-def _links(place: Workplace, setting: str, seed: int) -> Iterator[tuple[str, pd.DataFrame]]:
+def _links(place: Workplace, setting: str, seed: int) -> Iterator[pd.DataFrame]:
     """Each borrowed stream by every measure: both ledgers, three cuts, and a network retrained without its link."""
     of = explained(place, setting, seed)
     trunk, layer = (over_set(ledger, of.network, of.batches) for ledger in (trunk_ledger, layer_ledger))
@@ -172,7 +172,7 @@ def _links(place: Workplace, setting: str, seed: int) -> Iterator[tuple[str, pd.
         changes = {how: found[stream] for how, found in cuts.items()}
         changes["retrained"] = checks.change(whole[task], _log_probabilities(without, of)[task], of.truth[task])
         table |= {f"{how} {what}": values for how, found in changes.items() for what, values in found.items()}
-        yield "links", pd.DataFrame({**of.columns(setting, seed), "layer": stream.layer, "receiver": task, **table})
+        yield pd.DataFrame({**of.columns(setting, seed), "layer": stream.layer, "receiver": task, **table})
 
 
 def _log_probabilities(run: Run, of: Explained) -> dict[str, np.ndarray]:
@@ -181,7 +181,7 @@ def _log_probabilities(run: Run, of: Explained) -> dict[str, np.ndarray]:
     return {t.name: np.log(table[[f"{t.name}_{c}" for c in t.classes]].to_numpy().clip(1e-9)) for t in run.tasks}
 
 
-def _faithful(place: Workplace, setting: str, seed: int) -> Iterator[tuple[str, pd.DataFrame]]:
+def _faithful(place: Workplace, setting: str, seed: int) -> Iterator[pd.DataFrame]:
     """Deletion, captum's two metrics and destroyed weights, at what each task borrows at ``LAYER``."""
     of = explained(place, setting, seed, photos=2 * FEW)
     for task in TASKS:
@@ -191,10 +191,10 @@ def _faithful(place: Workplace, setting: str, seed: int) -> Iterator[tuple[str, 
         rows = [*map_rows.deleted(*given), *map_rows.by_captum(*given, FEW), *map_rows.destroyed(*given, FEW)]
         table = pd.DataFrame(rows, columns=["check", "case", "step", "at", "value"])
         table[["image", "group"]] = np.array([of.columns(setting, seed)[c] for c in ("image", "group")]).T[table["at"]]
-        yield "faithful", table.drop(columns="at").assign(setting=setting, seed=seed, task=task)
+        yield table.drop(columns="at").assign(setting=setting, seed=seed, task=task)
 
 
-def _exact(place: Workplace, setting: str, seed: int) -> Iterator[tuple[str, pd.DataFrame]]:
+def _exact(place: Workplace, setting: str, seed: int) -> Iterator[pd.DataFrame]:
     """Maps by gradients against Shapley values of patches, and ledgers against other baselines than the mean image."""
     of = explained(place, setting, seed, photos=2 * FEW + map_rows.OTHERS)
     links, images = [Stream(LAYER, task, OTHER[task]) for task in TASKS], torch.cat(of.batches)
@@ -202,10 +202,10 @@ def _exact(place: Workplace, setting: str, seed: int) -> Iterator[tuple[str, pd.
              *map_rows.baselines(of.network, images, of.prepared.mean)]
     table = pd.DataFrame(found, columns=["task", "check", "case", "at", "value"])
     table[["image", "group"]] = np.array([of.columns(setting, seed)[c] for c in ("image", "group")]).T[table["at"]]
-    yield "exact", table.drop(columns="at").assign(setting=setting, seed=seed)
+    yield table.drop(columns="at").assign(setting=setting, seed=seed)
 
 
-def _pointing(place: Workplace, setting: str, seed: int) -> Iterator[tuple[str, pd.DataFrame]]:
+def _pointing(place: Workplace, setting: str, seed: int) -> Iterator[pd.DataFrame]:
     """Do borrowed maps point at the lamp, which both tasks share, rather than at clutter or at the motif?"""
     of = explained(place, setting, seed)
     facts = of.prepared.images.facts.iloc[of.rows]
@@ -224,10 +224,10 @@ def _pointing(place: Workplace, setting: str, seed: int) -> Iterator[tuple[str, 
         for name, mask in masks.items():
             table = faithfulness.pointing(maps, mask).assign(setting=setting, seed=seed, task=task, mask=name)
             whose = {name: of.columns(setting, seed)[name][table["image"]] for name in ("image", "group")}
-            yield "pointing", table.assign(**whose)
+            yield table.assign(**whose)
 
 
-def _training(place: Workplace, setting: str, seed: int) -> Iterator[tuple[str, pd.DataFrame]]:
+def _training(place: Workplace, setting: str, seed: int) -> Iterator[pd.DataFrame]:
     """The trunk ledger after each epoch of a training, and before the first, over a few test images."""
     config, rows = config_of(setting, seed), []
     prepared = prepare(config, place.data(setting))
@@ -247,66 +247,60 @@ def _training(place: Workplace, setting: str, seed: int) -> Iterator[tuple[str, 
     labels, train_rows = told(prepared.images, prepared.split, config.labels, config.seed)
     data = Data(prepared.pixels, prepared.mean, labels, train_rows, prepared.split.validation)
     fit(network, data, config.training_settings(), seed, pick_device(), after_epoch=lambda row: look(row["epoch"]))
-    yield "training", pd.DataFrame(rows)
+    yield pd.DataFrame(rows)
 
 
-KINDS = {kind.__name__[1:]: kind for kind in (_null, _links, _faithful, _exact, _pointing, _training)}
+KINDS = {kind.__name__[1:]: kind for kind in (_null, _flow, _links, _faithful, _exact, _pointing, _training)}
 
 
-# --- running, gathering, reading
+# --- running, keeping, reading
 
 
-def run(out: Path, root: Path | None = None, seeds: int = 3) -> None:
-    """All cells that are not done, one after another.
+def networks(out: Path, root: Path | None = None, seeds: int = 3) -> Study:
+    """The networks that several cells explain, which are trained first: their test results. See ``study``."""
+    which = dict.fromkeys((cell.setting, cell.seed) for cell in cells(seeds, root is not None))
+    place = Workplace(Path(out) / "attribution", root)
+    return Study("attribution", {key("trained", *one, plan=SETTINGS): one for one in which},
+                 partial(_trained, place), Path(out), _read, FORMAT)
+
+
+def _trained(place: Workplace, which: tuple[str, int]) -> list[dict]:
+    return [{"setting": which[0], "seed": which[1], "task": task, **{metric: values[metric] for metric in METRICS}}
+            for task, values in place.run(*which).metrics.items()]
+
+
+def study(out: Path, root: Path | None = None, seeds: int = 3) -> Study:
+    """The measurements of lesson 11; ``networks`` is run first.
 
     Args:
-        out: the folder of runs, scenes and the cells' tables.
+        out: the folder of all studies.
         root: OASIS' folder; without it, its cells are left out.
-        seeds: how many.
+        seeds: how many splits and seeds.
     """
-    todo = [cell for cell in cells(seeds) if root is not None or cell.setting != "oasis"]
-    for number, cell in enumerate(todo, 1):
-        target = Path(out) / "cells" / "_".join(map(str, cell))
-        if not (target / "done").exists():
-            _run_cell(cell, Workplace(Path(out), root), target)
-        print(f"[{number}/{len(todo)}] {cell.kind}, {cell.setting}, split and seed {cell.seed}", flush=True)
+    plan = [SETTINGS, PHOTOS, FEW, LAYER]
+    return Study("attribution", {key(*cell, plan=plan): cell for cell in cells(seeds, root is not None)},
+                 partial(measure, Workplace(Path(out) / "attribution", root)), Path(out), _read, FORMAT)
 
 
-def _run_cell(cell: Cell, place: Workplace, target: Path) -> None:
-    parts: dict[str, list[pd.DataFrame]] = {}
-    for name, rows in KINDS[cell.kind](place, cell.setting, cell.seed):
-        parts.setdefault(name, []).append(rows)
-    for name, tables in parts.items():
-        with atomic(target / f"{name}.csv") as temporary:
-            _write(pd.concat(tables, ignore_index=True), temporary)
-    (target / "done").touch()
+def measure(place: Workplace, cell: Cell) -> pd.DataFrame:
+    """The rows of a cell."""
+    return pd.concat(KINDS[cell.kind](place, cell.setting, cell.seed), ignore_index=True)
 
 
-def _write(table: pd.DataFrame, path: Path) -> None:
-    table.to_csv(path, index=False, encoding="utf-8", float_format="%.4g", lineterminator="\n")
-
-
-def gather(out: Path, to: Path | None = None, seeds: int = 3) -> list[Path]:
-    """Write the finished cells' tables to ``results/attribution/``, one a name; returns the files.
+def keep(made: Study, to: Path | None = None) -> list[Path]:
+    """Write the finished cells' tables to ``results/attribution/``, one for each kind; returns the files.
 
     Raises:
         FileNotFoundError: no cell is finished.
     """
-    to, done = to or project_folder() / "results" / "attribution", []
-    for name in TABLES:
-        files = [Path(out) / "cells" / "_".join(map(str, cell)) / f"{name}.csv" for cell in cells(seeds)]
-        tables = [_read(path) for path in files if path.with_name("done").exists() and path.exists()]
-        if tables:
-            with atomic(to / f"{name}.csv") as temporary:
-                _write(pd.concat(tables, ignore_index=True), temporary)
-            done.append(to / f"{name}.csv")
-    if not done:
-        raise FileNotFoundError(f"{out}: no cell of the attribution study is finished; aesthemo attribution-study")
-    return done
+    to = to or project_folder() / "results" / "attribution"
+    done = {cell.kind for name, cell in made.cells.items() if made.path(name).exists()}
+    made.gather()
+    return [made.keep(to / f"{kind}.csv", lambda cell, kind=kind: cell.kind == kind) for kind in KINDS if kind in done]
 
 
 def read(name: str) -> pd.DataFrame | None:
-    """A table of the study as committed, one of ``TABLES``; without it None, and a line that says how to make it."""
+    """The table of a kind of cells as committed; without it None, and a line that says how to make it."""
     path = project_folder() / "results" / "attribution" / f"{name}.csv"
     if not path.exists():
         print(f"results/attribution has no {path.name}; make it: "

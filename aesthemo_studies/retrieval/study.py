@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,10 +27,11 @@ from aesthemo_lib.models.appearance import MEAN, Appearance
 from aesthemo_lib.models.backbones import HALF
 from aesthemo_lib.models.inference import predict_logits
 from aesthemo_lib.training.probe import fitted
-from aesthemo_lib.training.run import Run
+from aesthemo_lib.training.run import Run, stored_hash
 from aesthemo_lib.training.runs import Config, Prepared, prepare
 
-from .. import cells as study_runs, protocol as studies
+from .. import comparisons, protocol
+from ..cells import Study, key, read_rows
 from .gallery import Gallery, Space, class_map, search_measures, takes
 
 CONTENDERS = {
@@ -94,10 +96,10 @@ def descriptors(images: AnnotatedImages, pixels: np.ndarray, side: int, batch: i
         set_threads()
     rows = [np.arange(start, min(start + batch, len(pixels))) for start in range(0, len(pixels), batch)]
     parts = [look(resize(to_device(pixels, part, torch.device("cpu")), mean, std, side)) for part in rows]
-    found = torch.cat(parts).numpy()
+    values = torch.cat(parts).numpy()
     with atomic(target) as temporary:
-        np.save(temporary, found)
-    return found
+        np.save(temporary, values)
+    return values
 
 
 def gallery(run: Run | Path, root: Path | None = None, part: str = "test", task: str = "emotion") -> Gallery:
@@ -119,10 +121,10 @@ def gallery(run: Run | Path, root: Path | None = None, part: str = "test", task:
 
 
 def _config(run: Run) -> Config:
-    told = run.described
+    config = run.described
     changed = {"resize": run.settings.resize, "crop": run.settings.crop}
-    return Config(told["data"], told["method"], told["variant"], told["preset"], told["split"], told["seed"],
-                  settings=changed, options=told["options"], data_options=told["data_options"])
+    return Config(config["data"], config["method"], config["variant"], config["preset"], config["split"],
+                  config["seed"], settings=changed, options=config["options"], data_options=config["data_options"])
 
 
 # --- the comparison
@@ -168,52 +170,54 @@ def _ends(values: pd.DataFrame, groups: pd.Series) -> dict[str, float]:
             for name, value in zip(values, ends, strict=True)}
 
 
-def chosen(out: Path, form: str = "first") -> dict[int, dict[str, dict[str, Run]]]:
-    """Of each split that all contenders have finished, their tuned runs by contender and task.
+def chosen(out: Path, root: Path | None = None, form: str = "first") -> dict[int, dict[str, dict[str, Path]]]:
+    """Of each split that all contenders have finished, their tuned runs' folders by contender and task.
 
     Args:
-        out: the folder of all studies, see ``study_runs.run_cell``.
+        out: the folder of all studies.
+        root: the data's folder.
         form: of the studies.
     """
-    found: dict[int, dict[str, dict[str, Run]]] = {}
-    for name, (study, contender) in CONTENDERS.items():
-        of = studies.study(study, form)
-        rows = studies.selected(study_runs.gather(of, out)).query("contender == @contender")
+    folders: dict[int, dict[str, dict[str, Path]]] = {}
+    for name, (study_name, contender) in CONTENDERS.items():
+        grid = protocol.study(study_name, form)
+        rows = protocol.selected(comparisons.study(grid, out, root).gather()).query("contender == @contender")
         for (split, seed), table in rows.groupby(["split", "seed"]):
-            cell = studies.Cell("", contender, split, seed)
+            cell = protocol.Cell("", contender, split, seed)
             for task, candidate in table.set_index("task")["candidate"].items():
-                folder = study_runs.run_folder(of, cell, candidate, out)
-                config = of.config(cell, dict(of.candidates())[candidate])
-                found.setdefault(split, {}).setdefault(name, {})[task] = Run(config.folder(folder))
-    return {split: runs for split, runs in sorted(found.items()) if len(runs) == len(CONTENDERS)}
+                config = grid.config(cell, dict(grid.candidates())[candidate])
+                folder = config.folder(comparisons.run_folder(grid, cell, candidate, out))
+                folders.setdefault(split, {}).setdefault(name, {})[task] = folder
+    return {split: runs for split, runs in sorted(folders.items()) if len(runs) == len(CONTENDERS)}
 
 
-def compare(out: Path, root: Path | None = None, form: str = "first") -> pd.DataFrame:
-    """The table: one row a split, contender and part of the images; see ``measure``.
+def study(out: Path, root: Path | None = None, form: str = "first") -> Study:
+    """The study, a cell for each split: the folders of the runs that are compared. Arguments as in ``chosen``.
 
     Raises:
         FileNotFoundError: no split is finished by all contenders; the message says what to run.
     """
-    set_threads()
-    splits, rows = chosen(Path(out), form), []
+    splits = chosen(Path(out), root, form)
     if not splits:
-        needed = " and ".join(f"make study STUDY={study}" for study in dict.fromkeys(s for s, _ in CONTENDERS.values()))
+        needed = " and ".join(f"make study STUDY={name}" for name in dict.fromkeys(s for s, _ in CONTENDERS.values()))
         raise FileNotFoundError(f"{out}: no split is finished by all of {', '.join(CONTENDERS)}; run {needed}")
+    cells = {}
     for split, runs in splits.items():
-        prepared = prepare(_config(runs["independent"]["emotion"]), root)
-        for name in (*CONTENDERS, "descriptors"):
-            seen = _described(prepared, runs) if name == "descriptors" else _network(prepared, runs[name])
-            rows += [{"split": split, "contender": name, **row} for row in measure(seen, prepared)]
-        print(f"split {split}: done", flush=True)
-    return pd.DataFrame(rows)
+        hashes = {name: [stored_hash(folder) for folder in folders.values()] for name, folders in runs.items()}
+        cells[key(f"split{split}", plan=hashes)] = split, runs
+    return Study("retrieval", cells, partial(compare, root=root), Path(out))
 
 
-def keep(table: pd.DataFrame, target: Path | None = None) -> Path:
-    """Write the table, by default to ``results/retrieval.csv``."""
-    target = target or project_folder() / "results" / "retrieval.csv"
-    with atomic(target) as temporary:
-        table.to_csv(temporary, index=False, encoding="utf-8", float_format="%.5f", lineterminator="\n")
-    return target
+def compare(cell: tuple[int, dict[str, dict[str, Path]]], root: Path | None = None) -> list[dict]:
+    """The rows of a split, one for each contender and part of the images; see ``measure``."""
+    set_threads()
+    split, folders = cell
+    runs = {name: {task: Run(folder) for task, folder in by_task.items()} for name, by_task in folders.items()}
+    prepared, rows = prepare(_config(runs["independent"]["emotion"]), root), []
+    for name in (*CONTENDERS, "descriptors"):
+        seen = _described(prepared, runs) if name == "descriptors" else _network(prepared, runs[name])
+        rows += [{"split": split, "contender": name, **row} for row in measure(seen, prepared)]
+    return rows
 
 
 def read() -> pd.DataFrame:
@@ -226,7 +230,7 @@ def read() -> pd.DataFrame:
     if not path.exists():
         raise FileNotFoundError(f"{path} is not there; make study STUDY=compare and STUDY=colour, then "
                                 f"python -m aesthemo_studies retrieval runs/studies --root <folder>")
-    return pd.read_csv(path, encoding="utf-8")
+    return read_rows(path)
 
 
 def _network(prepared: Prepared, runs: dict[str, Run]) -> Seen:

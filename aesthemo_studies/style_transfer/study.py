@@ -1,17 +1,18 @@
-"""The numbers of ``results/style_transfer.csv``: what a change of camera costs a classifier, and what comes back.
+"""The study of ``results/style_transfer.csv``: what a change of camera costs a classifier, and how much is recovered.
 
-On each split of the photographs, by groups: a third of the training groups is photographed by the first camera alone
-and gives no labels; the others, and the validation photographs, by the second camera alone. The style is trained on
-both without labels, the classifier on the second camera's with labels. The test photographs are taken by both cameras,
-so that each translated one has its truth. Every set is a folder that the reader ``csv`` takes, so the classifier is an
+On each split of the photographs, by groups: only the first camera photographs a third of the training groups, which
+give no labels; only the second camera photographs the others and the validation set. The style is trained on both
+without labels, the classifier on the second camera's with labels. Both cameras take the test photographs, so that each
+translated one has its ground truth. Every set is a folder that the reader ``csv`` takes, so the classifier is an
 ordinary run, tested in the ordinary way.
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,13 +25,14 @@ from aesthemo_lib.data.images import load_pixels
 from aesthemo_lib.data.table import AnnotatedImages
 from aesthemo_lib.device import set_threads
 from aesthemo_lib.evaluation.metrics import METRICS
-from aesthemo_lib.files import atomic, atomic_folder, digest, project_folder, read_json, write_json
+from aesthemo_lib.files import atomic_folder, digest, project_folder, read_json, write_json, write_table
 from aesthemo_lib.models.style import RECIPES, Recipe
 from aesthemo_lib.prediction import evaluate
 from aesthemo_lib.training.config import SCENES, Config
 from aesthemo_lib.training.run import Run
 from aesthemo_lib.training.runs import train
 
+from ..cells import Study, key, read_rows
 from .cameras import CAMERAS, seen, shoot
 from .colour_matching import histogram_matched, likeness, looked_up
 from .training import Style, train_style
@@ -112,12 +114,12 @@ def stacked(files: Iterable[bytes]) -> np.ndarray:
 
 def as_png(photos: np.ndarray) -> list[bytes]:
     """(N, S, S, 3) uint8 photographs as PNG files, which lose nothing."""
-    found = []
+    files = []
     for photo in photos:
         file = io.BytesIO()
         Image.fromarray(photo).save(file, "PNG")
-        found.append(file.getvalue())
-    return found
+        files.append(file.getvalue())
+    return files
 
 
 def write_set(
@@ -141,7 +143,7 @@ def write_set(
     with atomic_folder(folder) as whole:
         for name, file in zip(table["path"], files, strict=True):
             (whole / name).write_bytes(file)
-        table.to_csv(whole / "labels.csv", index=False, encoding="utf-8", lineterminator="\n")
+        write_table(whole / "labels.csv", table)
     return folder
 
 
@@ -167,10 +169,10 @@ def take(plan: Plan, images: AnnotatedImages, pixels: np.ndarray, out: Path) -> 
     files = photograph(pixels, rows, "second")
     sizes = [len(part) for part in (who.train, who.validation, who.test)]
     parts, stamp = np.repeat(["train", "validation", "test"], sizes), out / "second.json"
-    told = {"sha": digest([images.fingerprint(), rows.tolist(), [digest(file.hex()) for file in files]])}
-    if not (stamp.exists() and (out / "second").is_dir() and read_json(stamp) == told):  # new files are decoded anew
+    content = {"sha": digest([images.fingerprint(), rows.tolist(), [digest(file.hex()) for file in files]])}
+    if not (stamp.exists() and (out / "second").is_dir() and read_json(stamp) == content):  # new files are decoded anew
         write_set(out / "second", images, rows, parts, files)
-        write_json(stamp, told)
+        write_json(stamp, content)
     second = stacked(files)
     return Taken(who, stacked(photograph(pixels, who.first, "first")), second[:-sizes[2]],
                  stacked(photograph(pixels, who.test, "first")), second[-sizes[2]:],
@@ -194,41 +196,38 @@ def measure(plan: Plan, images: AnnotatedImages, taken: Taken, style: Style, run
     ``psnr`` and ``ssim`` compare with the second camera's photograph of the same scene; in style, where that would be
     the photograph itself, it is another exposure: as near as anything can come.
     """
-    found = []
+    rows = []
     for name, photos in made(taken, style).items():
         near = likeness(taken.again if name == "in_style" else photos, taken.test_second).mean()
         place = write_set(taken.folder / "tested" / name, images, taken.roles.test, ["test"] * len(photos),
                           as_png(photos))
         tested = evaluate(run, "csv", place)["tasks"]
-        found += [{"data": plan.data, "split": plan.split, "seed": plan.split, "method": name, "task": task,
+        rows += [{"data": plan.data, "split": plan.split, "seed": plan.split, "method": name, "task": task,
                    **{metric: values[metric] for metric in METRICS}, "majority_accuracy": values["majority_accuracy"],
                    "n": values["n"], **near, "steps": plan.recipe.steps} for task, values in tested.items()]
-    return pd.DataFrame(found)
+    return pd.DataFrame(rows)
 
 
-def run_split(plan: Plan, out: Path, root: Path | None = None, after: Callable[[dict, Path], None] | None = None):
-    """Photograph, train style and classifier, test; what is finished is not done again.
+def run_split(plan: Plan, out: Path, root: Path | None = None) -> pd.DataFrame:
+    """Photograph, train style and classifier, test: the rows of a split, see ``measure``.
 
     Args:
         plan: what.
-        out: the folder of this study.
+        out: the folder for the split's photographs and runs, which are trained unless they are there.
         root: the data's folder.
-        after: see ``style_transfer.train_style``.
-
-    Returns:
-        the table, see ``measure``.
     """
+    set_threads()
+    images, pixels = plan.open(root)
     folder = out / plan.data / plan.preset / f"split{plan.split}"
-    whole = [asdict(plan), [asdict(camera) for camera in CAMERAS.values()], SETTINGS, TASKS]
-    rows = folder / f"rows-{digest(whole)[:10]}.csv"
-    if not rows.exists():
-        set_threads()
-        images, pixels = plan.open(root)
-        taken = take(plan, images, pixels, folder)
-        style = train_style(taken.first, taken.second, folder / "style", plan.recipe, plan.split, after=after)
-        run = train(plan.config(images), folder / "classifier", folder / "second", redo=True)
-        _write(measure(plan, images, taken, style, run), rows)
-    return pd.read_csv(rows, encoding="utf-8")
+    taken = take(plan, images, pixels, folder)
+    style = train_style(taken.first, taken.second, folder / "style", plan.recipe, plan.split, after=_report)
+    run = train(plan.config(images), folder / "classifier", folder / "second", redo=True)
+    return measure(plan, images, taken, style, run)
+
+
+def _report(row: dict, sample: Path) -> None:
+    print(f"step {row['step']:.0f}: cycle {row['cycle']:.3f}, identity {row['identity']:.3f}, "
+          f"discriminators {row['discriminators']:.3f} ({sample})", flush=True)
 
 
 # --- the study
@@ -236,41 +235,23 @@ def run_split(plan: Plan, out: Path, root: Path | None = None, after: Callable[[
 
 def study(
     out: Path, data: str = "oasis", root: Path | None = None, preset: str = "teach", splits: int = SPLITS,
-    steps: int = 0, only: int | None = None, target: Path | None = None,
-) -> Path:
-    """All splits, one after another; the table is written anew after each, so that what is done is kept.
+    steps: int = 0,
+) -> Study:
+    """The study, a cell for each split.
 
     Args:
-        out: the folder of this study.
+        out: the folder of all studies.
         data, root: the photographs.
         preset: see ``Plan``.
         splits: how many.
         steps: of each style's training; 0: the preset's.
-        only: this split alone, and no table: for several processes at once.
-        target: the table, by default ``results/style_transfer.csv``.
-
-    Returns:
-        the table, or with ``only`` the folder.
     """
-    target, tables = target or project_folder() / "results" / "style_transfer.csv", []
     recipe = replace(RECIPES[preset], steps=steps or RECIPES[preset].steps)
-    for number in range(splits) if only is None else [only]:
-        tables.append(run_split(Plan(data, preset, number, recipe), out, root, _say))
-        told = tables[-1].pivot(index="method", columns="task", values="auc").loc[list(CONDITIONS)]
-        print(f"split {number} of {data}: AUC\n{told.round(3).to_string()}", flush=True)
-        if only is None:
-            _write(pd.concat(tables), target)
-    return target if only is None else out
-
-
-def _say(row: dict, sample: Path) -> None:
-    print(f"step {row['step']:.0f}: cycle {row['cycle']:.3f}, identity {row['identity']:.3f}, "
-          f"discriminators {row['discriminators']:.3f} ({sample})", flush=True)
-
-
-def _write(table: pd.DataFrame, path: Path) -> None:
-    with atomic(path) as temporary:
-        table.to_csv(temporary, index=False, encoding="utf-8", float_format="%.5f", lineterminator="\n")
+    cells = {}
+    for plan in (Plan(data, preset, number, recipe) for number in range(splits)):
+        decides = [asdict(plan), [asdict(camera) for camera in CAMERAS.values()], SETTINGS, TASKS]
+        cells[key(data, preset, f"split{plan.split}", plan=decides)] = plan
+    return Study("style_transfer", cells, partial(run_split, out=Path(out) / "style_transfer", root=root), Path(out))
 
 
 def read() -> pd.DataFrame:
@@ -283,7 +264,7 @@ def read() -> pd.DataFrame:
     if not path.exists():
         raise FileNotFoundError(f"{path} is not there; make it with: "
                                 f"python -m aesthemo_studies style-transfer --root <OASIS' folder>")
-    return pd.read_csv(path, encoding="utf-8")
+    return read_rows(path)
 
 
 def with_halfway(rows: pd.DataFrame) -> pd.DataFrame:

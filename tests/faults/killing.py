@@ -17,6 +17,7 @@ import subprocess
 import time
 import zlib
 from collections.abc import Callable
+from fnmatch import fnmatch
 from pathlib import Path
 
 import nbformat
@@ -178,7 +179,7 @@ def small_project(folder: Path, splits: int = 1) -> Path:
     home = folder / "Zoë's course (2)"
     for package in ("aesthemo_lib", "aesthemo_studies"):
         shutil.copytree(PROJECT / package, home / package, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("run.py", "pyproject.toml", "requirements.lock", "Snakefile"):
+    for name in ("run.py", "pyproject.toml", "requirements.lock"):
         shutil.copy(PROJECT / name, home)
     jobs = home / "aesthemo_lib" / "headless" / "reproduce.py"
     text = jobs.read_text(encoding="utf-8")
@@ -202,6 +203,11 @@ def small_project(folder: Path, splits: int = 1) -> Path:
     (home / "results").mkdir()
     (home / "results" / "protocol.json").write_text(json.dumps({"studies": {"tiny": study}}), encoding="utf-8")
     return home
+
+
+def exists_below(folder: Path, pattern: str) -> bool:
+    """Whether a file or folder of this pattern lies below a folder, from which another process may be removing some."""
+    return any(fnmatch(name, pattern) for _, folders, files in os.walk(folder) for name in (*folders, *files))
 
 
 def surroundings(home: Path) -> dict[str, str]:

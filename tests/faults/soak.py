@@ -62,7 +62,7 @@ def killed_jobs(place: Path, kind: str) -> dict:
 
 
 def killed_command(place: Path, kind: str) -> dict:
-    """The same with run.py and all that it starts, in turns with an orphaned kernel or workflow and without."""
+    """The same with run.py and all that it starts, in turns with an orphaned kernel and without."""
     dice, hits, runs, same = random.Random(kind), 0, 0, True
     for number in itertools.count():
         if hits >= KILLS[kind] or number >= KILLS[kind]:

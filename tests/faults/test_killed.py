@@ -1,5 +1,6 @@
 """SIGKILL, two processes at once, and Ctrl-C: the next start goes on, and ends with the same bits."""
 
+import contextlib
 import json
 import os
 import random
@@ -8,12 +9,12 @@ import signal
 import subprocess
 import sys
 import time
-from importlib.util import find_spec
 from pathlib import Path
 
 import killing
+import psutil
 import pytest
-from filelock import FileLock, Timeout
+from filelock import FileLock
 from PIL import Image
 
 from aesthemo_lib import files
@@ -158,41 +159,55 @@ def test_the_main_job_that_is_killed_and_its_orphaned_kernel(tmp_path, monkeypat
 
 
 @posix
-@pytest.mark.skipif(find_spec("snakemake") is None, reason="needs Snakemake: pip install 'aesthemo-lib[study]'")
-def test_a_study_that_is_killed(tmp_path, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    home = killing.small_project(tmp_path)
-    place = shlex.quote(str(home / "studies"))
-    command = [sys.executable, "run.py", "study", "NOENV=1", "STUDY=tiny", f"ARGS=--out {place}"]
-    hits = killing.kill_commands(command, home, home / "studies", 1, 1.0, random.Random(4),
-                                 lambda: any((home / "studies").rglob("epoch-*")))
+def test_a_study_that_is_killed(tmp_path):
+    """Its workers end with it, so the next start is not refused, resumes, and ends with the same bits."""
+    home = killing.small_project(tmp_path, splits=2)
+    out = home / "studies"
+    command = [sys.executable, "run.py", "study", "NOENV=1", "STUDY=tiny",
+               f"ARGS=--jobs 2 --out {shlex.quote(str(out))}"]
+    hits = killing.kill_commands(command, home, out, 1, 0.5, random.Random(4),
+                                 lambda: killing.exists_below(out, "epoch-*"), alone_first=True)
     assert hits == 1
-    rows = sorted((home / "studies" / "tiny" / "rows").glob("*.csv"))
-    assert len(rows) == 1
-    for path in (home / "studies").rglob("metrics.json"):
+    assert len(list((out / "tiny" / "rows").glob("*.csv"))) == 2
+    data = next(path for path in (out / "data").iterdir() if path.is_dir())
+    for path in (out / "tiny").rglob("metrics.json"):
         told = json.loads((path.parent / "config.json").read_text(encoding="utf-8"))["config"]
-        config = Config(method=told["method"], preset="smoke", settings=killing.STUDY_SETTINGS)
-        data = next(path for path in (home / "studies" / "data").iterdir() if path.is_dir())
+        config = Config(method=told["method"], preset="smoke", split=told["split"], settings=killing.STUDY_SETTINGS)
         straight = train(config, tmp_path / "straight", data)
         for name in ("metrics.json", "model.safetensors"):
             assert (path.parent / name).read_bytes() == (straight.folder / name).read_bytes(), name
 
 
 @posix
-@pytest.mark.skipif(find_spec("snakemake") is None, reason="needs Snakemake: pip install 'aesthemo-lib[study]'")
-def test_a_snakemake_that_outlives_its_starter_is_not_joined(tmp_path):
-    home = killing.small_project(tmp_path)
-    folder = home / "studies" / "tiny"
-    command = [sys.executable, "-m", "aesthemo_lib.cli", "study", "--study", "tiny", "--out", str(home / "studies")]
-    starter = subprocess.Popen(command, cwd=home, env=killing.surroundings(home), start_new_session=True,
-                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while starter.poll() is None and not any((folder / ".snakemake" / "locks").glob("*")):
-        time.sleep(0.01)  # until Snakemake is at work
-    os.kill(starter.pid, signal.SIGKILL)
-    starter.wait()
+def test_the_workers_of_a_killed_study_end_with_it(tmp_path):
+    script = tmp_path / "waiting.py"
+    script.write_text(WAITING, encoding="utf-8")
+    command = [sys.executable, str(script), str(tmp_path)]
+    process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(PROJECT)}, start_new_session=True)
+    while len(numbers := [int(path.read_text() or 0) for path in tmp_path.glob("*.worker")]) < 2 or not all(numbers):
+        assert process.poll() is None
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
     try:
-        with pytest.raises(Timeout):
-            FileLock(folder / "study.lock").acquire(timeout=0)
+        FileLock(tmp_path / "waiting" / "study.lock").acquire(timeout=30)
+        gone, alive = psutil.wait_procs([psutil.Process(n) for n in numbers if psutil.pid_exists(n)], timeout=30)
+        assert not [one for one in alive if one.status() != psutil.STATUS_ZOMBIE]
     finally:
-        os.killpg(starter.pid, signal.SIGKILL)
-    FileLock(folder / "study.lock").acquire(timeout=10)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+WAITING = """
+import functools, os, sys, time
+from pathlib import Path
+from aesthemo_studies.cells import Study
+
+def wait(name, place):
+    (place / f"{name}.worker").write_text(str(os.getpid()))
+    time.sleep(600)
+
+if __name__ == "__main__":
+    place = Path(sys.argv[1])
+    Study("waiting", {"a": "a", "b": "b"}, functools.partial(wait, place=place), place).run(at_once=2)
+"""

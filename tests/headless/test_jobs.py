@@ -144,7 +144,7 @@ def small_job(project, monkeypatch):
     monkeypatch.setattr(jobs_reproduce, "MAIN_METHODS", {"scenes": (("shared_bottom", ""),)})
     monkeypatch.setattr(jobs_reproduce, "SPLITS", 1)
     monkeypatch.setattr(jobs_reproduce, "READING_NOTEBOOKS", ("04_compare",))
-    monkeypatch.setattr(jobs_reproduce, "share", lambda *_: (1, 1))  # so that the order is told
+    monkeypatch.setattr(jobs_reproduce, "parallelism", lambda *_: (1, 1))  # so that the order is told
     executed, execute = [], jobs_execute.execute
     for module in (jobs_execute, jobs_reproduce):
         monkeypatch.setattr(module, "execute", lambda name, *rest: (executed.append(name), execute(name, *rest))[1])

@@ -20,7 +20,7 @@ def out(tmp_path_factory):
     """The study on 96 scenes of 32 pixels and one epoch."""
     folder, made = tmp_path_factory.mktemp("étude"), check_study.config_of
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"PHOTOS": 12, "FEW": 2, "LAYER": 2, "cells": lambda seeds: CELLS,
+        for name, value in {"PHOTOS": 12, "FEW": 2, "LAYER": 2, "cells": lambda *_: CELLS,
                             "SETTINGS": {"resize": 36, "crop": 32, "epochs": 1}}.items():
             patch.setattr(check_study, name, value)
 
@@ -29,14 +29,13 @@ def out(tmp_path_factory):
             return Config(**{**vars(config), "preset": "smoke"})
 
         patch.setattr(check_study, "config_of", tiny)
-        check_study.run(folder, seeds=1)
-        trained = sorted(path.parent for path in folder.rglob("metrics.json"))
-        stamps = [path.stat().st_mtime_ns for path in trained]
-        check_study.run(folder, seeds=1)  # nothing is left to do
-        assert [path.stat().st_mtime_ns for path in trained] == stamps
-        check_study.gather(folder, folder / "tables", seeds=1)
+        check_study.networks(folder).run(at_once=1)
+        study = check_study.study(folder)
+        study.run(at_once=1)
+        check_study.keep(study, folder / "tables")
+        folder = folder / "attribution"
         of = check_study.explained(check_study.Workplace(folder, None), "scenes-0.5", 0)
-    return folder, of, {path.stem: pd.read_csv(path) for path in (folder / "tables").glob("*.csv")}
+    return folder, of, {path.stem: pd.read_csv(path) for path in (folder.parent / "tables").glob("*.csv")}
 
 
 def test_every_network_is_trained_as_it_says(out):
@@ -53,15 +52,17 @@ def test_every_network_is_trained_as_it_says(out):
 
 def test_every_question_is_asked_of_scenes_and_of_photographs():
     asked = {(cell.kind, cell.setting) for cell in check_study.cells(1)}
-    assert asked == {(kind, setting) for kind in ("null", "links", "faithful", "exact", "training")
-                     for setting in ("scenes-0.5", "oasis")} | {("null", f"scenes-{r}") for r in (0.0, 1.0)} | {
+    assert asked == {(kind, setting) for kind in ("null", "flow", "links", "faithful", "exact", "training")
+                     for setting in ("scenes-0.5", "oasis")} | {
+                         (kind, f"scenes-{r}") for kind in ("null", "flow") for r in (0.0, 1.0)} | {
                          ("pointing", f"scenes-{r}") for r in (0.0, 0.5, 1.0)}
     assert len(set(check_study.cells(3))) == 3 * len(asked)
+    assert set(check_study.cells(1, oasis=False)) == {cell for cell in check_study.cells(1) if cell.setting != "oasis"}
 
 
 def test_the_tables_hold_what_the_ledgers_say(out):
     _, of, tables = out
-    assert set(tables) == set(check_study.TABLES)
+    assert set(tables) == set(check_study.KINDS)
     null = tables["null"].query("run == 'trained' and task == 'emotion'").set_index("image")
     found = trunk_ledger(of.network, of.batches[0])["emotion"]
     shares = null.loc[of.rows[:8], ["share own", "share borrowed at 1", "share borrowed at 2"]]
@@ -125,8 +126,8 @@ def test_photos_are_of_as_many_groups_as_there_are(out, monkeypatch):
 
 
 def test_what_is_not_there_is_said(tmp_path, capsys):
-    with pytest.raises(FileNotFoundError, match="attribution-study"):
-        check_study.gather(tmp_path)
+    with pytest.raises(FileNotFoundError, match="no cell of the study attribution is finished"):
+        check_study.keep(check_study.study(tmp_path))
     assert check_study.read("nothing") is None and "attribution-study" in capsys.readouterr().out
 
 
@@ -136,7 +137,7 @@ COMMITTED = sorted((check_study.project_folder() / "results" / "attribution").gl
 @pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
 def test_committed_tables_hang_together(path):
     table = check_study.read(path.stem)
-    assert path.stem in check_study.TABLES and len(table) and set(table["setting"]) <= {
+    assert path.stem in check_study.KINDS and len(table) and set(table["setting"]) <= {
         "scenes-0.0", "scenes-0.5", "scenes-1.0", "oasis"}
     if path.stem == "null":
         shares = table.filter(like="share ").sum(axis=1)

@@ -10,7 +10,7 @@ import psutil
 import pytest
 from test_jobs import printed, project, small_job, write_notebook  # noqa: F401
 
-from aesthemo_lib.headless import execute, reproduce, side_by_side as parallel
+from aesthemo_lib.headless import execute, reproduce, scheduler
 
 
 @pytest.mark.parametrize(("cores", "free", "given", "device", "expected"), [
@@ -19,12 +19,13 @@ from aesthemo_lib.headless import execute, reproduce, side_by_side as parallel
     (8, 99, None, "cuda", (1, 8)),
 ])
 def test_cores_and_memory_are_shared_out(cores, free, given, device, expected, monkeypatch):
-    monkeypatch.setattr(parallel, "allowed_cores", lambda: cores)
-    monkeypatch.setattr(parallel, "free_memory", lambda: free * 1e9)
+    monkeypatch.setattr(scheduler, "allowed_cores", lambda: cores)
+    monkeypatch.setattr(scheduler, "free_memory", lambda: free * 1e9)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if given:
         monkeypatch.setenv("OMP_NUM_THREADS", given)
-    assert parallel.share(9, device) == expected
+    assert scheduler.parallelism(9, device) == expected
+    assert scheduler.parallelism(9, device, threads=1)[1] == 1
 
 
 def test_after_a_failure_nothing_new_begins_and_what_runs_ends():
@@ -41,7 +42,7 @@ def test_after_a_failure_nothing_new_begins_and_what_runs_ends():
             begun.append("b ended")
 
     with pytest.raises(ValueError, match="by design"):
-        parallel.Jobs(2, 1).run([(name, partial(job, name)) for name in "abcd"])
+        scheduler.Scheduler(2, 1).run([scheduler.Job(name, partial(job, name)) for name in "abcd"])
     assert sorted(begun[:2]) == ["a", "b"] and begun[2:] == ["b ended"]
 
 
@@ -62,9 +63,9 @@ def test_two_notebooks_at_a_time(project, monkeypatch):  # noqa: F811
     (project / "made").mkdir()
     for mine, other in (("one", "two"), ("two", "one")):
         write_notebook(project, mine, 'out: str = ""  # folder', f"mine, other = {mine!r}, {other!r}" + WAIT)
-    pair = parallel.Jobs(2, 1)
-    with execute._headless():
-        pair.run([(name, partial(execute.execute, name, {"out": "made"}, Path("made", f"{name}.ipynb")))
+    pair = scheduler.Scheduler(2, 1)
+    with execute.headless():
+        pair.run([scheduler.Job(name, partial(execute.execute, name, {"out": "made"}, Path("made", f"{name}.ipynb")))
                   for name in ("one", "two")])
     assert [printed(project / "made" / f"{name}.ipynb") for name in ("one", "two")] == ["True 1 1 notebooks\n"] * 2
     assert Path.cwd() == project
@@ -73,21 +74,20 @@ def test_two_notebooks_at_a_time(project, monkeypatch):  # noqa: F811
 
 
 def test_ctrl_c_ends_the_kernels_and_clears_their_notebooks_away(project, monkeypatch):  # noqa: F811
-    for name in ("one", "two"):
-        work = f"import pathlib, time\npathlib.Path(out, {name!r}).touch()"
-        write_notebook(project, name, 'out: str = ""  # folder', work, "time.sleep(600)")
+    work = "import pathlib, time\npathlib.Path(out, 'begun').touch()\ntime.sleep(600)"
+    write_notebook(project, "one", 'out: str = ""  # folder', work)
     (project / "made").mkdir()
 
     def interrupted(*_):
-        while len(list((project / "made").glob("[ot]*"))) < 2:
+        while not (project / "made" / "begun").exists():
             time.sleep(0.05)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(parallel.Jobs, "_watch", interrupted)
-    with pytest.raises(KeyboardInterrupt), execute._headless():
-        parallel.Jobs(2, 1).run([(name, partial(execute.execute, name, {"out": "made"}, Path("made", f"{name}.ipynb")))
-                                 for name in ("one", "two", "never")])
-    assert sorted(path.name for path in (project / "made").iterdir()) == ["one", "two"]
+    monkeypatch.setattr(scheduler.Scheduler, "_wait", interrupted)
+    with pytest.raises(KeyboardInterrupt), execute.headless():
+        scheduler.Scheduler(1, 1).run([scheduler.Job(name, partial(
+            execute.execute, "one", {"out": "made"}, Path("made", f"{name}.ipynb"))) for name in ("one", "never")])
+    assert [path.name for path in (project / "made").iterdir()] == ["begun"]
     assert not [child for child in psutil.Process().children() if any("ipykernel" in word for word in child.cmdline())]
 
 
@@ -97,7 +97,7 @@ def test_the_main_job_is_one_list_long_runs_first_and_tells_its_times(small_job,
     monkeypatch.setattr(reproduce, "MAIN_METHODS", {"scenes": methods})
     monkeypatch.setattr(reproduce, "SPLITS", 2)
     monkeypatch.setattr(reproduce, "READING_NOTEBOOKS", ("04_compare", "02_network"))
-    monkeypatch.setattr(reproduce, "share", lambda *_: (1, 1))
+    monkeypatch.setattr(reproduce, "parallelism", lambda *_: (1, 1))
     monkeypatch.setattr(reproduce, "execute_training", lambda parameters, folder: order.append(folder.parts[-3]))
     monkeypatch.setattr(reproduce, "_reached", lambda run: "")
     monkeypatch.setattr("aesthemo_lib.training.run.Run", lambda folder: None)

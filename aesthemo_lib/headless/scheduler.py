@@ -1,0 +1,178 @@
+"""Independent jobs, several at a time, with the machine's cores and memory divided among them.
+
+Two single-threaded trainings on two cores finish sooner than two trainings of two threads each, one after the other:
+no thread waits for another at each layer, and work that is single-threaded anyway (starting, drawing, writing) runs
+alongside a training. Two trainings of two threads each on two cores would slow each other down tenfold.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from functools import partial
+from multiprocessing import connection
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..device import allowed_cores, free_memory
+from ..files import read_json
+
+MEMORY = 5e9
+"""Bytes that a training of the preset 'teach' takes at most."""
+
+
+def parallelism(jobs: int, device: str, threads: int | None = None, memory: float = MEMORY) -> tuple[int, int]:
+    """How many jobs to run at once, and how many threads each has.
+
+    Args:
+        jobs: how many there are.
+        device: 'cpu', or a device that each job needs for itself.
+        threads: of each job; by default ``OMP_NUM_THREADS``, else as many as there are cores for each.
+        memory: bytes that each job takes.
+    """
+    given, cores = threads or int(os.environ.get("OMP_NUM_THREADS", 0)), allowed_cores()
+    room = int(free_memory() // memory) if device == "cpu" else 1
+    at_once = max(1, min(jobs, cores // (given or 1), room))
+    return at_once, given or cores // at_once
+
+
+class Job(NamedTuple):
+    """A call with a name, and the run folder if it trains: a terminal then shows the epochs."""
+
+    name: str
+    call: Callable[[], Any]
+    folder: Path | None = None
+
+
+class Scheduler:
+    """Runs jobs, several at a time, and records their times.
+
+    Args:
+        at_once: how many at a time.
+        threads: of each; processes and kernels that a job starts find it in their environment.
+    """
+
+    def __init__(self, at_once: int, threads: int):
+        self.at_once, self.threads, self.began = at_once, threads, time.time()
+        self.times: list[tuple[str, float, float]] = []  # name, beginning and duration in seconds
+
+    def seconds(self) -> float:
+        """Since the beginning."""
+        return time.time() - self.began
+
+    def run(self, jobs: Sequence[Job], processes: bool = False, report: Callable[[Any], None] | None = None) -> None:
+        """Start the jobs in this order and return when all have ended.
+
+        After a failure no other job is started; the exception is raised when those at work have ended.
+
+        Args:
+            jobs: what to run.
+            processes: in processes of their own, for what computes; in threads otherwise, for what starts kernels.
+            report: is given what a job returned, as soon as it has ended.
+        """
+        with thread_count(self.threads), self._executor(processes) as executor:
+            futures = {executor.submit(_timed, job.call): job for job in jobs}
+            for future in futures:
+                future.add_done_callback(partial(_cancel_after_failure, futures))
+            try:
+                self._wait(futures, report)
+            except KeyboardInterrupt:
+                _cancel(futures)
+                while wait(futures, timeout=0.2).not_done:
+                    _end_children()  # then each job clears away what it had begun
+                raise
+
+    def _executor(self, processes: bool) -> Executor:
+        if processes:
+            return ProcessPoolExecutor(self.at_once, multiprocessing.get_context("spawn"), _end_with_parent)
+        return ThreadPoolExecutor(self.at_once)
+
+    def _wait(self, futures: dict[Future, Job], report: Callable[[Any], None] | None) -> None:
+        waiting, watched = set(futures), sys.stderr.isatty()
+        while waiting:
+            done, waiting = wait(waiting, timeout=1, return_when=FIRST_COMPLETED)
+            for future in (future for future in done if not (future.cancelled() or future.exception())):
+                began, seconds, result = future.result()
+                self.times.append((futures[future].name, began - self.began, seconds))
+                if report:
+                    report(result)
+            if watched:
+                self._show([futures[future] for future in waiting if future.running()])
+        for future in futures:
+            if not future.cancelled():
+                future.result()  # raises what the job raised
+
+    def _show(self, running: Sequence[Job]) -> None:
+        line = "; ".join(f"{job.name}{_epoch(job.folder)}" for job in running)
+        line = f"{self.seconds():.0f} s: {line}"[:shutil.get_terminal_size().columns - 1] if line else ""
+        print(f"\r\033[K{line}\r", end="", file=sys.stderr, flush=True)
+
+
+def _timed(call: Callable[[], Any]) -> tuple[float, float, Any]:
+    began = time.time()
+    result = call()
+    return began, time.time() - began, result
+
+
+def _cancel(futures: dict[Future, Job]) -> None:
+    for future in futures:
+        future.cancel()
+
+
+def _cancel_after_failure(futures: dict[Future, Job], done: Future) -> None:
+    if not done.cancelled() and done.exception():
+        _cancel(futures)
+
+
+@contextlib.contextmanager
+def thread_count(threads: int) -> Iterator[None]:
+    """In this block, what asks for the number of threads is given this one."""
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    try:
+        yield
+    finally:
+        os.environ.pop("OMP_NUM_THREADS")
+        if before is not None:
+            os.environ["OMP_NUM_THREADS"] = before
+
+
+def _end_with_parent() -> None:
+    """End this worker as soon as the process that started it is gone, however that ended."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    if parent:
+        threading.Thread(target=watch, daemon=True).start()
+
+
+def _end_children() -> None:
+    """Kill the kernels and workers that this process has started."""
+    import psutil
+
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if any("ipykernel" in word or "multiprocessing.spawn" in word for word in child.cmdline()):
+                child.kill()
+
+
+def _epoch(folder: Path | None) -> str:
+    """What the newest checkpoint of a training says, if there is one."""
+    if folder is None:
+        return ""
+    with contextlib.suppress(OSError, ValueError):  # it may be replaced while it is read
+        states = folder.with_name(folder.name + ".resume").glob("*/*/epoch-*/history.json")
+        newest = max(states, key=os.path.getmtime)
+        last = read_json(newest)[-1]
+        return f", {newest.parent.parent.name}: epoch {last['epoch']}, validation loss {last['validation_loss']:.3f}"
+    return ""
