@@ -122,13 +122,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_table(path: Path, table: pd.DataFrame, float_format: str | None = None) -> None:
-    """Write a table as CSV atomically: UTF-8, no index, the same bytes on every system.
-
-    Args:
-        path: the file.
-        table: what to write.
-        float_format: such as ``%.5f``; by default every number in full.
-    """
+    """Write a table as CSV atomically: UTF-8, no index, the same bytes on every system; numbers in full by default."""
     with atomic(path) as temporary:
         table.to_csv(temporary, index=False, encoding="utf-8", float_format=float_format, lineterminator="\n")
 

@@ -169,7 +169,7 @@ def _pack(given) -> None:
 
 
 def _notebooks(given) -> None:
-    from aesthemo_lib.headless.reproduce import all_notebooks
+    from .all_notebooks import all_notebooks
 
     all_notebooks(given.out)
 

@@ -18,7 +18,7 @@ import pandas as pd
 
 from aesthemo_lib.device import pick_device
 from aesthemo_lib.files import digest, file_lock, project_folder, write_table
-from aesthemo_lib.headless.scheduler import Job, Scheduler, parallelism, thread_count
+from aesthemo_lib.headless.scheduler import Job, Scheduler, environment, parallelism
 
 
 def key(*words: object, plan: object = None) -> str:
@@ -101,7 +101,7 @@ class Study:
             if at_once > 1:
                 Scheduler(at_once, threads=1).run(jobs, processes=True, report=report)
             else:
-                with thread_count(1):
+                with environment(OMP_NUM_THREADS="1"):
                     for job in jobs:
                         report(job.call())
         if report.failures:

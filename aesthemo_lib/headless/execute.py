@@ -7,12 +7,12 @@ import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from ..files import atomic, project_folder, usable_folder
+from .scheduler import environment
 
 
 class NotebookFailed(RuntimeError):
@@ -199,17 +199,6 @@ def train_plainly(parameters: dict, settings: dict, out: Path, device: str | Non
     return train(config, values["out"], root, values["redo"], device, on_bad_image=values["on_bad_image"]).folder
 
 
-@contextlib.contextmanager
-def headless() -> Iterator[None]:
+def headless() -> contextlib.AbstractContextManager:
     """The kernels' environment: no progress bars, and figures drawn inline (MPLBACKEND=Agg would drop them)."""
-    before = {name: os.environ.get(name) for name in ("AESTHEMO_HEADLESS", "MPLBACKEND")}
-    os.environ["AESTHEMO_HEADLESS"] = "1"
-    os.environ.pop("MPLBACKEND", None)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+    return environment(AESTHEMO_HEADLESS="1", MPLBACKEND=None)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import re
-import sys
 import time
 from functools import partial
 from pathlib import Path
 
 from ..data.images import load_pixels, pixel_digests
 from ..device import pick_device
-from ..files import atomic, digest, project_folder, write_json
+from ..files import atomic, digest, write_json
 from .execute import execute, execute_training, headless, notebook_path
 from .scheduler import Job, Scheduler, parallelism
 
@@ -127,27 +124,3 @@ def _read_runs(name: str, parameters: dict, target: Path, hashes: list[str]) -> 
     with atomic(stamp) as temporary:
         temporary.write_text(mark, encoding="utf-8")
     print(f"{name}: {time.monotonic() - began:.0f} s, {target}", flush=True)
-
-
-def all_notebooks(out: Path) -> None:
-    """Every notebook with the preset 'smoke', headless through papermill; those with kept outputs through nbval too."""
-    import subprocess
-
-    folder = project_folder() / "notebooks"
-    notebooks = [path for path in sorted(folder.rglob("*.ipynb"))  # an unsolved exercise is meant to fail
-                 if not {".ipynb_checkpoints", "exercises"} & set(path.parts)]
-    for path in notebooks:
-        began = time.monotonic()
-        parameters = {"preset": "smoke", "out": str(out)}
-        execute(path.relative_to(folder).with_suffix("").as_posix(), parameters, out / path.name)
-        print(f"papermill {path.name}: {time.monotonic() - began:.0f} s", flush=True)
-    compared = [str(path) for path in notebooks if re.search(r'"output_type"', path.read_text(encoding="utf-8"))]
-    executed = [str(out / path.name) for path in notebooks if str(path) not in compared]
-    environment = os.environ | {"AESTHEMO_HEADLESS": "1"}
-    environment.pop("MPLBACKEND", None)
-    # Kept outputs must come out the same (--nbval); prepared copies must run again as they are (--nbval-lax).
-    for options, files in ((["--nbval"], compared), (["--nbval-lax"], executed)):
-        if files:
-            command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull,
-                       "--rootdir", str(folder), *options, *files]
-            subprocess.run(command, check=True, env=environment)

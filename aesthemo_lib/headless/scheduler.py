@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from functools import partial
 from multiprocessing import connection
 from pathlib import Path
@@ -77,37 +77,33 @@ class Scheduler:
             processes: in processes of their own, for what computes; in threads otherwise, for what starts kernels.
             report: is given what a job returned, as soon as it has ended.
         """
-        with thread_count(self.threads), self._executor(processes) as executor:
+        pool = partial(ProcessPoolExecutor, mp_context=multiprocessing.get_context("spawn"),
+                       initializer=_end_with_parent) if processes else ThreadPoolExecutor
+        with environment(OMP_NUM_THREADS=str(self.threads)), pool(self.at_once) as executor:
             futures = {executor.submit(_timed, job.call): job for job in jobs}
             for future in futures:
                 future.add_done_callback(partial(_cancel_after_failure, futures))
             try:
                 self._wait(futures, report)
             except KeyboardInterrupt:
-                _cancel(futures)
+                for future in futures:
+                    future.cancel()
                 while wait(futures, timeout=0.2).not_done:
                     _end_children()  # then each job clears away what it had begun
                 raise
-
-    def _executor(self, processes: bool) -> Executor:
-        if processes:
-            return ProcessPoolExecutor(self.at_once, multiprocessing.get_context("spawn"), _end_with_parent)
-        return ThreadPoolExecutor(self.at_once)
 
     def _wait(self, futures: dict[Future, Job], report: Callable[[Any], None] | None) -> None:
         waiting, watched = set(futures), sys.stderr.isatty()
         while waiting:
             done, waiting = wait(waiting, timeout=1, return_when=FIRST_COMPLETED)
-            for future in (future for future in done if not (future.cancelled() or future.exception())):
-                began, seconds, result = future.result()
-                self.times.append((futures[future].name, began - self.began, seconds))
-                if report:
-                    report(result)
+            for future in done:
+                if not future.cancelled():
+                    began, seconds, result = future.result()
+                    self.times.append((futures[future].name, began - self.began, seconds))
+                    if report:
+                        report(result)
             if watched:
                 self._show([futures[future] for future in waiting if future.running()])
-        for future in futures:
-            if not future.cancelled():
-                future.result()  # raises what the job raised
 
     def _show(self, running: Sequence[Job]) -> None:
         line = "; ".join(f"{job.name}{_epoch(job.folder)}" for job in running)
@@ -121,27 +117,29 @@ def _timed(call: Callable[[], Any]) -> tuple[float, float, Any]:
     return began, time.time() - began, result
 
 
-def _cancel(futures: dict[Future, Job]) -> None:
-    for future in futures:
-        future.cancel()
-
-
 def _cancel_after_failure(futures: dict[Future, Job], done: Future) -> None:
     if not done.cancelled() and done.exception():
-        _cancel(futures)
+        for future in futures:
+            future.cancel()
 
 
 @contextlib.contextmanager
-def thread_count(threads: int) -> Iterator[None]:
-    """In this block, what asks for the number of threads is given this one."""
-    before = os.environ.get("OMP_NUM_THREADS")
-    os.environ["OMP_NUM_THREADS"] = str(threads)
+def environment(**values: str | None) -> Iterator[None]:
+    """In this block these variables are set, or with None unset, for this process and those that it starts."""
+    before = {name: os.environ.get(name) for name in values}
+    _set(values)
     try:
         yield
     finally:
-        os.environ.pop("OMP_NUM_THREADS")
-        if before is not None:
-            os.environ["OMP_NUM_THREADS"] = before
+        _set(before)
+
+
+def _set(values: dict[str, str | None]) -> None:
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value  # not popped first: jobs that run alongside read it
 
 
 def _end_with_parent() -> None:
