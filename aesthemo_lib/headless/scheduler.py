@@ -96,10 +96,10 @@ class Scheduler:
         waiting, watched = set(futures), sys.stderr.isatty()
         while waiting:
             done, waiting = wait(waiting, timeout=1, return_when=FIRST_COMPLETED)
-            for future in done:
-                if not future.cancelled():
+            for future, job in futures.items():
+                if future in done and not future.cancelled():
                     began, seconds, result = future.result()
-                    self.times.append((futures[future].name, began - self.began, seconds))
+                    self.times.append((job.name, began - self.began, seconds))
                     if report:
                         report(result)
             if watched:
