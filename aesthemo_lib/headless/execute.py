@@ -86,10 +86,7 @@ def execute(name: str, parameters: dict, target: Path) -> Path:
     Args:
         name: the notebook's bare name.
         parameters: see ``checked_parameters``; 'root', 'out' and a file of 'weights' are made absolute.
-        target: the executed copy's path.
-
-    Returns:
-        target.
+        target: the executed copy's path, which is returned.
 
     Raises:
         NotebookFailed: a cell raised.
@@ -150,15 +147,12 @@ def execute_training(parameters: dict, folder: Path) -> Path:
 
 
 def run_notebook(name: str, parameters: dict, out: Path) -> Path:
-    """What ``aesthemo run`` does: execute a notebook with ``out`` as its folder of runs.
+    """What ``aesthemo run`` does: execute a notebook with ``out`` as its folder of runs; returns the executed copy.
 
     Args:
         name: the notebook's bare name.
         parameters: see ``checked_parameters``.
         out: the folder of runs; the executed copy lies there, that of 03_train in the run folder that it left.
-
-    Returns:
-        the executed copy's path.
     """
     import papermill
 
@@ -173,16 +167,15 @@ def run_notebook(name: str, parameters: dict, out: Path) -> Path:
 
 
 def train_plainly(parameters: dict, settings: dict, out: Path, device: str | None = None) -> Path:
-    """What ``aesthemo train`` does: the run of 03_train without the notebook, which several processes can share.
+    """What ``aesthemo train`` does: the run of 03_train without the notebook; returns the run's folder.
+
+    Several processes can share it.
 
     Args:
         parameters: those of 03_train, see ``checked_parameters``.
         settings: what the notebook does not ask for, see ``training.settings.Settings``; as text from a command line.
         out: the folder of runs.
         device: see ``device.pick_device``.
-
-    Returns:
-        the run's folder.
     """
     import papermill
 
