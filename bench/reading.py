@@ -18,6 +18,7 @@ from aesthemo_lib.data.images import CHUNK, decode, load_pixels
 from aesthemo_lib.data.table import AnnotatedImages
 from aesthemo_lib.device import allowed_cores
 from aesthemo_lib.models.inference import fast, image_batches, predict_logits
+from aesthemo_lib.models.quick_cpu import quick_cpu
 from aesthemo_lib.prediction import BATCH, Predictor
 from aesthemo_lib.tasks import AESTHETICS
 from aesthemo_lib.training.run import Run
@@ -60,7 +61,7 @@ def _prediction(job: Job, backbone: str, count: int, rounds: int, floor: str = "
     batches = list(image_batches(run.made, pixels, rows, mean, crop, BATCH))
 
     def forward() -> None:
-        with torch.inference_mode(), fast(job.device):
+        with torch.inference_mode(), fast(job.device), quick_cpu(run.made):
             for images in batches:
                 run.made(images)
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from aesthemo_lib.device import fast_precision, keep_freed_memory
 from aesthemo_lib.models.inference import fast
 from aesthemo_lib.models.networks import build
+from aesthemo_lib.models.quick_cpu import quick_cpu
 from aesthemo_lib.tasks import PATENT_TASKS
 from aesthemo_lib.training.fit import Data, fit
 from aesthemo_lib.training.optimiser import sgd
@@ -111,7 +112,7 @@ def step_of(network: nn.Module, settings: Settings, images: Tensor, precise: boo
         if precise:
             logits = network(images)
         else:
-            with fast(images.device):
+            with fast(images.device), quick_cpu(network):
                 logits = network(images)
         loss = sum(task.loss_weight * nn.functional.cross_entropy(logits[task.name].float(), labels[task.name])
                    for task in network.tasks)

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from ..tasks import Task
-from .quick_cpu import adapt
 
 IMAGENET_STD = (0.229, 0.224, 0.225)
 """What torchvision's weights expect: (x - mean) / 255 / std."""
@@ -107,7 +106,10 @@ def backbone(name: str, classes: int, weights: str = "imagenet") -> Backbone:
     if name not in BUILDERS:
         raise ValueError(f"unknown backbone {name!r}; choose one of {', '.join(BUILDERS)}")
     branch = BUILDERS[name](name, classes, weights)
-    adapt(branch)
+    for layer in branch.modules():
+        # In-place activations overwrite what attribution methods need to see (captum's layer methods fail on them).
+        if hasattr(layer, "inplace"):
+            layer.inplace = False
     return branch
 
 

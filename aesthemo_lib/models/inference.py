@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from .. import distributed
 from ..data.batches import resize, to_device
 from ..device import fast_precision
+from .quick_cpu import quick_cpu
 
 
 def image_batches(
@@ -70,7 +71,7 @@ def predict_logits(
     """
     mean, std = torch.as_tensor(mean, device=device), torch.tensor(network.std, device=device)
     logits = {task.name: torch.zeros(len(rows), len(task.classes), device=device) for task in network.tasks}
-    with evaluating(network), torch.inference_mode(), fast(device):
+    with evaluating(network), quick_cpu(network), torch.inference_mode(), fast(device):
         for start in range(distributed.rank() * batch, len(rows), distributed.size() * batch):
             images = resize(to_device(pixels, rows[start:start + batch], device), mean, std, side)
             for name, values in network(images).items():

@@ -20,6 +20,7 @@ from ..device import fast_precision
 from ..files import show_progress
 from ..models.checkpointing import checkpointed
 from ..models.inference import fast, predict_logits
+from ..models.quick_cpu import quick_cpu
 from .aggregation import aggregation
 from .losses import joint_loss, labelled, task_losses
 from .optimiser import sgd
@@ -96,7 +97,8 @@ def fit(
     if state is not None and first:
         history = resume(state, loop)
     history = loop.spread(history)
-    with checkpointed(network) if settings.checkpoint else contextlib.nullcontext():
+    thrifty = checkpointed(network) if settings.checkpoint else contextlib.nullcontext()
+    with thrifty, contextlib.nullcontext() if settings.compile else quick_cpu(network):
         for epoch in range(len(history), settings.epochs):
             if _stopped_early(history, settings.patience):
                 break
