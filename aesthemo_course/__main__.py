@@ -1,4 +1,4 @@
-"""What a teacher does: pool the runs of a class."""
+"""The teacher's commands: pool the runs and the guesses of a class."""
 
 from __future__ import annotations
 
@@ -10,18 +10,21 @@ from aesthemo_lib.cli import run
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; a fault that can be mended is one line and exit status 1."""
+    """Run one command; an error of usage or data is one line on stderr and a nonzero exit status."""
     return run(_parser(), arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m aesthemo_course", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    pool = commands.add_parser("pool", help="a class's runs, each student's from its own machine, as one comparison")
-    pool.add_argument("folder", type=Path, help="what was handed in: run folders, or metrics.json and config.json")
-    pool.add_argument("--out", type=Path, help="where pooled.csv and pooled.png go; FOLDER if not given")
-    pool.add_argument("--reference", default="independent", help="the method that the others are compared with")
+    pool = commands.add_parser("pool", help="compare the runs that students made on their own machines")
+    pool.add_argument("folder", type=Path, help="the folder with the students' run folders")
+    pool.add_argument("--out", type=Path, help="folder for pooled.csv and pooled.png (default: FOLDER)")
+    pool.add_argument("--reference", default="independent", help="the method that others are compared with")
     pool.set_defaults(command=_pool)
+    guesses = commands.add_parser("guesses", help="count the guesses that students recorded in the lessons")
+    guesses.add_argument("folder", type=Path, help="the folder with each student's guesses.csv, under any name")
+    guesses.set_defaults(command=_guesses)
     return parser
 
 
@@ -38,6 +41,17 @@ def _pool(given) -> None:
     write_table(out / "pooled.csv", runs.drop(columns="run"), "%.6f")
     save(pool_figure(runs, given.reference), out / "pooled.png")
     print(markdown_table(runs, given.reference))
+
+
+def _guesses(given) -> None:
+    from .guesses import pool_guesses
+
+    table, notes = pool_guesses(given.folder)
+    print("\n".join(notes))
+    for (lesson, question), rows in table.groupby(["lesson", "question"], sort=False):
+        print(f"{lesson}, {question}: {rows['students'].sum()} guesses")
+        for row in rows.itertuples():
+            print(f"  {row.students:4} {row.guess}{'   <- the results' if row.guess == row.answer else ''}")
 
 
 if __name__ == "__main__":
