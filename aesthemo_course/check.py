@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 
-def check(what: str, got: Callable[[], object], expected: object = True, hints: Sequence[tuple[object, str]] = ()) -> None:
+def check(
+    what: str, got: Callable[[], object], expected: object = True, hints: Sequence[tuple[object, str]] = (),
+) -> None:
     """Print in one line whether an exercise's result is the expected one; nothing that the student wrote can raise.
 
     Args:

@@ -69,7 +69,8 @@ def texts(path: Path) -> list[tuple[str, str]]:
         if cell["cell_type"] == "markdown":
             found.append((place, source))
         else:
-            found += [(place, text) for _, text in strings(re.sub(r"^(\s*)[!%].*$", r"\1pass", source, flags=re.MULTILINE))]
+            python = re.sub(r"^(\s*)[!%].*$", r"\1pass", source, flags=re.MULTILINE)
+            found += [(place, text) for _, text in strings(python)]
     return found
 
 
@@ -98,7 +99,8 @@ def files() -> list[Path]:
     pages = [path for path in (PROJECT / "docs").glob("*.md") if path.name not in SKIPPED]
     code = [*(PROJECT / "aesthemo_course").glob("*.py"), *(PROJECT / "course").glob("*.py"),
             *(PROJECT / "docs").glob("*.py"), PROJECT / "notebooks" / "start.py"]
-    return sorted(path for path in [*notebooks, *pages, *code] if ".ipynb_checkpoints" not in path.parts and path.stem not in PENDING)
+    return sorted(path for path in [*notebooks, *pages, *code]
+                  if ".ipynb_checkpoints" not in path.parts and path.stem not in PENDING)
 
 
 @pytest.mark.parametrize("path", files(), ids=lambda path: path.relative_to(PROJECT).as_posix())
