@@ -12,4 +12,4 @@ Where to start reading:
 * ``training.runs``       a run folder, from which everything later reads
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from . import __version__
 
-DATA_HELP = "scenes, oasis, folders or csv"
+DATA_HELP = "scenes, oasis, para, iae, emoset, abstract, artphoto, ava, celeba, folders or csv"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -110,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor.set_defaults(command=_doctor)
     fetch = commands.add_parser("fetch", help="everything that will be needed offline")
     data_arguments(fetch)
+    fetch.add_argument("--preset", default="teach", help="paper: VGG16's weights too, 528 MB")
     fetch.set_defaults(command=_fetch)
     return parser
 
@@ -147,7 +148,7 @@ def _predict(given) -> None:
     run, named = given.run, given.photos
     if not is_run(run):
         run, named = packaged_run(), [str(run), *named]
-        print("aesthemo: no run was named, so the network of results/pretrained answers. It learnt from drawn scenes; "
+        print("aesthemo: no run was named, so the bundled network answers. It learnt from drawn scenes; "
               "to judge photographs, train on photographs and name that run", file=sys.stderr)
     table = Predictor(run, given.device).predict(photographs(named), "skip")
     if given.csv:
@@ -220,7 +221,8 @@ def _fetch(given) -> None:
     images = open_data(Config(data=given.data), given.root)  # draws the scenes
     print(f"{given.data}: {len(images)} images at {data_root(given.data, given.root)}")
     print(f"efficientnet_lite0: ImageNet weights at {packaged_lite0()}")
-    print(f"vgg16: {len(imagenet_vgg('vgg16'))} tensors of ImageNet weights")
+    if given.preset == "paper":
+        print(f"vgg16: {len(imagenet_vgg('vgg16'))} tensors of ImageNet weights")
 
 
 if __name__ == "__main__":

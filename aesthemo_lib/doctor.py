@@ -15,7 +15,9 @@ from pathlib import Path
 from .device import allowed_cores, fast_precision, pick_device, set_threads
 
 OLDEST, NEWEST = (3, 11), (3, 14)
-MAKE = "run 'python run.py test', which makes the environment .venv"
+PROJECT = Path(__file__).resolve().parents[1]
+MAKE = ("run 'python run.py fetch', which makes the environment .venv" if (PROJECT / "run.py").is_file()
+        else "install the wheel again, with its dependencies")
 MINUTES = {"scenes": 3.8, "oasis": 14.0}
 """What ``reproduce`` with the preset 'teach' took on the two cores that trained at ``RATE``."""
 RATE = 76.0
@@ -41,8 +43,8 @@ def checks(data: str = "scenes", root: Path | None = None) -> list[Check]:
     """
     looks = {
         "Python": _python, "environment": _environment, "kernel": _kernel, "packages": _packages, "cores": _cores,
-        "memory": _memory, "disk": _disk, "torch": _torch, "EfficientNet-Lite0": _lite0, "VGG16": _vgg16,
-        f"data {data}": lambda: _data(data, root), "expected time": lambda: _minutes(data),
+        "memory": _memory, "disk": _disk, "torch": _torch, "precision": _precision, "EfficientNet-Lite0": _lite0,
+        "VGG16": _vgg16, f"data {data}": lambda: _data(data, root), "expected time": lambda: _minutes(data),
     }  # fmt: skip
     return [_look(name, look) for name, look in looks.items()]
 
@@ -64,7 +66,7 @@ def _look(name: str, look: Callable[[], tuple]) -> Check:
         return Check(name, "fail", f"the package {fault.name} is not installed", MAKE)
     except Exception as fault:
         message = str(fault).strip().splitlines() or [""]
-        return Check(name, "fail", f"{type(fault).__name__}: {message[0]}", f"delete .venv and {MAKE}")
+        return Check(name, "fail", f"{type(fault).__name__}: {message[0]}", f"remove the environment and {MAKE}")
 
 
 def _python() -> tuple:
@@ -103,7 +105,7 @@ def _packages() -> tuple:
     bad = [f"{w.name} {_version(w.name)} (expected {w.specifier})" for w in asked if not _fits(w)]
     if bad:
         return "fail", "; ".join(bad), "pip install -r requirements.lock"
-    lock = Path(__file__).parents[1] / "requirements.lock"
+    lock = PROJECT / "requirements.lock"
     if not lock.is_file():
         return "ok", "all in range"
     lines = (line.partition("#")[0].strip() for line in lock.read_text(encoding="utf-8").splitlines())
@@ -157,9 +159,15 @@ def _torch() -> tuple:
 
     device = pick_device()
     name = torch.cuda.get_device_name() if device.type == "cuda" else "no CUDA device"
-    precision = str(fast_precision(device)).removeprefix("torch.")
-    found = f"{torch.__version__}, torchvision {torchvision.__version__}, on {device.type} ({name}) in {precision}"
-    return "ok", found
+    return "ok", f"{torch.__version__}, torchvision {torchvision.__version__}, on {device.type} ({name})"
+
+
+def _precision() -> tuple:
+    device = pick_device()
+    name = str(fast_precision(device)).removeprefix("torch.")
+    if name != "float32":
+        return "ok", f"{name}, which is fast on this {'processor' if device.type == 'cpu' else 'card'}"
+    return "ok", "float32; bfloat16 would be faster, but there are no instructions for it here"
 
 
 def _lite0() -> tuple:
@@ -177,19 +185,28 @@ def _vgg16() -> tuple:
     path = vgg_weights_file("vgg16")
     if path.is_file():
         return "ok", f"ImageNet weights at {path}"
-    return "warn", f"no weights at {path}", "only PRESET=paper needs them: run 'python run.py fetch' with internet"
+    cure = "only the preset 'paper' needs them: 'aesthemo fetch --preset paper' gets them (528 MB)"
+    return "warn", f"no weights at {path}", cure
 
 
 def _data(name: str, root: Path | None) -> tuple:
-    from .data.readers import data_root
+    """Reads the table, and looks for each image that it names; pixels are not decoded."""
+    from .data.readers import data_root, read
 
     place = data_root(name, root)
-    if place.exists():
-        return "ok", f"at {place}"
-    if name == "scenes":
+    if name == "scenes" and not place.exists():
         return "ok", f"will be drawn into {place}"
-    cure = "give its folder as ROOT=<folder>" + (", or run 'python run.py fetch DATA=oasis'" if name == "oasis" else "")
-    return "fail", f"nothing at {place}", cure
+    if not place.exists():
+        cure = "give its folder as --root" + (", or run 'aesthemo fetch --data oasis'" if name == "oasis" else "")
+        return "fail", f"nothing at {place}", cure
+    try:
+        paths = [Path(path) for path in read(name, place).paths]
+    except (ValueError, OSError) as fault:
+        return "fail", str(fault).splitlines()[0], f"mend it, or give another folder than {place} as --root"
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        return "fail", f"{len(missing)} of {len(paths)} images are missing, such as {missing[0]}", "put them there"
+    return "ok", f"{len(paths)} images at {place}"
 
 
 def _minutes(name: str) -> tuple:

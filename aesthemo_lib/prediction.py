@@ -23,7 +23,6 @@ from .data.readers.folders import IMAGE_SUFFIXES, SYSTEMS
 from .data.table import AnnotatedImages
 from .device import allowed_cores, set_threads
 from .evaluation.metrics import majority_class, prediction_table, softmax, task_metrics
-from .files import project_folder
 from .models.inference import predict_logits
 from .training.run import Run
 from .training.runs import Config, open_data
@@ -301,13 +300,10 @@ def _train_majority(run: Run, name: str) -> int:
     return majority_class(np.array([task.index(label) if label else UNLABELLED for label in told]))
 
 
-PACKED = "results/pretrained"
+PACKED = "aesthemo_lib/bundled"
+"""Where the bundled network is, in a checkout; the wheel holds it too."""
 
 
 def packaged_run() -> Run:
-    """The run that comes with the project.
-
-    Raises:
-        FileNotFoundError: this is not the project's checkout, or the folder is gone.
-    """
-    return Run(project_folder() / PACKED)
+    """The run that comes with the library."""
+    return Run(Path(__file__).parent / "bundled")

@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     null.set_defaults(command=_null_bars)
     pack = commands.add_parser("pack", help="write a run anew in half precision, with a card, to be passed on")
     pack.add_argument("run", type=Path, help="a run folder, trained on scenes")
-    pack.add_argument("--out", type=Path, default=Path("results/pretrained"))
+    pack.add_argument("--out", type=Path, default=Path("aesthemo_lib/bundled"))
     pack.set_defaults(command=_pack)
     notebooks = commands.add_parser("notebooks", help="run every notebook headless, and nbval")
     notebooks.add_argument("--out", type=Path, default=Path("out"))

@@ -1,6 +1,6 @@
 """A finished run small enough to commit: its weights in half precision, with a card.
 
-``results/pretrained`` holds one, trained on drawn scenes, so that ``aesthemo predict`` and every lesson can start at
+``aesthemo_lib/bundled`` holds one, trained on drawn scenes, so that ``aesthemo predict`` and every lesson can start at
 once. It is a run folder like any other, without its notebook.
 """
 

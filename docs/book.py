@@ -45,7 +45,8 @@ SOLUTION = re.compile(r"### BEGIN (?:SOLUTION|HIDDEN TESTS)\n(.*?)### END", re.D
 WIDGET = "application/vnd.jupyter.widget-view+json"
 INSTEAD = '<p>A widget; it needs a kernel. The same on a page: <a href="../inspector.html">inspector</a>.</p>'
 PAGES = {
-    "README.md": "start.md", "results/README.md": "results/index.md", "results/pretrained/README.md": "results/card.md",
+    "README.md": "start.md", "results/README.md": "results/index.md",
+    "aesthemo_lib/bundled/README.md": "results/card.md",
     "results/attribution)": "results/index.md)", "notebooks/exercises)": "lessons/index.md#exercises)",
 }
 """Where a link in a file of the checkout leads on the site."""
@@ -61,7 +62,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--only", default="", help="execute this lesson alone; the others come as they are")
     given = parser.parse_args(arguments)
     if not find_spec("sphinx"):
-        print("book: Sphinx is not installed here; run: python -m pip install -e .[book]", file=sys.stderr)
+        print("book: Sphinx is not installed here; run: python run.py book", file=sys.stderr)
         return 2
     began = time.monotonic()
     ready = {path.name: path for path in executed(given.out / given.preset, given.preset, given.only)}
@@ -257,7 +258,7 @@ def stage_results(folder: Path) -> None:
         shutil.copy(picture, folder)
     parts.append("\n".join(["```{toctree}", ":hidden:", "", *pages, "```"]))
     (folder / "index.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    shutil.copy(PROJECT / "results" / "pretrained" / "README.md", folder / "card.md")
+    shutil.copy(PROJECT / "aesthemo_lib" / "bundled" / "README.md", folder / "card.md")
 
 
 def table_text(path: Path, most: int = 40) -> str:

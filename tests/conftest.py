@@ -1,10 +1,22 @@
 """Fixtures that several test files share."""
 
+import os
 from pathlib import Path
 
 import pytest
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # each worker has one core; more threads would fight over it
+# Has Python warn of files opened in whatever encoding the system prefers; pyproject.toml makes ours an error.
+os.environ |= {"PYTHONWARNDEFAULTENCODING": "1", "PYTHONWARNINGS": "ignore::EncodingWarning"}
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """As many processes as cores that may be used, at most four, for each holds torch in its memory."""
+    from aesthemo_lib.device import allowed_cores
+
+    return min(4, allowed_cores())
 
 
 @pytest.fixture(scope="session")
@@ -40,8 +52,9 @@ def colours_root(tmp_path_factory) -> Path:
 
 @pytest.fixture(autouse=True, scope="session")
 def own_cache(tmp_path_factory):
-    """Tests neither read nor fill the user's cache."""
+    """Tests neither read nor fill the user's cache and data; the scenes are drawn once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AESTHEMO_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("AESTHEMO_DATA", str(tmp_path_factory.mktemp("data")))
         patch.setenv("AESTHEMO_HEADLESS", "1")
         yield

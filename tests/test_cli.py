@@ -113,7 +113,16 @@ def test_fetch_has_data_and_weights_ready_or_says_what_is_missing(colours_root, 
 
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     monkeypatch.setattr("torch.hub.download_url_to_file", offline)
-    assert main(["fetch", "--data", "csv", "--root", str(colours_root)]) == 1
+    fetch = ["fetch", "--data", "csv", "--root", str(colours_root)]
+    assert main(fetch) == 0 and "vgg16" not in capsys.readouterr().out  # only the preset 'paper' needs its 528 MB
+    assert main([*fetch, "--preset", "paper"]) != 0
     said = capsys.readouterr()
     assert "csv: 60 images" in said.out and "efficientnet_lite0: ImageNet weights at" in said.out
     assert "vgg16 could not be had" in said.err and "Fetch https://" in said.err and said.err.count("\n") == 1
+
+
+def test_the_help_names_every_data_set():
+    from aesthemo_lib.cli import DATA_HELP
+    from aesthemo_lib.data.readers import READERS
+
+    assert set(READERS) <= set(DATA_HELP.replace(" or ", ", ").split(", "))

