@@ -136,7 +136,7 @@ class Answers:
     def warn(self, what: str) -> None:
         """Name the photos that are left out, if there are any."""
         if self.bad:
-            warnings.warn(f"{what}: left out {str(BadImages(self.bad)).rsplit(chr(10), 1)[0]}", stacklevel=3)
+            warnings.warn(f"{what}: left out {BadImages(self.bad)}", stacklevel=3)
 
 
 def is_run(path: Path) -> bool:

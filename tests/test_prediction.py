@@ -10,6 +10,7 @@ from PIL import Image
 
 from aesthemo_lib import cli
 from aesthemo_lib.data.images import BadImages
+from aesthemo_lib.inspector.widget import Inspector
 from aesthemo_lib.prediction import Predictor, evaluate
 from aesthemo_lib.training.run import Run
 from aesthemo_lib.training.runs import Config, train
@@ -177,6 +178,10 @@ def test_photographs_of_one_name_in_two_folders_are_two(tmp_path):
     table = pd.concat([run.predictions(part) for part in ("train", "validation", "test")])
     assert table["image"].nunique() == table["pixels"].nunique() == 24
     assert (table["image"].str.partition("/")[0] == table["true_emotion"]).all()
+    shown = Inspector([run.folder], tmp_path / "data", count=50)  # every test photograph, under its own name and pixels
+    assert sorted(shown.paths) == sorted(run.predictions("test")["image"])
+    assert [photo["name"] for photo in shown.page["photos"]] == list(shown.paths)
+    assert all(str(path).endswith(name) for name, path in shown.paths.items())
     told = evaluate(run, "folders", tmp_path / "data")
     assert same(told["tasks"]["emotion"], run.metrics["emotion"])
 
@@ -195,4 +200,5 @@ def test_one_bad_photograph_does_not_cost_the_table(trained, copy, capsys, tmp_p
     said = capsys.readouterr().err
     assert "bad.jpg" in said and "not an image that can be read" in said and "Traceback" not in said
     assert cli.main(["predict", str(trained.folder), str(copy / "bad.jpg"), "--csv", str(tmp_path / "none.csv")])
-    assert not (tmp_path / "none.csv").exists() and "bad.jpg" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert not (tmp_path / "none.csv").exists() and "bad.jpg" in said and "on_bad_image" not in said

@@ -10,6 +10,7 @@ import io
 import os
 import zlib
 from collections.abc import Iterator
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -166,9 +167,7 @@ def _formats(file: Path | io.BytesIO) -> list[str]:
     if begin[4:8] == b"ftyp" and begin[8:12] in HEIF_BRANDS and b"avif" not in begin:
         if not find_spec("pillow_heif"):
             raise _Refused("HEIC; to have it read, install pillow-heif (pip install pillow-heif), or export it as JPEG")
-        import pillow_heif
-
-        pillow_heif.register_heif_opener()
+        import_module("pillow_heif").register_heif_opener()
     Image.init()
     return sorted(set(Image.OPEN) - RUN_PROGRAMS)
 

@@ -36,18 +36,16 @@ AT_ONCE = 8
 class BadImages(ValueError):
     """Files that can't be used as images.
 
-    Attributes:
-        reasons: what is wrong, by path.
+    Args:
+        reasons: what is wrong, by path; kept as an attribute.
+        cure: what to do, as a last line.
     """
 
-    def __init__(self, reasons: dict[Path, str]):
+    def __init__(self, reasons: dict[Path, str], cure: str = ""):
         self.reasons = reasons
         lines = "".join(f"\n  {str(path)!r}: {reason}" for path, reason in list(reasons.items())[:10])
         more = f"\n  and {len(reasons) - 10} more" if len(reasons) > 10 else ""
-        super().__init__(
-            f"{len(reasons)} image file(s) can't be read:{lines}{more}\n"
-            f"Mend them or leave them out (03_train's parameter on_bad_image=skip does)"
-        )
+        super().__init__(f"{len(reasons)} image file(s) can't be read:{lines}{more}" + (f"\n{cure}" if cure else ""))
 
 
 def load_pixels(
@@ -83,11 +81,11 @@ def load_pixels(
         bad = {images.paths[int(row)]: reason for row, reason in note["bad"].items()}
         if bad and on_bad_image == "error":
             _forget(target)  # a bad file that is put right in place may keep its size and time
-            raise BadImages(bad)
+            raise BadImages(bad, "Mend them or leave them out (03_train's parameter on_bad_image=skip does)")
     pixels = _mapped(target, shape)
     if not bad:
         return images, pixels
-    warnings.warn(f"{images.name}: skipped {str(BadImages(bad)).rsplit(chr(10), 1)[0]}", stacklevel=2)
+    warnings.warn(f"{images.name}: skipped {BadImages(bad)}", stacklevel=2)
     good = np.setdiff1d(np.arange(len(images)), [int(row) for row in note["bad"]])
     return images.select(good), pixels[good]
 

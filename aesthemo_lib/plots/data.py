@@ -6,6 +6,7 @@ writes one to a file.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -77,6 +78,7 @@ def _judged(panels: list[tuple], tasks: Mapping[str, Sequence[str]], columns: in
     photo, gap, text = 1.9, 0.35, 1.05  # inches
     bars = 0.15 * sum(len(classes) + 0.6 for classes in tasks.values())
     columns, rows = min(columns, len(panels)), -(-len(panels) // columns)
+    stems = Counter(path.stem for path, _, _ in panels)
     width, height = columns * (photo + gap), rows * (photo + bars + 2 * gap)
     figure, inches = Figure((width, height), layout="none"), np.array([width, height, width, height])
     for number, (path, answers, values) in enumerate(panels):
@@ -84,7 +86,8 @@ def _judged(panels: list[tuple], tasks: Mapping[str, Sequence[str]], columns: in
         ax = figure.add_axes(np.array([left, top - photo, photo, photo]) / inches)
         ax.imshow(_pixels(path))
         ax.set_axis_off()
-        ax.set_title(f"{path.stem[:26]}\n{' · '.join(answers)}", fontsize=8, loc="center", parse_math=False)
+        name = path.stem if stems[path.stem] == 1 else f"{path.parent.name}/{path.stem}"
+        ax.set_title(f"{name[:26]}\n{' · '.join(answers)}", fontsize=8, loc="center", parse_math=False)
         ax = figure.add_axes(np.array([left + text, top - photo - bars, photo - text, bars]) / inches)
         _bars(ax, tasks, answers, values)
     return figure
