@@ -52,11 +52,7 @@ def test_evaluate_on_its_own_data_gives_the_runs_own_metrics(run, colours_root, 
     assert result["images"].startswith("the run's ")
 
 
-<<<<<<< HEAD
 def test_evaluate_on_a_part_of_its_data_takes_its_test_images_and_the_shared_tasks(run, colours_root, tmp_path, capsys):
-=======
-def test_evaluate_on_a_part_of_its_data_takes_its_own_test_images(run, colours_root, tmp_path, capsys):
->>>>>>> 3c65dba (A bad photograph's message names no parameter that the command lacks; a sheet tells photographs of one name apart)
     lines = (colours_root / "labels.csv").read_text(encoding="utf-8").splitlines()
     table = "\n".join(line.rsplit(",", 1)[0] for line in lines[:21])  # twenty images, aesthetics alone
     (colours_root / "some.csv").write_text(table + "\n", encoding="utf-8")
