@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from ..data.images import ON_BAD_IMAGE
 from ..data.readers import READERS
@@ -26,7 +27,7 @@ CHOICES = {"preset": tuple(PRESETS), "data": tuple(READERS), "backbone": ("", *B
 FREE = {"redo", "condition"}
 """Whose type says all, or of which only the data's classes can tell."""
 
-TRAINING = {
+TRAINING: dict[str, Any] = {
     "preset": "teach", "data": "scenes", "root": "", "seed": 0, "out": "../runs", "method": "cross_branch",
     "variant": "", "split": 0, "redo": False, "epochs": 0, "learning_rate": 0.0, "weights": "", "backbone": "",
     "exchange_factor": 0.0, "depth": 0, "emotion_weight": -1.0, "on_bad_image": "error",
