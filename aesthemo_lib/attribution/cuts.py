@@ -1,4 +1,4 @@
-"""Ablation of streams (*cuts*): zero ablation, mean ablation, and resampling from other photographs."""
+"""Ablation of streams (our *cuts*): zero, mean and resample ablation, and from one photo activation patching."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..evaluation.metrics import majority_class, softmax, task_metrics
 from ..models.inference import predict_logits
-from .streams import Stream, port, record, replaced
+from .streams import Stream, hook_point, record, replaced
 
 CUTS = ("zero", "mean", "resample")
 
@@ -26,8 +26,9 @@ def cut(
 
     Args:
         which: one stream or several.
-        how: 'zero'; 'mean' (the reference photos' mean map); 'resample' (the maps of one reference photo, drawn anew
-            for each image, the same for all streams: with a single reference photo, a transplant).
+        how: 'zero' ablation; 'mean' ablation (the reference photos' mean map); 'resample' ablation (the maps of one
+            reference photo, drawn anew for each image, the same for all streams; with a single reference photo this is
+            activation patching, our *transplant*).
         reference: (R, 3, s, s) for 'mean' and 'resample'.
         seed: of the draws.
     """
@@ -53,7 +54,7 @@ def cut(
         if how == "resample":
             stack.callback(network.register_forward_pre_hook(draw).remove)
         for stream in which:
-            stack.enter_context(replaced(port(network, stream), instead(stream)))
+            stack.enter_context(replaced(hook_point(network, stream), instead(stream)))
         yield network
 
 
@@ -73,7 +74,7 @@ def cut_table(
         one row a cut and task: cut, task, ``evaluation.task_metrics`` (with the confusion matrix), and changed: the
         share of photos whose answer is another than uncut.
     """
-    device, found, uncut = next(network.parameters()).device, [], {}
+    device, table, uncut = next(network.parameters()).device, [], {}
     for name, which in {"nothing": [], **cuts}.items():
         with cut(network, which, how, reference, seed):
             logits = predict_logits(network, pixels, rows, mean, side, device)
@@ -81,5 +82,5 @@ def cut_table(
         for task, values in logits.items():
             metrics = task_metrics(truth[task], softmax(values), majority_class(truth[task]))
             changed = float((values.argmax(1) != uncut[task]).mean())
-            found.append({"cut": name, "task": task, **metrics, "changed": changed})
-    return pd.DataFrame(found)
+            table.append({"cut": name, "task": task, **metrics, "changed": changed})
+    return pd.DataFrame(table)

@@ -268,7 +268,7 @@ def _ledgers(
 def _values(mixtures: Mixtures, games: list[Game], masks: list[np.ndarray]) -> list[np.ndarray]:
     """For each game (M, B, C of its branches) logits of its (M, P) coalitions; so many at a time as memory allows."""
     asked = [(g, bits) for g, rows in enumerate(masks) for bits in rows.astype(int).tolist()]
-    found: list[list[np.ndarray]] = [[] for _ in games]
+    logits: list[list[np.ndarray]] = [[] for _ in games]
     at_once = max(ROWS // len(mixtures.images), 1)
     for start in range(0, len(asked), at_once):
         mixtures.forget()
@@ -276,19 +276,20 @@ def _values(mixtures: Mixtures, games: list[Game], masks: list[np.ndarray]) -> l
         numbers = [games[g].numbers(mixtures, bits) for g, bits in some]
         answers = [x.cpu().double().numpy() for x in mixtures.answers()]
         for (g, _), of in zip(some, numbers, strict=True):
-            found[g].append(np.concatenate([answers[t][n] for t, n in zip(games[g].branches, of, strict=True)], axis=1))
-    return [np.stack(rows) for rows in found]
+            values = [answers[t][n] for t, n in zip(games[g].branches, of, strict=True)]
+            logits[g].append(np.concatenate(values, axis=1))
+    return [np.stack(rows) for rows in logits]
 
 
 def _add(ledgers: dict, part: Part, shares: np.ndarray, error: np.ndarray | None, mixtures: Mixtures, of: int) -> None:
     """One baseline's ledger, as one of ``of`` that are averaged."""
     logits, at_base = (x[part.task].cpu().double().numpy() for x in (mixtures.logits, mixtures.at_base))
     new = Ledger(part.task, part.labels, part.streams, np.zeros(()), logits, np.zeros(()))
-    found = ledgers.setdefault(part.key, new)
+    ledger = ledgers.setdefault(part.key, new)
     mine = [None if x is None else np.moveaxis(x[part.order][..., part.classes], 0, 2) / of for x in (shares, error)]
-    found.values, found.baseline = found.values + mine[0], found.baseline + at_base / of
+    ledger.values, ledger.baseline = ledger.values + mine[0], ledger.baseline + at_base / of
     if mine[1] is not None:  # every baseline has the same permutations, so their errors are not apart: add up
-        found.standard_error = mine[1] + (0 if found.standard_error is None else found.standard_error)
+        ledger.standard_error = mine[1] + (0 if ledger.standard_error is None else ledger.standard_error)
 
 
 def over_set(ledger: Callable, network: nn.Module, batches: Iterable[Tensor], **options) -> dict:

@@ -1,8 +1,8 @@
 """What one task takes from the other, seen by captum: streams, baselines, maps over the photo, and cuts.
 
 A stream is the map of one branch on its way to one receiver at one cross-branch layer: own, where a branch keeps its
-own map, borrowed, where it takes another's. Each has a port (``models.fusion.Port``), a module that captum and hooks
-can reach alone. The ledgers, which add up exactly, are in ``ledger.py``.
+own map, borrowed, where it takes another's. Each has a hook point (``models.fusion.HookPoint``), a module of its own
+for captum and hooks. The ledgers, which add up exactly, are in ``ledger.py``.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..models.fusion import Port
+from ..models.fusion import HookPoint
 from ..models.inference import evaluating
 from .baselines import baselines_of
-from .streams import Stream, port, record, replaced
+from .streams import Stream, hook_point, record, replaced
 
 STREAM_MAPS = ("integrated_gradients", "grad_cam", "ablation")
 
@@ -32,12 +32,6 @@ def one_task(network: nn.Module, task: str) -> Callable[[Tensor], Tensor]:
     if task not in names:
         raise ValueError(f"unknown task {task!r}; the network predicts {', '.join(names)}")
     return lambda images: network(images)[task]
-
-
-
-
-
-
 
 
 @dataclass
@@ -95,10 +89,10 @@ def stream_map(
     network: nn.Module, images: Tensor, stream: Stream, task: str, target: int, method: str = "integrated_gradients",
     baseline: Tensor | None = None, steps: int = 32, grid: int = 8,
 ) -> SignedMap:
-    """Where in the photos one logit comes from *through one stream*, by captum at its port.
+    """Where in the photos one logit comes from *through one stream*, by captum at its hook point.
 
     Its sum should be the patch effect: the logit minus the logit of the same image with this stream alone at its
-    baseline. captum's own convergence delta means nothing for one port, so compare with ``effect`` (``residual``).
+    baseline. captum's own convergence delta means nothing for one hook point: compare with ``effect`` (``residual``).
 
     Args:
         images: (B, 3, s, s).
@@ -112,7 +106,7 @@ def stream_map(
         raise ValueError(f"unknown method {method!r}; choose one of {', '.join(STREAM_MAPS)}")
     from captum.attr import LayerGradCam, LayerIntegratedGradients
 
-    forward, place = one_task(network, task), port(network, stream)
+    forward, place = one_task(network, task), hook_point(network, stream)
     parts, effects = [], []
     with evaluating(network):
         for base in baselines_of(images, baseline)[:1 if method == "grad_cam" else None]:
@@ -137,7 +131,7 @@ def stream_map(
     return _signed_map(parts, effects, channels=method == "integrated_gradients")
 
 
-def _ablation(forward, place: Port, images: Tensor, at_base: Tensor, target: int, grid: int) -> Tensor:
+def _ablation(forward, place: HookPoint, images: Tensor, at_base: Tensor, target: int, grid: int) -> Tensor:
     from captum.attr import LayerFeatureAblation
 
     patches = patch_numbers(at_base.shape[-2:], grid).to(images.device)  # (h, w)
@@ -164,18 +158,18 @@ def _signed_map(parts: list[Tensor], effects: list[Tensor], channels: bool = Fal
     )
 
 
-def top_channels(found: SignedMap, count: int = 5) -> tuple[np.ndarray, np.ndarray]:
+def top_channels(attribution: SignedMap, count: int = 5) -> tuple[np.ndarray, np.ndarray]:
     """The channels of a stream with the largest attribution, over all photos of the map.
 
     Args:
-        found: of ``stream_map`` with integrated gradients.
+        attribution: of ``stream_map`` with integrated gradients.
 
     Returns:
         (count,) channel numbers, the largest absolute mean first, and their signed means, in logits.
     """
-    if found.channels is None:
+    if attribution.channels is None:
         raise ValueError("only integrated gradients at a stream tell channels apart; make the map with that method")
-    mean = found.channels.mean(axis=0)
+    mean = attribution.channels.mean(axis=0)
     order = np.argsort(-np.abs(mean), kind="stable")[:count]
     return order, mean[order]
 
@@ -183,7 +177,3 @@ def top_channels(found: SignedMap, count: int = 5) -> tuple[np.ndarray, np.ndarr
 def channel_means(network: nn.Module, batches: Iterable[Tensor], stream: Stream) -> np.ndarray:
     """(N, K) each photo's mean activation of each channel of a stream: sort a column to find what excites it most."""
     return np.concatenate([record(network, [stream], images)[stream].mean((2, 3)).cpu().numpy() for images in batches])
-
-
-
-

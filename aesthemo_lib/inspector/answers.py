@@ -97,8 +97,8 @@ def stream_maps(network: nn.Module, image: Tensor, task: str, target: int, layer
 
     .. math:: (x - \bar x) \int_0^1 \nabla f(\bar x + a (x - \bar x))\, da
 
-    with all other streams as they are: what ``attribution.stream_map`` has captum compute at the port, quick enough
-    to wait for, since only what lies above the layer is run and Gauss-Legendre's nodes are few.
+    with all other streams as they are: what ``attribution.stream_map`` has captum compute at the hook point, quick
+    enough to wait for, since only what lies above the layer is run and Gauss-Legendre's nodes are few.
 
     Args:
         image: (1, 3, s, s).

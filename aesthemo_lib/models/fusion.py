@@ -13,11 +13,11 @@ from torch import Tensor, nn
 INITIALISATIONS = ("diagonal", "random", "default")
 
 
-class Port(nn.Module):
-    """One stream: the map of one branch on its way to one receiver, where a hook can watch or replace it alone.
+class HookPoint(nn.Module):
+    """The hook point of one stream: the map of one branch on its way to one receiver, to be watched or replaced alone.
 
-    All receivers read the same tensor. Were a port to hand it on as it is (as ``nn.Identity`` does), a gradient
-    taken at one receiver's port would also hold what flows through the others; a copy keeps the streams apart.
+    All receivers read the same tensor. Were a hook point to hand it on as it is (as ``nn.Identity`` does), a gradient
+    taken at one receiver's would also hold what flows through the others; a copy keeps the streams apart.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -32,13 +32,13 @@ class ExchangeLayer(nn.Module):
     """T branches' maps in, T maps out; each kind says in ``receive`` what one branch makes of what reaches it.
 
     Attributes:
-        ports: ``ports[t][s]`` is the stream from branch s to receiver t, own where t = s, borrowed elsewhere. Ports
-            hold no parameters, and run only while a hook is on one of them: training does not pay for them.
+        hook_points: ``hook_points[t][s]`` is the stream from branch s to receiver t, own where t = s, else borrowed.
+            They hold no parameters, and run only while a hook is on one of them: training does not pay for them.
     """
 
     def __init__(self, branches: int):
         super().__init__()
-        self.ports = nn.ModuleList(nn.ModuleList(Port() for _ in range(branches)) for _ in range(branches))
+        self.hook_points = nn.ModuleList(nn.ModuleList(HookPoint() for _ in range(branches)) for _ in range(branches))
 
     def receive(self, receiver: int, maps: Sequence[Tensor]) -> Tensor:
         """What one branch goes on with, given the T maps (B, K, H, W) that reach it."""
@@ -50,10 +50,10 @@ class ExchangeLayer(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """T maps (B, K, H, W) to T maps of the same shape."""
-        if any(port.hooked() for row in self.ports for port in row):
+        if any(point.hooked() for row in self.hook_points for point in row):
             return [
-                self.receive(t, [port(x) for port, x in zip(row, maps, strict=True)])
-                for t, row in enumerate(self.ports)
+                self.receive(t, [point(x) for point, x in zip(row, maps, strict=True)])
+                for t, row in enumerate(self.hook_points)
             ]
         return self.unwatched(maps)
 
@@ -173,15 +173,3 @@ class CrossStitchUnit(ExchangeLayer):
 
     def receive(self, receiver: int, maps: Sequence[Tensor]) -> Tensor:
         return sum(share[:, None, None] * x for share, x in zip(self.shares[receiver], maps, strict=True))
-
-
-
-
-
-
-
-
-
-
-
-

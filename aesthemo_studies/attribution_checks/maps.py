@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from aesthemo_lib.attribution.baselines import baselines_of
 from aesthemo_lib.attribution.ledger import shapley
 from aesthemo_lib.attribution.maps import one_task, patch_numbers
-from aesthemo_lib.attribution.streams import Stream, port, record
+from aesthemo_lib.attribution.streams import Stream, hook_point, record
 from aesthemo_lib.models.inference import evaluating
 
 STEPS = 8
@@ -30,7 +30,7 @@ def through(network: nn.Module, images: Tensor, stream: Stream, task: str) -> tu
     Returns:
         (B, K, h, w), and a function from (n*B, K, h, w), n copies of the batch one after another, to (n*B, C).
     """
-    port(network, stream), one_task(network, task)  # both refuse what the network hasn't got
+    hook_point(network, stream), one_task(network, task)  # both refuse what the network hasn't got
     names, exchange = [t.name for t in network.tasks], network.exchanges[stream.layer - 1]
     caught: list[Tensor] = []
     handle = exchange.register_forward_pre_hook(lambda _, args: caught.extend(args[0]))
@@ -168,14 +168,15 @@ def sensitivity(
 def randomised(network: nn.Module, seed: int = 0) -> Iterator[tuple[str, nn.Module]]:
     """The network with its weights destroyed from the top to the bottom (Adebayo et al. 2018): heads, last group, ..
 
-    What is learnt is destroyed by shuffling the entries of each tensor, which keeps its scale and so that of the maps.
+    Parameters are destroyed by shuffling the entries of each tensor, which keeps their scale; batch statistics, which
+    were learnt too, start again.
 
     Yields:
         what has just been destroyed, in all branches at once, and the network (one copy, which goes on changing).
     """
     network, random = copy.deepcopy(network), torch.Generator().manual_seed(seed)
     parts = [("heads", [branch.head for branch in network.branches])]
-    for i in reversed(range(len(network.channels))):
+    for i in reversed(range(len(network.branches[0].groups))):
         if i < len(network.exchanges):
             parts.append((f"layer {i + 1}", [network.exchanges[i]]))
         parts.append((f"group {i + 1}", [branch.groups[i] for branch in network.branches]))
@@ -184,6 +185,9 @@ def randomised(network: nn.Module, seed: int = 0) -> Iterator[tuple[str, nn.Modu
             for values in (values for module in modules for values in module.parameters()):
                 order = torch.randperm(values.numel(), generator=random).to(values.device)
                 values.copy_(values.flatten()[order].view_as(values))
+        for norm in (part for module in modules for part in module.modules()):
+            if isinstance(norm, nn.modules.batchnorm._BatchNorm):
+                norm.reset_running_stats()
         yield name, network
 
 

@@ -16,6 +16,7 @@ from torch import nn
 from aesthemo_lib import plots
 from aesthemo_lib.attribution import ledger, mixtures
 from aesthemo_lib.attribution.baselines import baseline
+from aesthemo_lib.attribution.cuts import cut
 from aesthemo_lib.attribution.ledger import (
     both_ledgers,
     class_means,
@@ -25,8 +26,8 @@ from aesthemo_lib.attribution.ledger import (
     shapley,
     trunk_ledger,
 )
-from aesthemo_lib.attribution.maps import stream_map
-from aesthemo_lib.attribution.streams import Stream, port, record, replaced, streams
+from aesthemo_lib.attribution.maps import integrated_gradients, stream_map
+from aesthemo_lib.attribution.streams import Stream, hook_point, record, replaced, streams
 from aesthemo_lib.models.backbones import Backbone
 from aesthemo_lib.models.networks import METHODS, CrossBranch, Exchanging, build
 from aesthemo_lib.tasks import PATENT_TASKS, Task
@@ -131,11 +132,11 @@ def test_sums_are_the_logit_beyond_the_baseline(kind, options, images):
 
 
 def flows_by_hook(network, images, base, choice: dict, start: torch.Tensor) -> dict:
-    """Logits with chosen streams held, by hooks on ports alone. choice: stream -> the image's (or the baseline's)?"""
+    """Logits with chosen streams held, by hooks alone. choice: stream -> the image's (or the baseline's)?"""
     natural = {bit: record(network, list(choice), x.expand_as(images)) for bit, x in ((True, images), (False, base))}
     with ExitStack() as stack, torch.no_grad():
         for stream, bit in choice.items():
-            stack.enter_context(replaced(port(network, stream), lambda x, flow=natural[bit][stream]: flow))
+            stack.enter_context(replaced(hook_point(network, stream), lambda x, flow=natural[bit][stream]: flow))
         return network(start)
 
 
@@ -270,7 +271,7 @@ def test_path_ledger_is_its_players_owen_values_and_refines_the_trunk_ledger(tas
     def carried(stream: Stream, seen: bool, sent: bool) -> torch.Tensor:
         with ExitStack() as stack:
             for edge in leaving:
-                stack.enter_context(replaced(port(network, edge), lambda x, flow=natural[sent][edge]: flow))
+                stack.enter_context(replaced(hook_point(network, edge), lambda x, flow=natural[sent][edge]: flow))
             return record(network, [stream], image if seen else base)[stream]
 
     @cache
@@ -281,7 +282,7 @@ def test_path_ledger_is_its_players_owen_values_and_refines_the_trunk_ledger(tas
             choice[stream] = carried(stream, bits[0], bits[-1])
         with ExitStack() as stack, torch.no_grad():
             for stream, flow in choice.items():
-                stack.enter_context(replaced(port(network, stream), lambda x, flow=flow: flow))
+                stack.enter_context(replaced(hook_point(network, stream), lambda x, flow=flow: flow))
             return network(image if 0 in who else base)["emotion"][0].numpy()
 
     unions = [[0], *([p for p, s in enumerate(found.streams) if s == stream] for stream in incoming)]
@@ -289,6 +290,35 @@ def test_path_ledger_is_its_players_owen_values_and_refines_the_trunk_ledger(tas
     assert np.allclose(np.stack([found.values[..., u].sum(-1) for u in unions], -1), trunk.values, rtol=1e-9)
     assert np.allclose(found.borrowed(), trunk.borrowed()) and found.residual().max() < 1e-10
     assert np.abs(found.values[..., -1]).max() > 1e-3 * np.abs(found.values).max()  # there are round trips
+
+
+@pytest.mark.parametrize("method", ["cross_branch", "cross_stitch", "nddr"])
+def test_one_task_has_nothing_to_explain_and_says_so(method, images):
+    network = build(method, TASKS[:1], "tiny", "none").eval()
+    for asked in (trunk_ledger, path_ledger, layer_ledger, both_ledgers):
+        with pytest.raises(ValueError, match="one task has no second branch to borrow from.*integrated_gradients"):
+            asked(network, images)
+    assert np.isfinite(integrated_gradients(network, images, "aesthetics", 1, steps=2).cells).all()
+
+
+def test_ten_layers(monkeypatch):
+    """Eleven groups: the trunk ledger is exact, the path ledger drawn; a map and a cut work at the last layer."""
+    rng = np.random.default_rng(4)
+    network = linear_network({"a": rng.uniform(0.5, 1.5, 11).tolist(), "b": rng.uniform(0.5, 1.5, 11).tolist(),
+                              "ha": [1.0, 2.0], "hb": [1.0, 0.5, -3.0], "exchange": [(0.7, 0.3, 0.2, 0.8)] * 10})
+    monkeypatch.setattr(ledger, "DRAWS", 3)
+    x = torch.full((1, 1, 1, 1), 5.0).double()
+    trunk, path = trunk_ledger(network, x)["emotion"], path_ledger(network, x)["emotion"]
+    assert trunk.players[-1] == "borrowed at 10" and trunk.standard_error is None
+    assert len(path.players) == 20 and path.players[-1] == "round trip at 10" and path.standard_error.max() < 1e-9
+    pairs = np.stack([path.values[..., [p for p, s in enumerate(path.streams) if s == stream]].sum(-1)
+                      for stream in trunk.streams], -1)
+    assert np.allclose(pairs, trunk.values)  # a linear network's gains are the same in each order
+    assert len(layer_ledger(network, x)) == 20 and len(streams(network)) == 40
+    last = Stream(10, "emotion", "aesthetics")
+    effect = stream_map(network, x, last, "emotion", 1, "ablation").effect
+    with cut(network, last, "mean", torch.zeros_like(x)), torch.no_grad():
+        assert np.allclose(trunk.logits[:, 1] - network(x)["emotion"][:, 1].numpy(), effect)
 
 
 def test_more_players_are_drawn_with_an_error_that_holds(images, monkeypatch):
@@ -414,7 +444,7 @@ def test_patches_of_a_stream_by_every_order_and_against_gradients(images):
         for cell in cells:
             at = np.s_[:, :, 4 * (cell // 2):4 * (cell // 2) + 4, 4 * (cell % 2):4 * (cell % 2) + 4]
             mixed[at] = flow[at]
-        with torch.no_grad(), replaced(port(network, stream), lambda x: mixed):
+        with torch.no_grad(), replaced(hook_point(network, stream), lambda x: mixed):
             return network(images)["aesthetics"][:, 1].numpy().astype(float)
 
     expected = by_definition(value, 4)  # (patches, images)

@@ -1,4 +1,4 @@
-"""Streams, captum at their ports, baselines and cuts, against gradients and forward passes worked out apart."""
+"""Streams, captum at their hook points, baselines and cuts, against gradients and forward passes worked out apart."""
 
 import copy
 
@@ -12,10 +12,10 @@ from aesthemo_lib import attribution
 from aesthemo_lib.attribution.baselines import baseline
 from aesthemo_lib.attribution.cuts import cut, cut_table
 from aesthemo_lib.attribution.maps import one_task, stream_map
-from aesthemo_lib.attribution.streams import Stream, port, record, streams
+from aesthemo_lib.attribution.streams import Stream, hook_point, record, streams
 from aesthemo_lib.data.batches import resize
 from aesthemo_lib.evaluation.metrics import softmax, task_metrics
-from aesthemo_lib.models.fusion import Port
+from aesthemo_lib.models.fusion import HookPoint
 from aesthemo_lib.models.inference import image_batches, predict_logits
 from aesthemo_lib.models.networks import METHODS, build
 from aesthemo_lib.tasks import PATENT_TASKS
@@ -45,7 +45,7 @@ def images() -> torch.Tensor:
 
 
 def with_flow(network: nn.Module, images: torch.Tensor, stream: Stream, flow: torch.Tensor) -> dict:
-    """Logits with one stream's map given, by the layer's own convolutions alone: no port, no hook."""
+    """Logits with one stream's map given, by the layer's own convolutions alone: no hook point, no hook."""
     names = [task.name for task in network.tasks]
     maps = [images] * len(names)
     for i, exchange in enumerate(network.exchanges):
@@ -57,14 +57,14 @@ def with_flow(network: nn.Module, images: torch.Tensor, stream: Stream, flow: to
     return network.onward(len(network.exchanges), maps)
 
 
-def test_a_hooked_port_changes_neither_function_nor_gradient(network, images):
+def test_a_hook_changes_neither_function_nor_gradient(network, images):
     plain = {name: values.clone() for name, values in network(images).items()}
     sum(values.square().sum() for values in plain.values()).backward()
     gradients = [parameter.grad.clone() for parameter in network.parameters()]
     network.zero_grad()
     seen = record(network, streams(network), images)
     assert len(seen) == 8
-    handle = port(network, AESTHETICS_BORROWS).register_forward_hook(lambda *_: None)
+    handle = hook_point(network, AESTHETICS_BORROWS).register_forward_hook(lambda *_: None)
     again = network(images)
     sum(values.square().sum() for values in again.values()).backward()
     handle.remove()
@@ -73,28 +73,28 @@ def test_a_hooked_port_changes_neither_function_nor_gradient(network, images):
         assert torch.allclose(before, parameter.grad, rtol=1e-5, atol=1e-6)
 
 
-def test_training_never_passes_through_a_port(network, images, monkeypatch):
-    monkeypatch.setattr(Port, "forward", lambda *_: pytest.fail("a port ran in a training step"))
+def test_training_never_passes_through_a_hook_point(network, images, monkeypatch):
+    monkeypatch.setattr(HookPoint, "forward", lambda *_: pytest.fail("a hook point ran in a training step"))
     stacked = []
     monkeypatch.setattr(torch, "cat", lambda x, dim=0, cat=torch.cat: stacked.append(len(x)) or cat(x, dim))
     network.train()
     network(images)["emotion"].sum().backward()
-    assert stacked == [2, 2]  # one stack a layer, as without ports
-    assert all("ports" not in key for key in network.state_dict())
-    assert not any("ports" in name for name, _ in network.named_parameters())
+    assert stacked == [2, 2]  # one stack a layer, as without hook points
+    assert all("hook_points" not in key for key in network.state_dict())
+    assert not any("hook_points" in name for name, _ in network.named_parameters())
 
 
-def test_gradient_at_a_port_is_that_of_one_stream_alone(network, images):
+def test_gradient_at_a_hook_point_is_that_of_one_stream_alone(network, images):
     flow = record(network, [AESTHETICS_BORROWS], images)[AESTHETICS_BORROWS].requires_grad_()
     logit = with_flow(network, images, AESTHETICS_BORROWS, flow)["aesthetics"][:, 1]
     true = torch.autograd.grad(logit.sum(), flow)[0] * flow
 
     def at_the_port():
-        place = port(network, AESTHETICS_BORROWS)
+        place = hook_point(network, AESTHETICS_BORROWS)
         return LayerGradientXActivation(one_task(network, "aesthetics"), place).attribute(images, target=1)
 
     assert torch.allclose(at_the_port(), true, rtol=1e-4, atol=1e-6)
-    for row in network.exchanges[0].ports:  # why a port copies: handing on the tensor itself mixes the receivers
+    for row in network.exchanges[0].hook_points:  # why they copy: handing on the tensor itself mixes the receivers
         for place in row:
             place.forward = lambda x: x
     assert not torch.allclose(at_the_port(), true, rtol=1e-1, atol=1e-3)
@@ -112,10 +112,10 @@ def test_integrated_gradients_at_a_borrowed_port_are_the_patch_effect(network, i
         assert found.at(32).shape == (3, 32, 32) and found.channels.shape == (3, 8 * stream.layer)
 
 
-@pytest.mark.filterwarnings("ignore:Multiple layers provided")  # ports of one layer don't depend on one another
+@pytest.mark.filterwarnings("ignore:Multiple layers provided")  # hook points of one layer don't depend on one another
 def test_all_ports_of_a_layer_together_are_complete(network, images):
     network, images = network.double(), images.double()
-    places = [port(network, s) for s in streams(network) if s.layer == 1]
+    places = [hook_point(network, s) for s in streams(network) if s.layer == 1]
     forward = one_task(network, "emotion")
     parts = LayerIntegratedGradients(forward, places).attribute(
         images, torch.zeros_like(images), target=4, n_steps=400, internal_batch_size=300
@@ -198,7 +198,7 @@ def test_networks_without_streams_say_what_one_has_instead(method, images):
 
 def test_what_is_unknown_is_refused_with_what_is_known(network, images):
     with pytest.raises(ValueError, match="no stream 'emotion to aesthetics at 3'.*'emotion to aesthetics at 2'"):
-        port(network, Stream(3, "aesthetics", "emotion"))
+        hook_point(network, Stream(3, "aesthetics", "emotion"))
     with pytest.raises(ValueError, match="unknown task 'beauty'.*aesthetics, emotion"):
         one_task(network, "beauty")
     with pytest.raises(ValueError, match="unknown baseline 'white'.*blur"):

@@ -7,7 +7,7 @@ from scipy.stats import spearmanr
 from torch import nn
 
 from aesthemo_lib.attribution.maps import stream_map
-from aesthemo_lib.attribution.streams import Stream, port, replaced
+from aesthemo_lib.attribution.streams import Stream, hook_point, replaced
 from aesthemo_lib.models.backbones import Backbone
 from aesthemo_lib.models.networks import CrossBranch, build
 from aesthemo_lib.tasks import PATENT_TASKS, Task
@@ -62,7 +62,7 @@ def test_a_streams_logits_as_a_function_of_its_map_alone(network, images):
     flow, forward = faithfulness.through(network, images, BORROWED, "emotion")
     assert torch.allclose(forward(flow), network(images)["emotion"], atol=1e-5)
     other = torch.randn(flow.shape, generator=torch.Generator().manual_seed(4))
-    with replaced(port(network, BORROWED), lambda x: other):
+    with replaced(hook_point(network, BORROWED), lambda x: other):
         expected = network(images)["emotion"]
     found = forward(torch.cat([flow, other]))  # two copies of the batch, one after another
     assert torch.allclose(found[3:], expected, atol=1e-5) and torch.allclose(found[:3], forward(flow), atol=1e-5)
@@ -117,7 +117,7 @@ def test_infidelity_by_its_formula(network, images):
     gone = gone.view(10, 1, 2, 2).repeat_interleave(4, 2).repeat_interleave(4, 3)  # layer 1's maps are 8 x 8
     with torch.no_grad():
         flow, rest = (network.branches[1].groups[0](x) for x in (images[:1], torch.zeros_like(images[:1])))
-        with replaced(port(network, BORROWED), lambda x: torch.where(gone, rest, flow)):
+        with replaced(hook_point(network, BORROWED), lambda x: torch.where(gone, rest, flow)):
             without = network(images[:1].expand(10, -1, -1, -1))["aesthetics"][:, 1]
         does = network(images[:1])["aesthetics"][:, 1] - without
     says = (values * gone).flatten(1).sum(1)
@@ -154,6 +154,17 @@ def test_weights_are_destroyed_from_the_top_and_the_maps_with_them(network, imag
         changed += not torch.equal(values, original[key])
     assert changed > 10 and abs(alike[-1]) < 0.35
     assert all(torch.equal(values, original[key]) for key, values in network.state_dict().items())
+
+
+def test_randomising_resets_batch_statistics_of_what_it_has_reached():
+    network = build("nddr", PATENT_TASKS, "tiny", "none")
+    for norm in (norm for exchange in network.exchanges for norm in exchange.norms):
+        norm.running_mean.fill_(3.0)
+    for name, broken in faithfulness.randomised(network):
+        learnt = [bool((norm.running_mean == 3).all()) for exchange in broken.exchanges for norm in exchange.norms]
+        if name in ("group 3", "layer 2", "layer 1"):
+            kept = {"group 3": [True] * 4, "layer 2": [True, True, False, False], "layer 1": [False] * 4}
+            assert learnt == kept[name]
 
 
 def test_rank_similarity_is_spearmans():
