@@ -144,7 +144,7 @@ def fates(job: Callable, arguments: Callable[[Path], tuple], place: Path, kills:
     Args:
         job: what runs.
         arguments: its arguments for an output folder.
-        place: where output folders may lie.
+        place: where output folders may lie; 'whole' is that of a job that nobody killed.
         kills: how many.
         dice: when.
         in_writing: a pattern of files; if given, the kill follows at once when one of them is there.
@@ -152,7 +152,7 @@ def fates(job: Callable, arguments: Callable[[Path], tuple], place: Path, kills:
     Returns:
         how many starts it took, and the last output folder.
     """
-    out, starts, whole = place / "0", 0, finish(job, *arguments(place / "timed"))
+    out, starts, whole = place / "0", 0, finish(job, *arguments(place / "whole"))
     while kills:
         process, starts = start(job, *arguments(out)), starts + 1
         until = time.monotonic() + dice.uniform(0, whole)

@@ -37,17 +37,14 @@ def many_pictures(tmp_path_factory) -> Path:
 
 
 def test_a_cache_that_is_killed_while_it_is_built(many_pictures, tmp_path):
-    job = killing.build_cache
-    killing.finish(job, str(many_pictures), str(tmp_path / "whole"))
-    _, out = killing.fates(job, lambda out: (str(many_pictures), str(out)), tmp_path / "killed", 5, random.Random(0))
+    _, out = killing.fates(killing.build_cache, lambda out: (str(many_pictures), str(out)), tmp_path, 3,
+                           random.Random(0))
     assert killing.contents(out) == killing.contents(tmp_path / "whole") != {}
 
 
-@pytest.mark.parametrize(("moment", "kills"), [("", 3), (killing.CHECKPOINT, 2)], ids=["training", "checkpointing"])
+@pytest.mark.parametrize(("moment", "kills"), [("", 2), (killing.CHECKPOINT, 2)], ids=["training", "checkpointing"])
 def test_a_training_that_is_killed(colours_root, tmp_path, moment, kills):
-    job = killing.run_training
-    killing.finish(job, str(colours_root), str(tmp_path / "whole"), 20)
-    _, out = killing.fates(job, lambda out: (str(colours_root), str(out), 20), tmp_path / "killed", kills,
+    _, out = killing.fates(killing.run_training, lambda out: (str(colours_root), str(out), 20), tmp_path, kills,
                            random.Random(1), moment)
     assert killing.contents(out) == killing.contents(tmp_path / "whole") != {}
     left = {path.name for path in (out / "csv" / "cross_branch.diagonal" / "smoke").iterdir()}
