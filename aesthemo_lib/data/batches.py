@@ -160,3 +160,7 @@ class TrainingBatches:
             to_device(self.pixels, rows, self.device), self.mean, self.std, self.crop,
             send(top, self.device), send(left, self.device), send(flip, self.device),
         )
+
+    def plain(self, rows: np.ndarray) -> Tensor:
+        """These rows as prediction sees them, (B, 3, s, s): resized, not cropped [0063]."""
+        return resize(to_device(self.pixels, rows, self.device), self.mean, self.std, self.crop)

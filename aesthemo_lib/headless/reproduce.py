@@ -13,9 +13,9 @@ from ..files import atomic, digest, write_json
 from .execute import execute, execute_training, headless, notebook_path
 from .scheduler import Job, Scheduler, parallelism
 
-MAIN_METHODS = {"scenes": (("independent", ""), ("shared_bottom", ""), ("cross_branch", ""))}
-"""What ``reproduce`` trains, (method, variant); real photographs get both starts of the cross-branch layers."""
-OTHER_METHODS = (("independent", ""), ("shared_bottom", ""), ("cross_branch", "diagonal"), ("cross_branch", "random"))
+MAIN_METHODS = {"scenes": (("independent", ""), ("shared_bottom", ""), ("cross_branch", ""), ("linear_probe", ""))}
+"""What ``reproduce`` trains, (method, variant)."""
+OTHER_METHODS = (("independent", ""), ("shared_bottom", ""), ("cross_branch", "diagonal"), ("linear_probe", ""))
 SPLITS = 3
 """Or as many seeds, where the publisher fixed the split."""
 READING_NOTEBOOKS = ("00_tour", "01_data_and_labels", "02_network", "04_compare", "05_confusion", "06_attribution")
@@ -69,7 +69,7 @@ def reproduce(data: str, root: Path | None, preset: str, out: Path, extra: bool 
             print(f"{_reached(Run(folder))} (was finished)", flush=True)
         else:
             left.append(config)
-    left.sort(key=lambda config: config.method == "shared_bottom")  # the short ones last, so that all end together
+    left.sort(key=lambda config: config.method in ("shared_bottom", "linear_probe"))  # short ones last
     trainings = _trainings(left, root, out, jobs)
     reads = {name: Job(name, partial(_read_runs, name, _shared_parameters(data, root, preset, 0, out),
                                      out / data / f"{name}.ipynb", [*hashes, digest(seen)])) for name in notebooks}
@@ -107,9 +107,7 @@ def _shared_parameters(data, root, preset, seed, out) -> dict:
 
 
 def _reached(run) -> str:
-    accuracy = ", ".join(f"{name} {values['accuracy']:.3f} (majority {values['majority_accuracy']:.3f})"
-                         for name, values in run.metrics.items() if values["n"])
-    return f"{run.name} {run.folder.name}: accuracy {accuracy}"
+    return f"{run.name} {run.folder.name}: {run.health()}"
 
 
 def _read_runs(name: str, parameters: dict, target: Path, hashes: list[str]) -> None:

@@ -69,12 +69,14 @@ class Network(nn.Module):
     Attributes:
         tasks: T tasks.
         channels, std, weights, deviations: of the backbone, see there.
+        frozen: conv groups below the trained ones, which don't learn, one copy for all branches; empty by default.
     """
 
     def __init__(self, tasks: tuple[Task, ...], backbones: Sequence[Backbone]):
         super().__init__()
         self.tasks, self.channels, self.std = tasks, backbones[0].channels, backbones[0].std
         self.weights, self.deviations = backbones[0].weights, backbones[0].deviations()
+        self.frozen = nn.Sequential()
 
     def parts(self) -> list[tuple[list[nn.Module], nn.Sequential]]:
         """For each branch its conv groups, shared ones included, and its head: what began with the backbone's weights.
@@ -85,9 +87,13 @@ class Network(nn.Module):
         """The parameters of what lies between the branches, which may have their own learning rate."""
         return iter(())
 
+    def last_layers(self) -> dict[str, nn.Linear]:
+        """The last fully connected layer of each task."""
+        return {task.name: head[-1] for task, (_, head) in zip(self.tasks, self.parts(), strict=True)}
+
     def fresh_parameters(self) -> Iterator[nn.Parameter]:
         """What starts at random whatever the weights: the last fully connected layers."""
-        return (parameter for _, head in self.parts() for parameter in head[-1].parameters())
+        return (parameter for layer in self.last_layers().values() for parameter in layer.parameters())
 
 
 def backbone(name: str, classes: int, weights: str = "imagenet") -> Backbone:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -58,8 +58,6 @@ def predict_logits(
 ) -> dict[str, np.ndarray]:
     """The logits of images as prediction sees them [0063]: resized, not cropped.
 
-    Processes that train together share the batches out, and each gets all logits.
-
     Args:
         pixels: (N, S, S, 3) uint8.
         rows: (M,) which of them.
@@ -70,12 +68,36 @@ def predict_logits(
         (M, C) float32 by task name.
     """
     mean, std = torch.as_tensor(mean, device=device), torch.tensor(network.std, device=device)
-    logits = {task.name: torch.zeros(len(rows), len(task.classes), device=device) for task in network.tasks}
-    with evaluating(network), quick_cpu(network), torch.inference_mode(), fast(device):
-        for start in range(distributed.rank() * batch, len(rows), distributed.size() * batch):
-            images = resize(to_device(pixels, rows[start:start + batch], device), mean, std, side)
-            for name, values in network(images).items():
-                if values.shape[1] != logits[name].shape[1]:  # a head without its last layer puts out features
-                    logits[name] = torch.zeros(len(rows), values.shape[1], device=device)
-                logits[name][start:start + batch] = values
-    return {name: distributed.total(values).cpu().numpy() for name, values in logits.items()}
+    with evaluating(network), quick_cpu(network):
+        return logits_of(network, lambda part: resize(to_device(pixels, part, device), mean, std, side), rows, device,
+                         batch)
+
+
+def logits_of(
+    forward: Callable[[Tensor], dict[str, Tensor]], inputs: Callable[[np.ndarray], Tensor], rows: np.ndarray,
+    device: torch.device, batch: int = 64,
+) -> dict[str, np.ndarray]:
+    """What ``forward`` makes of the inputs of some rows, a batch at a time, in the device's precision.
+
+    Processes that train together share the batches out, and each gets all of it.
+
+    Args:
+        forward: inputs to (B, C) by name; in evaluation mode.
+        inputs: row numbers to a batch.
+        rows: (M,) row numbers.
+
+    Returns:
+        (M, C) float32 by name.
+    """
+    made: dict[str, Tensor] = {}
+    with torch.inference_mode(), fast(device):
+        for start in range(0, len(rows), batch):
+            mine = (start // batch) % distributed.size() == distributed.rank()
+            if not mine and made:
+                continue
+            for name, values in forward(inputs(rows[start:start + batch])).items():
+                if name not in made:
+                    made[name] = torch.zeros(len(rows), *values.shape[1:], device=device)
+                if mine:
+                    made[name][start:start + batch] = values
+    return {name: distributed.total(values).cpu().numpy() for name, values in made.items()}

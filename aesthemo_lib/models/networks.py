@@ -10,10 +10,12 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from ..files import read_json, read_tensors
 from ..tasks import Task
 from .appearance import ColourTexture
 from .backbones import Backbone, Network, backbone
@@ -41,7 +43,11 @@ class Branches(Network):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """(B, 3, H, W) to {task name: (B, C)}."""
-        return self.onward(0, [self.trunk(images)] * len(self.tasks))
+        return self.after_frozen(self.frozen(images))
+
+    def after_frozen(self, maps: Tensor) -> dict[str, Tensor]:
+        """From what the frozen groups put out (the images themselves, if there are none) to the logits."""
+        return self.onward(0, [self.trunk(maps)] * len(self.tasks))
 
     def onward(self, start: int, maps: list[Tensor]) -> dict[str, Tensor]:
         """From what enters the branches' groups number ``start`` (from 0), one map a task, to the logits."""
@@ -62,7 +68,9 @@ class Independent(Branches):
 
     def single_task(self, i: int) -> Branches:
         """Task i's network by itself, with loss weight 1. It shares its parameters with this one."""
-        return Branches((replace(self.tasks[i], loss_weight=1.0),), [self.branches[i]])
+        single = Branches((replace(self.tasks[i], loss_weight=1.0),), [self.branches[i]])
+        single.frozen = self.frozen
+        return single
 
 
 class Exchanging(Branches):
@@ -173,9 +181,20 @@ def _as_groups_and_head(network: SharedBottom, state: dict[str, Tensor], prefix:
             state[f"{prefix}branches.{branch}.{part}.{name}"] = state.pop(key)
 
 
+class LinearProbe(SharedBottom):
+    """The pretrained network as it is and a linear layer a task: what pretraining alone is worth.
+
+    Training fits the last layers as logistic regressions (``training.probe``) and leaves everything else as it is.
+    """
+
+    def __init__(self, tasks: tuple[Task, ...], backbones: Sequence[Backbone]):
+        super().__init__(tasks, backbones)
+
+
 METHODS: dict[str, type[Network]] = {
     "cross_branch": CrossBranch, "independent": Independent, "shared_bottom": SharedBottom,
     "cross_stitch": CrossStitch, "nddr": NDDR, "bilstm": TaskSequence, "colour_texture": ColourTexture,
+    "linear_probe": LinearProbe,
 }
 VARIANTS = {"cross_branch": ("diagonal", "random", "default")}
 """A method's variants; for ``cross_branch`` they are the initialisation of its cross-branch layers."""
@@ -183,19 +202,22 @@ VARIANTS = {"cross_branch": ("diagonal", "random", "default")}
 
 def build(
     method: str, tasks: tuple[Task, ...], name: str, weights: str = "imagenet",
-    variant: str | None = None, seed: int = 0, **options,
+    variant: str | None = None, seed: int = 0, frozen: int = 0, **options,
 ) -> Network:
     """A network by its method's name, its random parts drawn from ``seed``.
 
     Args:
         method: one of ``METHODS``.
         tasks: T tasks.
-        name, weights: of every branch, see ``backbones.backbone``.
+        name, weights: of every branch, see ``backbones.backbone``; or the folder of a finished run as weights, where
+            each branch starts from the branch of its task there (the last layers apart).
         variant: one of ``VARIANTS[method]``.
+        frozen: so many of the first conv groups stay as they are, one copy for all branches, which begin behind them.
         options: the method's own, such as ``depth``, ``alpha`` or ``after_last``.
 
     Raises:
-        ValueError: an unknown method, variant or option; the message lists the known ones.
+        ValueError: an unknown method, variant or option; the message lists the known ones. Or so many frozen groups
+            that no exchange would be left: between equal branches, equal maps are exchanged, which is no exchange.
 
     >>> from ..tasks import PATENT_TASKS
     >>> network = build("cross_branch", PATENT_TASKS, "tiny", "none", "diagonal", seed=1)
@@ -205,8 +227,55 @@ def build(
     options = checked_options(method, variant, options)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        backbones = [backbone(name, len(task.classes), weights) for task in tasks]
-        return METHODS[method](tasks, backbones, **options)
+        run = Path(weights) / "config.json"
+        backbones = [backbone(name, len(task.classes), "none" if run.is_file() else weights) for task in tasks]
+        if run.is_file():
+            _take_over(backbones, tasks, run.parent)
+        trunk = _cut_off(method, backbones, frozen, options) if frozen else None
+        network = METHODS[method](tasks, backbones, **options)
+    if trunk is not None:
+        network.frozen = trunk.requires_grad_(False)
+    return network
+
+
+def _take_over(backbones: Sequence[Backbone], tasks: tuple[Task, ...], run: Path) -> None:
+    """Start branches where a finished run ended: each from the branch of its task, or else from the first one."""
+    config = read_json(run / "config.json")["config"]
+    known = tuple(Task(t["name"], tuple(t["classes"]), t["loss_weight"]) for t in config["tasks"])
+    settings = config["settings"]
+    trained = build(config["method"], known, settings["backbone"], "none", config["variant"],
+                    frozen=settings.get("frozen_groups", 0), **config["options"])
+    if not isinstance(trained, Branches) or settings["backbone"] != backbones[0].name:
+        raise ValueError(f"weights: {run} holds {config['method']} on {settings['backbone']}; expected branches of "
+                         f"{backbones[0].name}, as cross_branch, independent or shared_bottom have")
+    state = read_tensors(run / "model.safetensors")
+    state.pop("mean_image")
+    trained.load_state_dict(state)
+    names = [task.name for task in known]
+    for task, branch in zip(tasks, backbones, strict=True):
+        groups, head = trained.parts()[names.index(task.name) if task.name in names else 0]
+        old, new = [*trained.frozen, *groups, *head[:-1]], [*branch.groups, *branch.head[:-1]]
+        for mine, theirs in zip(new, old, strict=True):
+            mine.load_state_dict(theirs.state_dict())
+        branch.weights = f"run {run.name}"
+
+
+def _cut_off(method: str, backbones: Sequence[Backbone], frozen: int, options: dict) -> nn.Sequential:
+    """Take the first groups off all branches; returns those of the first branch, to which the others' are equal."""
+    groups = len(backbones[0].groups)
+    if not hasattr(METHODS[method], "after_frozen"):
+        raise ValueError(f"frozen_groups: method {method!r} reads the pixels themselves, so nothing can be frozen "
+                         f"below it; use frozen_groups=0")
+    live = groups - 1 - frozen + bool(options.get("after_last"))
+    if frozen >= groups or (issubclass(METHODS[method], Exchanging) and live < 1):
+        raise ValueError(
+            f"frozen_groups={frozen}: {backbones[0].name} has {groups} groups. Behind frozen groups all branches hold "
+            f"the same maps, so an exchange there borrows nothing; an exchange after a trained group must be left "
+            f"(freeze at most {groups - 2 + bool(options.get('after_last'))}, or exchange after the last group too)")
+    trunk = nn.Sequential(*list(backbones[0].groups)[:frozen])
+    for branch in backbones:
+        branch.groups, branch.channels = branch.groups[frozen:], branch.channels[frozen:]
+    return trunk
 
 
 def checked_options(method: str, variant: str | None, options: dict) -> dict:

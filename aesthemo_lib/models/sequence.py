@@ -51,7 +51,11 @@ class TaskSequence(Network):
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """(B, 3, H, W) to {task name: (B, C)}."""
-        front = self.front(images).float()  # (B, F)
+        return self.after_frozen(self.frozen(images))
+
+    def after_frozen(self, maps: Tensor) -> dict[str, Tensor]:
+        """From what the frozen groups put out (the images themselves, if there are none) to the logits."""
+        front = self.front(maps).float()  # (B, F)
         with torch.autocast(front.device.type, enabled=False):  # the scan is tiny, and exact in float32
             sequence = torch.stack([self.features[i](front).relu() for i in self.places], dim=1)  # (B, T, D)
             scanned, _ = self.scan(sequence)  # (B, T, 2D)

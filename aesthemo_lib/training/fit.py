@@ -19,16 +19,21 @@ from ..data.batches import TrainingBatches, send
 from ..device import fast_precision
 from ..files import show_progress
 from ..models.checkpointing import checkpointed
-from ..models.inference import fast, predict_logits
+from ..models.inference import evaluating, fast, logits_of
+from ..models.networks import LinearProbe
 from ..models.quick_cpu import quick_cpu
 from .aggregation import aggregation
+from .frozen import FrozenBatches
 from .losses import joint_loss, labelled, task_losses
-from .optimiser import sgd
+from .optimiser import optimiser, state_tensors
+from .probe import start_heads
 from .resume import best_weights, resume, save_state
 from .settings import Settings, learning_rate
 
 COMPILER = "inductor"
 """What torch.compile makes a network into, see its documentation."""
+START_ROWS = 4000
+"""So many training images at most say where the last layers start."""
 
 
 class Diverged(RuntimeError):
@@ -46,6 +51,8 @@ class Data:
         train, validation: row numbers.
         targets: by task name (N, C) float32 rows that sum to 1, which are learned in place of the labels where these
             are not negative; in training and for the validation loss, which decides what is kept.
+        groups: (N,) names of near-duplicates, kept together where a probe is cross-validated; each image its own if
+            not given.
     """
 
     pixels: np.ndarray
@@ -54,11 +61,12 @@ class Data:
     train: np.ndarray
     validation: np.ndarray
     targets: dict[str, np.ndarray] = field(default_factory=dict)
+    groups: np.ndarray | None = None
 
-    def learned(self, device: torch.device) -> dict[str, Tensor]:
+    def learned(self) -> dict[str, np.ndarray]:
         """What the loss takes, see ``losses.task_losses``."""
         soft = {name: values * (self.labels[name] >= 0)[:, None] for name, values in self.targets.items()}
-        return {name: torch.as_tensor(soft.get(name, values), device=device) for name, values in self.labels.items()}
+        return {name: soft.get(name, values) for name, values in self.labels.items()}
 
 
 
@@ -88,27 +96,25 @@ def fit(
     """
     network.to(device, memory_format=torch.channels_last)
     torch.backends.cudnn.benchmark = device.type == "cuda"  # all batches are alike: the best convolution is tried out
-    batches = TrainingBatches(
-        data.pixels, data.train, data.mean, network.std, settings.crop, settings.batch, seed, device
-    )
-    labels = data.learned(device)
-    loop = _Loop(network, settings, batches, labels, seed, device, title)
+    loop = _Loop(network, settings, data, seed, device, title)
     history, best, first = [], {}, distributed.rank() == 0
     if state is not None and first:
         history = resume(state, loop)
-    history = loop.spread(history)
+    history = loop.begin(history, data)
+    if isinstance(network, LinearProbe):
+        return [{"epoch": 0, **loop.validate(data)}]
     thrifty = checkpointed(network) if settings.checkpoint else contextlib.nullcontext()
     with thrifty, contextlib.nullcontext() if settings.compile else quick_cpu(network):
         for epoch in range(len(history), settings.epochs):
             if _stopped_early(history, settings.patience):
                 break
-            row = {"epoch": epoch + 1, **loop.train(epoch), **_validate(network, data, labels, settings, device)}
+            row = {"epoch": epoch + 1, **loop.train(epoch), **loop.validate(data)}
             history.append(distributed.broadcast(row, device))  # or processes that differ in a bit would stop apart
             better = row["validation_loss"] == min(past["validation_loss"] for past in history)
             if first and state is not None:
                 save_state(state, epoch + 1, loop, better, history)
             elif first and better:  # a state holds the best weights too, so that memory need not
-                best = {name: value.detach().clone() for name, value in network.state_dict().items()}
+                best = {name: value.detach().clone() for name, value in loop.tested().items()}
             if first and after_epoch:
                 after_epoch(row)
     if first:
@@ -126,44 +132,72 @@ def _stopped_early(history: list[dict], patience: int) -> bool:
 class _Loop:
     """One training epoch after another."""
 
-    def __init__(self, network, settings, batches, labels, seed, device, title):
-        self.network, self.settings, self.batches, self.labels = network, settings, batches, labels
-        self.seed, self.device, self.title, self.forward = seed, device, title, network
-        own_rate = [
-            (settings.exchange_factor, list(network.exchange_parameters())),
-            (settings.head_factor, list(network.fresh_parameters())),
-        ]
+    def __init__(self, network, settings: Settings, data: Data, seed: int, device: torch.device, title: str):
+        self.network, self.settings, self.seed, self.device, self.title = network, settings, seed, device, title
+        self.labels = {name: torch.as_tensor(values, device=device) for name, values in data.learned().items()}
+        crops = (data.pixels, data.train, data.mean, network.std, settings.crop, settings.batch, seed, device)
+        self.batches, self.forward = TrainingBatches(*crops), network
+        if settings.frozen_groups:
+            used = np.union1d(data.train, data.validation)
+            self.batches = FrozenBatches(network.frozen.eval(), *crops, settings.views, used)
+            self.forward = _AfterFrozen(network)
         self.aggregation = aggregation(settings.aggregation, network.tasks, network.parameters()).to(device)
         # float16 holds small gradients only when the loss is scaled up
         self.scaler = torch.amp.GradScaler(device.type, enabled=fast_precision(device) == torch.float16)
         if not self.aggregation.divisible and (distributed.size(), settings.accumulate) != (1, 1):
             raise ValueError(f"aggregation {settings.aggregation!r} needs a batch as a whole: train in one process, "
                              f"with accumulate 1")
-        known = {id(parameter) for _, parameters in own_rate for parameter in parameters}
-        rest = [parameter for parameter in network.parameters() if id(parameter) not in known]
-        groups = [{"params": params, "factor": factor} for factor, params in ((1.0, rest), *own_rate) if params]
-        if weights := list(self.aggregation.parameters()):
-            groups.append({"params": weights, "factor": 1.0, "weight_decay": 0.0})
-        self.optimiser = sgd(groups, settings.momentum, settings.weight_decay)
+        self.optimiser = optimiser(settings.optimiser, _rates(network, settings, self.aggregation), settings.momentum,
+                                   settings.weight_decay)
+        self.average = {name: value.detach().clone() for name, value in network.state_dict().items()
+                        if settings.averaging and value.is_floating_point()}
 
-    def spread(self, history: list[dict]) -> list[dict]:
-        """Give every process the first one's state, and get the network ready for several; returns its history."""
+    def begin(self, history: list[dict], data: Data) -> list[dict]:
+        """Start the last layers if nothing was resumed, give every process the first one's state, and wrap the network
+        for several processes; returns the history of the first."""
         history, scaler = distributed.broadcast([history, self.scaler.state_dict()], self.device)
+        if self.settings.probe_start and not history:
+            self._start_heads(data)
         self.scaler.load_state_dict(scaler)
         if history and distributed.size() > 1:
-            trained = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
-            distributed.copy(self.optimiser.state[parameter]["momentum_buffer"] for parameter in trained)
+            distributed.copy(state_tensors(self.optimiser).values())
+            distributed.copy(self.average.values())
         distributed.copy(self.aggregation.state_dict().values())
-        self.forward = distributed.wrap_ddp(self.network, self.device)
+        self.forward = distributed.wrap_ddp(self.forward, self.device)
         if self.settings.compile:
             self.forward = torch.compile(self.forward, backend=COMPILER)
         return history
+
+    def _start_heads(self, data: Data) -> None:
+        rows = data.train
+        if not isinstance(self.network, LinearProbe):
+            rows = np.sort(np.random.default_rng([self.seed, 4]).permutation(rows)[:START_ROWS])
+        groups = np.arange(len(data.pixels)) if data.groups is None else data.groups
+        start_heads(self.network, self.forward, self.batches.plain, rows, data.learned(), groups, self.device)
+        for name, value in self.network.state_dict().items():
+            if name in self.average:
+                self.average[name].copy_(value)
+
+    def tested(self) -> dict[str, Tensor]:
+        """The weights that are validated and kept: the moving average, or the newest."""
+        return self.network.state_dict() | self.average
+
+    def validate(self, data: Data) -> dict[str, float]:
+        """Losses and accuracies on the validation rows."""
+        newest = {name: value.detach().clone() for name, value in self.network.state_dict().items()
+                  if name in self.average}
+        self.network.load_state_dict(self.tested())
+        with evaluating(self.network):
+            logits = logits_of(self.forward, self.batches.plain, data.validation, self.device)
+        self.network.load_state_dict(self.network.state_dict() | newest)
+        return _validation_row(logits, data, self.network.tasks)
 
     def train(self, epoch: int) -> dict[str, float]:
         """All batches of an epoch; returns the mean losses."""
         # dropout's, so that a resumed epoch draws the same; another in each process
         torch.manual_seed(self.seed * 1_000_003 + epoch + distributed.rank() * 1_000_000_007)
         self.network.train()
+        self.network.frozen.eval()
         if self.settings.keep_statistics:
             pretrained = [part for groups, head in self.network.parts() for part in (*groups, head)]
             for module in (m for part in pretrained for m in part.modules()):  # an exchange layer's start from nothing
@@ -205,6 +239,10 @@ class _Loop:
             weight.grad = distributed.total(weight.grad) / distributed.size()  # the network's are exchanged already
         self.scaler.step(self.optimiser)
         self.scaler.update()
+        if self.average:
+            now = self.network.state_dict()
+            torch._foreach_lerp_(list(self.average.values()), [now[name] for name in self.average],
+                                 1 - self.settings.averaging)
         return done.sum(dim=0)
 
     def _labels(self, rows: np.ndarray) -> dict[str, Tensor]:
@@ -232,16 +270,47 @@ class _Loop:
             )
 
 
-def _validate(network, data: Data, labels, settings: Settings, device) -> dict[str, float]:
-    rows = data.validation
-    logits = predict_logits(network, data.pixels, rows, data.mean, settings.crop, device)
-    logits = {name: torch.from_numpy(values) for name, values in logits.items()}
-    index = torch.from_numpy(rows)
-    losses = task_losses(logits, {task.name: labels[task.name].cpu()[index] for task in network.tasks})
-    row = {"validation_loss": float(joint_loss(losses, network.tasks))}
-    for task in network.tasks:
+class _AfterFrozen(nn.Module):
+    """A network from the maps of its frozen groups on."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, maps: Tensor) -> dict[str, Tensor]:
+        return self.network.after_frozen(maps)
+
+
+def _rates(network: nn.Module, settings: Settings, aggregation: nn.Module) -> list[dict]:
+    """Parameter groups with a ``factor`` each, times which the step's learning rate is theirs.
+
+    The head has 1; each conv group further from it has ``group_decay`` of the one behind it; exchange layers and last
+    layers have factors of their own.
+    """
+    factors = {id(p): settings.exchange_factor for p in network.exchange_parameters()}
+    factors |= {id(p): settings.head_factor for p in network.fresh_parameters()}
+    for conv_groups, _ in network.parts():
+        for i, group in enumerate(conv_groups):
+            for p in group.parameters():
+                factors.setdefault(id(p), settings.group_decay ** (len(conv_groups) - i))
+    groups: dict[float, list] = {}
+    for p in network.parameters():
+        if p.requires_grad:
+            groups.setdefault(factors.get(id(p), 1.0), []).append(p)
+    made = [{"params": parameters, "factor": factor} for factor, parameters in groups.items()]
+    if weights := list(aggregation.parameters()):
+        made.append({"params": weights, "factor": 1.0, "weight_decay": 0.0})
+    return made
+
+
+def _validation_row(values: dict[str, np.ndarray], data: Data, tasks) -> dict[str, float]:
+    rows, learned = data.validation, data.learned()
+    logits = {name: torch.from_numpy(of_task) for name, of_task in values.items()}
+    losses = task_losses(logits, {task.name: torch.as_tensor(learned[task.name][rows]) for task in tasks})
+    row = {"validation_loss": float(joint_loss(losses, tasks))}
+    for task in tasks:
         truth = data.labels[task.name][rows]
-        right = logits[task.name].argmax(1).numpy() == truth
+        right = values[task.name].argmax(1) == truth
         row[f"validation_loss_{task.name}"] = float(losses[task.name])
         row[f"validation_accuracy_{task.name}"] = float(right[truth >= 0].mean()) if (truth >= 0).any() else math.nan
     if not math.isfinite(row["validation_loss"]):

@@ -1,66 +1,142 @@
-"""Frozen features with a logistic regression per task (linear probe), and late fusion of two networks' answers."""
+"""Linear probes: a logistic regression per task on what enters the last layer; and late fusion of two networks.
+
+A probe says what the pretrained features are worth as they are, and it is where fine-tuning starts: with a random last
+layer the first steps spoil the features that it has not yet learnt to read (Kumar et al., ICLR 2022).
+"""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from ..data.images import pixels_sha256
-from ..device import pick_device
 from ..evaluation.calibration import truth_and_probabilities
-from ..evaluation.metrics import prediction_table
-from ..files import atomic, cache_folder, digest
-from ..models.backbones import HALF, IMAGENET_STD
-from ..models.inference import predict_logits
-from ..models.networks import build
+from ..evaluation.metrics import prediction_table, softmax
+from ..models.inference import evaluating, logits_of
 from ..tasks import Task
-from .config import Config
-from .labels import told
-from .runs import Prepared, prepare
 
-STRENGTHS = tuple(10.0**power for power in range(-5, 1))
-"""C of scikit-learn's logistic regression, from which cross-validation chooses; smaller is simpler."""
-
-
-RECIPE_MEANS = {HALF: HALF, IMAGENET_STD: (0.485, 0.456, 0.406)}
-"""What a frozen network's weights expect to be subtracted, by the std that they expect; no data set has a say in it."""
+STRENGTHS = tuple(10.0**power for power in range(-5, 2))
+"""C of the regression, from which cross-validation chooses; smaller is simpler."""
+FOLDS = 5
+ONE_FOLD = 5000
+"""With more rows than this, one of the folds decides on C: the others would say the same."""
+NEVER = -30.0
+"""The bias of a class that no training row has: its probability is 1e-13."""
 
 
-def linear_probe(config: Config, root: Path | None = None) -> pd.DataFrame:
-    """Frozen features, and a logistic regression for each task: what pretraining alone is worth.
-
-    Trained on the labels and images that a run of this configuration trains on. C has the best log-loss in a
-    cross-validation over the training groups.
+def start_heads(
+    network: nn.Module, forward: Callable[[Tensor], dict[str, Tensor]], inputs: Callable[[np.ndarray], Tensor],
+    rows: np.ndarray, targets: dict[str, np.ndarray], groups: np.ndarray, device: torch.device,
+) -> None:
+    """Set each task's last layer to a logistic regression on what enters it.
 
     Args:
-        config: its data, split, backbone, weights, image size and labels count; its method doesn't.
-        root: the data's folder.
+        network: with ``last_layers()``; it is otherwise left as it is.
+        forward, inputs: how rows become logits, see ``inference.logits_of``.
+        rows: training rows.
+        targets: by task (N,) class numbers, negative where unlabelled, or (N, C) shares that sum to 1, or 0 there.
+        groups: (N,) names; C is chosen by cross-validation over whole groups.
+
+    Raises:
+        ValueError: a network whose last layers are not one linear layer a task, such as a BiLSTM's.
+    """
+    layers = network.last_layers()
+    features: dict[str, list[Tensor]] = {name: [] for name in layers}
+    hooks = [layer.register_forward_pre_hook(lambda _, args, name=name: features[name].append(args[0].float()))
+             for name, layer in layers.items()]
+
+    def seen(batch: Tensor) -> dict[str, Tensor]:
+        for values in features.values():
+            values.clear()
+        forward(batch)
+        return {name: values[0] for name, values in features.items()}
+
+    try:
+        with evaluating(network):
+            x = logits_of(seen, inputs, rows, device)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for name, layer in layers.items():
+        y = targets[name][rows]
+        known = y >= 0 if y.ndim == 1 else y.sum(axis=1) > 0
+        if known.any():
+            weight, bias = regression(x[name][known], y[known], groups[rows][known], layer.out_features)
+            with torch.no_grad():
+                layer.weight.copy_(torch.from_numpy(weight))
+                layer.bias.copy_(torch.from_numpy(np.maximum(bias, NEVER)))
+
+
+def fitted(x: np.ndarray, y: np.ndarray, groups: np.ndarray, classes: int) -> Callable[[np.ndarray], np.ndarray]:
+    """``regression`` as a function from (M, D) to (M, C) probabilities; classes that don't occur get 0."""
+    weight, bias = regression(x, y, groups, classes)
+    return lambda x: softmax(np.asarray(x, dtype=np.float64) @ weight.T + bias)
+
+
+def regression(x: np.ndarray, y: np.ndarray, groups: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """A logistic regression on standardised columns; C has the best log-loss in a cross-validation over whole groups.
+
+    It makes sum of cross-entropies + |W|^2 / (2 C) smallest, as scikit-learn's ``LogisticRegression`` of several
+    classes does, and also takes shares of votes for labels.
+
+    Args:
+        x: (N, D).
+        y: (N,) class numbers, or (N, C) rows that sum to 1.
+        groups: (N,) names; with fewer than two of them C is 1e-3, since there is nothing to choose it by.
+        classes: C; those that don't occur get the bias -inf.
 
     Returns:
-        predictions of all parts, as a run's ``predictions.csv``.
+        (C, D) weights and (C,) biases for columns that are not standardised.
     """
-    prepared = prepare(config, root)
-    images, split = prepared.images, prepared.split
-    labels, train = told(images, split, config.labels, config.seed)
-    x = frozen_features(config, prepared)
-    found = {
-        task.name: fitted(x[rows], labels[task.name][rows], images.groups[rows], len(task.classes))(x)
-        for task in images.tasks for rows in (train[labels[task.name][train] >= 0],)
-    }
-    rows = np.concatenate(split)
-    part = np.repeat(split._fields, [len(of_part) for of_part in split])
-    truth = {f"true_{t.name}": np.array([*t.classes, ""], dtype=object)[images.labels(t.name)[rows]]
-             for t in images.tasks}
-    return prediction_table(
-        images.tasks, {name: p[rows] for name, p in found.items()}, image=[images.names[row] for row in rows],
-        group=images.groups[rows], part=part, **truth,
-    )
+    from sklearn.model_selection import GroupKFold
+
+    x = np.asarray(x, dtype=np.float64)
+    y = np.eye(classes)[y] if y.ndim == 1 else np.asarray(y, dtype=np.float64)
+    folds = min(FOLDS, len(np.unique(groups)))
+    best = 1e-3
+    if folds > 1:
+        loss = np.zeros(len(STRENGTHS))
+        parts = list(GroupKFold(folds, shuffle=True, random_state=0).split(x, y, groups))
+        for train, test in parts if len(x) <= ONE_FOLD else parts[:1]:
+            made = _regressions(x[train], y[train], STRENGTHS)
+            loss += [_log_loss(x[test] @ weight.T + np.maximum(bias, NEVER), y[test]) for weight, bias in made]
+        best = STRENGTHS[int(loss.argmin())]
+    return _regressions(x, y, [best])[0]
+
+
+def _log_loss(logits: np.ndarray, y: np.ndarray) -> float:
+    return float(-(y * (logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))).sum())
+
+
+def _regressions(x: np.ndarray, y: np.ndarray, strengths) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Weights and biases for each C, from simple to complex, each started where the last one ended."""
+    mean, std, present = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-6), y.sum(axis=0) > 0
+    turn = np.eye(x.shape[1])
+    if len(x) < x.shape[1]:  # the penalty's optimum lies in the rows' span: in its coordinates the fit is the same
+        turn = np.linalg.svd((x - mean) / std, full_matrices=False)[2].T
+    turn = turn / std[:, None]
+    z, target = torch.from_numpy((x - mean) @ turn), torch.from_numpy(y[:, present])
+    weight = torch.zeros(target.shape[1], z.shape[1], dtype=torch.float64, requires_grad=True)
+    bias = torch.zeros(target.shape[1], dtype=torch.float64, requires_grad=True)
+    made = []
+    for strength in strengths:
+        search = torch.optim.LBFGS([weight, bias], max_iter=300, tolerance_grad=1e-6, line_search_fn="strong_wolfe")
+
+        def closure(search=search, strength=strength):
+            search.zero_grad()
+            fit = nn.functional.cross_entropy(z @ weight.T + bias, target)
+            (loss := fit + weight.square().sum() / (2 * strength * len(z))).backward()
+            return loss
+
+        search.step(closure)
+        whole, biases = np.zeros((y.shape[1], x.shape[1])), np.full(y.shape[1], -np.inf)
+        whole[present] = weight.detach().numpy() @ turn.T
+        biases[present] = bias.detach().numpy() - whole[present] @ mean
+        made.append((whole, biases))
+    return made
 
 
 def late_fusion(predictions: pd.DataFrame, tasks: tuple[Task, ...]) -> pd.DataFrame:
@@ -85,84 +161,3 @@ def late_fusion(predictions: pd.DataFrame, tasks: tuple[Task, ...]) -> pd.DataFr
         found[task.name] = fitted(x[rows], truth, groups, len(task.classes))(x)
     kept = ["image", "group", "part", *(f"true_{task.name}" for task in tasks)]
     return prediction_table(tasks, found, **predictions[kept])
-
-
-def frozen_features(config: Config, prepared: Prepared) -> np.ndarray:
-    """(N, D) what enters the last fully connected layer of an untrained branch, computed once and kept.
-
-    One pass a data set, backbone and image size, whatever the split: kept in the cache under a name that holds a hash
-    of the pixels and of the weights.
-    """
-    settings = config.training_settings()
-    network = build("independent", prepared.images.tasks[:1], settings.backbone, settings.weights, seed=config.seed)
-    network.branches[0].head[-1] = nn.Identity()
-    weights = hashlib.sha256()
-    for value in network.state_dict().values():
-        weights.update(value.contiguous().numpy())
-    key = digest([pixels_sha256(prepared.pixels), weights.hexdigest(), settings.crop])
-    target = cache_folder() / "features" / f"{prepared.images.name}-{settings.backbone}-{settings.crop}-{key[:16]}.npy"
-    try:
-        return np.load(target, allow_pickle=False)
-    except (OSError, ValueError, EOFError):  # not there, or damaged
-        features = _features(network, prepared.pixels, settings.crop)
-    with atomic(target) as temporary:
-        np.save(temporary, features)
-    return features
-
-
-def _features(network: nn.Module, pixels: np.ndarray, side: int) -> np.ndarray:
-    device = pick_device(None)
-    network = network.to(device, memory_format=torch.channels_last)
-    mean = np.broadcast_to(np.array(RECIPE_MEANS[network.std], np.float32) * 255, pixels.shape[1:]).copy()
-    (features,) = predict_logits(network, pixels, np.arange(len(pixels)), mean, side, device).values()
-    return features.reshape(len(pixels), -1)
-
-
-def fitted(x: np.ndarray, y: np.ndarray, groups: np.ndarray, classes: int) -> Callable[[np.ndarray], np.ndarray]:
-    """A logistic regression on standardised columns whose C is chosen by cross-validation over whole groups.
-
-    Args:
-        x: (N, D).
-        y: (N,) class numbers.
-        groups: (N,) names; with fewer than two of them C is 1e-3, since there is nothing to choose it by.
-        classes: C; those that don't occur get probability 0.
-
-    Returns:
-        a function from (M, D) to (M, C) probabilities.
-    """
-    from sklearn.metrics import log_loss
-    from sklearn.model_selection import GroupKFold
-
-    x, folds = np.asarray(x, dtype=np.float64), min(5, len(np.unique(groups)))
-    if folds < 2:
-        return _regressions(x, y, classes)(1e-3)
-    loss = np.zeros(len(STRENGTHS))
-    for train, test in GroupKFold(folds, shuffle=True, random_state=0).split(x, y, groups):
-        make = _regressions(x[train], y[train], classes)
-        loss += [log_loss(y[test], make(c)(x[test]), labels=np.arange(classes), normalize=False) for c in STRENGTHS]
-    return _regressions(x, y, classes)(STRENGTHS[int(loss.argmin())])
-
-
-def _regressions(x: np.ndarray, y: np.ndarray, classes: int) -> Callable[[float], Callable[[np.ndarray], np.ndarray]]:
-    """By C, a logistic regression of these rows."""
-    from sklearn.linear_model import LogisticRegression
-
-    mean, std, present = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-6), np.unique(y)
-    turn = np.eye(x.shape[1])
-    if len(x) < x.shape[1]:  # the penalty's optimum lies in the rows' span: in its coordinates the fit is the same
-        turn = np.linalg.svd((x - mean) / std, full_matrices=False)[2].T
-    turn = turn / std[:, None]
-
-    def make(strength: float) -> Callable[[np.ndarray], np.ndarray]:
-        model = LogisticRegression(C=strength, max_iter=1000)
-        if len(present) > 1:
-            model.fit((x - mean) @ turn, y)
-
-        def predict(x: np.ndarray) -> np.ndarray:
-            p = np.zeros((len(x), classes))
-            p[:, present] = model.predict_proba((x - mean) @ turn) if len(present) > 1 else 1.0
-            return p
-
-        return predict
-
-    return make

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..files import atomic_folder, read_json, read_tensors, write_json
+from .optimiser import load_state_tensors, state_tensors
 
 
 class _Loop(Protocol):
@@ -22,6 +23,9 @@ class _Loop(Protocol):
     aggregation: nn.Module
     optimiser: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
+    average: dict[str, Tensor]
+
+    def tested(self) -> dict[str, Tensor]: ...
 
 
 def contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -36,16 +40,17 @@ def save_state(folder: Path, epoch: int, loop: _Loop, better: bool, history: lis
         folder: of the states.
         better: whether this epoch's weights are the best so far; if not, those in the state before it are.
     """
-    optimiser, target = loop.optimiser, folder / f"epoch-{epoch}"
-    momentum = [optimiser.state[p].get("momentum_buffer") for g in optimiser.param_groups for p in g["params"]]
-    known = {str(i): m for i, m in enumerate(momentum) if m is not None}
+    target = folder / f"epoch-{epoch}"
     with atomic_folder(target) as whole:
         save_file(contiguous(loop.network.state_dict()), whole / "model.safetensors")
         save_file(contiguous(loop.aggregation.state_dict()), whole / "aggregation.safetensors")
         before = newest(folder)
-        best = whole / "model.safetensors" if better or before is None else before / "best.safetensors"
-        shutil.copyfile(best, whole / "best.safetensors")
-        save_file(contiguous(known), whole / "momentum.safetensors")
+        if better or before is None:
+            save_file(contiguous(loop.tested()), whole / "best.safetensors")
+        else:
+            shutil.copyfile(before / "best.safetensors", whole / "best.safetensors")
+        save_file(contiguous(state_tensors(loop.optimiser)), whole / "optimiser.safetensors")
+        save_file(contiguous(loop.average), whole / "average.safetensors")
         write_json(whole / "scaler.json", loop.scaler.state_dict())
         write_json(whole / "history.json", [{k: None if v != v else v for k, v in row.items()} for row in history])
     for old in folder.glob("epoch-*"):
@@ -81,11 +86,9 @@ def _read_state(state: Path, loop: _Loop) -> list[dict]:
     loop.network.load_state_dict(read_tensors(state / "model.safetensors"))
     if loop.aggregation.state_dict():
         loop.aggregation.load_state_dict(read_tensors(state / "aggregation.safetensors"))
-    parameters = [parameter for group in loop.optimiser.param_groups for parameter in group["params"]]
-    for i, buffer in read_tensors(state / "momentum.safetensors").items():
-        parameter = parameters[int(i)]
-        # The buffer takes the parameter's device and layout, or the next sums would run in another order.
-        loop.optimiser.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(buffer)
+    load_state_tensors(loop.optimiser, read_tensors(state / "optimiser.safetensors"))
+    for name, value in read_tensors(state / "average.safetensors").items():
+        loop.average[name].copy_(value)
     if (state / "scaler.json").exists():
         loop.scaler.load_state_dict(read_json(state / "scaler.json"))
     read_tensors(state / "best.safetensors")  # its damage is told now, not when the training ends

@@ -12,6 +12,7 @@ from torch import nn
 
 from .. import __version__
 from ..device import pick_device
+from ..evaluation.health import health
 from ..files import read_json, read_tensors
 from ..models.networks import build
 from ..tasks import Task
@@ -77,6 +78,11 @@ class Run:
         """One row an epoch (and network, for ``independent``)."""
         return pd.read_csv(self.folder / "history.csv", encoding="utf-8")
 
+    def health(self) -> str:
+        """One line: what each task reached, and whether the run learnt at all; see ``evaluation.health``."""
+        facts, faults = health(self.tasks, self.metrics, self.history())
+        return f"{'; '.join(facts)}; {'did NOT learn: ' + ', '.join(faults) if faults else 'learnt'}"
+
     def predictions(self, part: str = "test") -> pd.DataFrame:
         """Truth and probabilities of the 'test', 'validation' or 'train' images."""
         table = pd.read_csv(self.folder / "predictions.csv", encoding="utf-8", keep_default_na=False,
@@ -89,7 +95,8 @@ class Run:
         if not (self.folder / WEIGHTS).exists():
             raise ValueError(f"{self.folder} was kept without its weights ({WEIGHTS}), for its results alone; one like "
                              f"it is trained with: {training_command(told)}")
-        network = build(told["method"], self.tasks, self.settings.backbone, "none", told["variant"], **told["options"])
+        network = build(told["method"], self.tasks, self.settings.backbone, "none", told["variant"],
+                        frozen=self.settings.frozen_groups, **told["options"])
         with self._readable():
             state = read_tensors(self.folder / WEIGHTS)
             mean = state.pop("mean_image").numpy()

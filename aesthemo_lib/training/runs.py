@@ -37,7 +37,7 @@ from .. import __version__, distributed
 from ..data import readers
 from ..data.images import load_pixels, mean_image, pixel_digests
 from ..data.table import AnnotatedImages, Split
-from ..device import pick_device, set_threads
+from ..device import fast_precision, pick_device, set_threads
 from ..evaluation.metrics import majority_class, prediction_table, softmax, task_metrics
 from ..files import PATIENCE, atomic_folder, digest, file_lock, write_json, write_table
 from ..models.inference import predict_logits
@@ -50,7 +50,8 @@ from .resume import contiguous, write_history
 from .run import WEIGHTS, Run, stored_hash
 from .settings import Settings
 
-LATER = ("aggregation", "accumulate", "checkpoint", "compile")
+LATER = ("aggregation", "accumulate", "checkpoint", "compile", "optimiser", "probe_start", "group_decay", "averaging",
+         "vote_targets", "frozen_groups", "views")
 """Settings that came after the first runs: described only where they are not what those had."""
 
 
@@ -59,7 +60,7 @@ class RunExists(ValueError):
 
 
 def open_data(config: Config, root: Path | None = None) -> AnnotatedImages:
-    """The data set of a run, its tasks with the run's loss weights.
+    """The data set of a run, its tasks with the run's loss weights: the patent's with preset paper, else 1 each.
 
     Args:
         root: its folder; see ``data.readers.data_root`` for the place it has by default.
@@ -68,7 +69,10 @@ def open_data(config: Config, root: Path | None = None) -> AnnotatedImages:
     if config.data == "scenes":
         options.setdefault("images", SCENES[config.preset])
     images = readers.read(config.data, root, **options)
-    return replace(images, tasks=with_loss_weights(images.tasks, config.loss_weights))
+    weights = config.loss_weights
+    if config.preset != "paper":  # tasks weigh alike, so that methods are compared and not weights
+        weights = {task.name: 1.0 for task in images.tasks} | weights
+    return replace(images, tasks=with_loss_weights(images.tasks, weights))
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,8 @@ def build_network(config: Config, tasks: tuple[Task, ...]) -> nn.Module:
     """
     settings = config.training_settings()
     network = build(
-        config.method, tasks, settings.backbone, settings.weights, config.variant, config.seed, **config.options
+        config.method, tasks, settings.backbone, settings.weights, config.variant, config.seed,
+        settings.frozen_groups, **config.options
     )
     deviations = network.deviations
     if config.preset == "paper" and deviations:
@@ -191,7 +196,8 @@ def changed_images(folder: Path, seen: dict[str, str]) -> list[str]:
 def describe(config: Config, images: AnnotatedImages) -> dict:
     """All that decides a run's result, as JSON: its hash is the run's identity."""
     settings = asdict(config.training_settings())
-    settings["weights"] = Path(settings["weights"]).name
+    start = Path(settings["weights"])
+    settings["weights"] = start.name if stored_hash(start) is None else f"run {stored_hash(start)[:12]}"
     for choice in fields(Settings):  # as runs that are older than the choice are described
         if choice.name in LATER and settings[choice.name] == choice.default:
             del settings[choice.name]
@@ -234,8 +240,9 @@ def _fit(network, config: Config, prepared: Prepared, device, resume: Path, afte
     """Train all of a method's networks; one that has ``single_task`` has one a task, each with its own best epoch."""
     images, settings = prepared.images, config.training_settings()
     labels, train_rows = _told(config, prepared)
-    soft = label.targets(images) if config.labels.get("soft") else {}
-    data = Data(prepared.pixels, prepared.mean, labels, train_rows, prepared.split.validation, soft)
+    by_votes = config.labels.get("soft", settings.vote_targets and not config.labels.get("permute"))
+    soft = label.targets(images) if by_votes else {}
+    data = Data(prepared.pixels, prepared.mean, labels, train_rows, prepared.split.validation, soft, images.groups)
     parts = {"joint": network}
     if hasattr(network, "single_task"):
         parts = {task.name: network.single_task(i) for i, task in enumerate(images.tasks)}
@@ -249,16 +256,19 @@ def _fit(network, config: Config, prepared: Prepared, device, resume: Path, afte
 
 def _write(folder, config, described, network, prepared: Prepared, history, metrics, timing, threads, root) -> None:
     """Write the rest of the folder (an empty one that will take its place)."""
+    device = next(network.parameters()).device
+    precision = str(fast_precision(device)).removeprefix("torch.")
     write_json(folder / "config.json", {
         "hash": digest(described), "config": described,
         "weights": network.weights, "deviations": network.deviations,
         "root": None if root is None else str(root),
         "environment": {"aesthemo_lib": __version__, "torch": torch.__version__, "python": platform.python_version(),
-                        "system": platform.system(), "device": next(network.parameters()).device.type},
+                        "system": platform.system(), "device": device.type, "threads": threads, "precision": precision},
     })
     write_json(folder / "metrics.json", {
         "tasks": metrics, "data": config.data, "method": config.method, "variant": config.variant,
         "preset": config.preset, "split": config.split, "seed": config.seed, "threads": threads,
+        "precision": precision,
     })
     speed = len(history) * len(_told(config, prepared)[1]) / timing["training_seconds"]
     write_json(folder / "timing.json", timing | {"images_per_second": speed, "processes": distributed.size()})

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from .aggregation import AGGREGATIONS
+from .optimiser import OPTIMISERS
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,19 @@ class Settings:
     accumulate: int = 1  # parts in which a batch is computed, one after another, where memory is short
     checkpoint: bool = False  # compute maps again in the backward pass instead of keeping them: less memory, more time
     compile: bool = False  # have torch.compile fuse the network's steps
+    optimiser: str = "sgd"  # the patent's, or "adamw"
+    probe_start: bool = False  # last layers start as a linear probe (Kumar et al., ICLR 2022), not at random
+    group_decay: float = 1.0  # learning rate of a group, times this for each step away from the head
+    averaging: float = 0.0  # what is tested and kept is a moving average of the weights with this decay a step
+    vote_targets: bool = False  # learn the shares of the votes instead of their consensus
+    frozen_groups: int = 0  # so many of the first conv groups are computed once a view and kept, see training.frozen
+    views: int = 2  # cached crops and flips of each image, with frozen groups
 
     def __post_init__(self):
+        if self.optimiser not in OPTIMISERS:
+            raise ValueError(f"settings: optimiser: unknown {self.optimiser!r}; choose one of {', '.join(OPTIMISERS)}")
+        if self.averaging >= 1:
+            raise ValueError(f"settings: averaging: expected a decay below 1, got {self.averaging}")
         if self.aggregation not in AGGREGATIONS:
             raise ValueError(f"settings: aggregation: unknown {self.aggregation!r}; "
                              f"choose one of {', '.join(AGGREGATIONS)}")

@@ -64,9 +64,11 @@ def test_a_step_is_sgd_with_momentum_on_the_joint_loss():
             for p, g, v in zip(other.parameters(), grads, velocity, strict=True):
                 v.mul_(0.9).add_(g + 5e-4 * p)
                 p -= learning_rate(epoch, 2, settings) * factor.get(id(p), 1.0) * v
-        loss = loop_fit._validate(other, d, {k: torch.tensor(x) for k, x in d.labels.items()}, settings, CPU)
-        if loss["validation_loss"] <= best:
-            best, kept = loss["validation_loss"], weights(other).clone()
+        logits = inference.predict_logits(other, d.pixels, d.validation, d.mean, 16, CPU)
+        held = {k: torch.tensor(x)[d.validation] for k, x in d.labels.items()}
+        a, e = (torch.nn.functional.cross_entropy(torch.tensor(logits[k]), held[k], ignore_index=-1) for k in held)
+        if a + e / 4 <= best:
+            best, kept = a + e / 4, weights(other).clone()
     torch.testing.assert_close(weights(one), kept, rtol=1e-4, atol=1e-6)
 
 
@@ -128,7 +130,7 @@ def test_resuming_restores_batchnorm_dropout_and_the_layout(tmp_path):
 @pytest.mark.parametrize("on_disk", [False, True])
 def test_the_best_epoch_is_kept_and_patience_ends_it(on_disk, tmp_path, monkeypatch):
     losses = iter([0.9, 0.5, 0.7, 0.8, 0.1])
-    monkeypatch.setattr(loop_fit, "_validate", lambda *_: {"validation_loss": next(losses)})
+    monkeypatch.setattr(loop_fit._Loop, "validate", lambda *_: {"validation_loss": next(losses)})
     at_best = {}
     net = network()
 
@@ -190,3 +192,43 @@ def test_soft_targets_are_learned_in_place_of_labels():
     logits = inference.predict_logits(net, d.pixels, np.arange(2), d.mean, 20, CPU)["aesthetics"]
     assert torch.tensor(logits).softmax(1)[:, 1].tolist() == pytest.approx([0.7, 0.7], abs=0.05)
     assert history[-1]["validation_accuracy_aesthetics"] == 1  # of the ten that are labelled
+
+
+def test_groups_further_from_the_head_learn_more_slowly():
+    net, settings = network(), replace(SETTINGS, group_decay=0.5, exchange_factor=3.0, head_factor=2.0)
+    rates = {id(p): g["factor"] for g in loop_fit._rates(net, settings, torch.nn.Module()) for p in g["params"]}
+    assert [rates[id(group[0].weight)] for group in net.branches[1].groups] == [0.125, 0.25, 0.5]
+    head = net.branches[0].head
+    assert (rates[id(head[2].weight)], rates[id(head[-1].weight)]) == (1.0, 2.0)
+    assert rates[id(net.exchanges[0].convs[1].weight)] == 3.0 and len(rates) == len(list(net.parameters()))
+
+
+def test_what_is_tested_and_kept_is_the_moving_average():
+    """Two steps by hand; without averaging the newest weights are kept."""
+    settings = replace(SETTINGS, batch=40, epochs=2, patience=99, averaging=0.75)
+    plain, averaged, seen = network(), network(), [weights(network())]
+    fit(plain, data(), replace(settings, averaging=0.0), 5, CPU, after_epoch=lambda _: seen.append(weights(plain)))
+    history = fit(averaged, data(), settings, 5, CPU)
+    average = seen[0]
+    kept = []
+    for newest in seen[1:]:
+        average = 0.75 * average + 0.25 * newest
+        kept.append(average)
+    best = min(range(2), key=lambda i: history[i]["validation_loss"])
+    torch.testing.assert_close(weights(averaged), kept[best], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("settings", [{"averaging": 0.9}, {"optimiser": "adamw", "learning_rate": 0.003},
+                                      {"probe_start": True}])
+def test_every_kind_of_training_resumes_to_the_same_bits(settings, tmp_path):
+    settings = replace(SETTINGS, **settings)
+    undisturbed, resumed = network(), network(seed=9)
+    expected = fit(undisturbed, data(), settings, 1, CPU)
+
+    def cut(row):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(network(), data(), settings, 1, CPU, tmp_path, after_epoch=cut)
+    assert fit(resumed, data(), settings, 1, CPU, tmp_path) == expected
+    assert torch.equal(weights(resumed), weights(undisturbed))

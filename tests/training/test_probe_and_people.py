@@ -5,22 +5,25 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import stats
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from torch import nn
 
 from aesthemo_lib.data.readers import oasis
 from aesthemo_lib.data.table import AnnotatedImages
 from aesthemo_lib.evaluation import baselines
 from aesthemo_lib.evaluation.endpoints import endpoints
-from aesthemo_lib.evaluation.metrics import METRICS, prediction_table
+from aesthemo_lib.evaluation.metrics import METRICS, prediction_table, softmax
+from aesthemo_lib.models.inference import predict_logits
 from aesthemo_lib.tasks import AESTHETICS, AFFECT_QUADRANTS, EMOTION
 from aesthemo_lib.training import probe
 from aesthemo_lib.training.config import Config
-from aesthemo_lib.training.runs import prepare
+from aesthemo_lib.training.runs import build_network, prepare, train
 from aesthemo_studies.baselines import references
 
 
@@ -53,31 +56,46 @@ def test_classes_that_training_lacks_get_nothing():
     assert probe.fitted(x, np.array([1, 3] * 6), np.zeros(12), 4)(x).shape == (12, 4)  # one group: nothing to choose by
 
 
-def test_the_probe_learns_from_the_training_part_and_keeps_its_features(colours_root, monkeypatch):
-    config = Config(data="csv", preset="smoke", method="independent")
-    table = probe.linear_probe(config, colours_root)
-    images = prepare(config, colours_root).images
-    split = images.split(0)
-    assert table["image"].tolist() == [images.paths[row].name for part in split for row in part]
-    found = endpoints(table, images)
-    assert found["aesthetics"]["auc"] > 0.9 and found["emotion"]["auc"] > 0.8  # what the pictures show; random features
+def test_shares_of_votes_are_labels_with_weights():
+    """A row whose votes are shared out is one row for each class with the share as its weight."""
+    rng = np.random.default_rng(0)
+    x, shares = rng.normal(size=(60, 5)), rng.dirichlet([1, 1, 1], 60)
+    made = [probe._regressions(x, shares, [0.1])[0]]
+    rows = np.repeat(np.arange(60), 3)
+    z = StandardScaler().fit_transform(x)
+    model = LogisticRegression(C=0.1, max_iter=5000, tol=1e-8)
+    model.fit(z[rows], np.tile([0, 1, 2], 60), sample_weight=shares.ravel())
+    weight, bias = made[0]
+    np.testing.assert_allclose(softmax(x @ weight.T + bias), model.predict_proba(z), atol=1e-3)
 
-    def again(*_):
-        raise AssertionError("computed twice")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(probe, "_features", again)
-        fewer = probe.linear_probe(Config(data="csv", preset="smoke", method="independent", split=1), colours_root)
-    assert fewer["image"].tolist() != table["image"].tolist()
-    kept, = (probe.cache_folder() / "features").glob("csv-tiny-32-*.npy")
-    whole = kept.read_bytes()
-    kept.write_bytes(whole[:-40])
-    pd.testing.assert_frame_equal(probe.linear_probe(config, colours_root), table)
-    assert kept.read_bytes() == whole
-    less = Config(data="csv", preset="smoke", method="independent", labels={"keep": {"emotion": 0.3}})
-    other = probe.linear_probe(less, colours_root)
-    assert np.allclose(other["aesthetics_high"], table["aesthetics_high"])
-    assert not np.allclose(other["emotion_warm"], table["emotion_warm"], atol=0.01)
+def test_the_method_is_the_regression_on_the_untrained_networks_features(colours_root, tmp_path):
+    config = Config(data="csv", preset="smoke", method="linear_probe", settings={"vote_targets": False})
+    run = train(config, tmp_path, colours_root)
+    prepared = prepare(config, colours_root)
+    network, labels = build_network(config, prepared.images.tasks), prepared.images.labels("aesthetics")
+    network.branches[0].head[-1] = nn.Identity()
+    x = predict_logits(network, prepared.pixels, np.arange(len(labels)), prepared.mean, 32, torch.device("cpu"))
+    rows = prepared.split.train
+    p = probe.fitted(x["aesthetics"][rows], labels[rows], prepared.images.groups[rows], 2)(x["aesthetics"])
+    np.testing.assert_allclose(run.predictions()["aesthetics_high"], p[prepared.split.test, 1], atol=0.02)
+    assert run.metrics["aesthetics"]["auc"] > 0.9 and run.metrics["emotion"]["auc"] > 0.8
+    assert len(run.history()) == 1 and run.history()["epoch"][0] == 0
+    trained, _ = run.network("cpu")
+    untrained = build_network(config, prepared.images.tasks)
+    for (name, one), two in zip(trained.trunk.state_dict().items(), untrained.trunk.state_dict().values(), strict=True):
+        assert torch.equal(one, two), name
+
+
+def test_training_starts_from_the_probe(colours_root, tmp_path):
+    """With a learning rate of nothing, what is trained is the probe."""
+    common = {"data": "csv", "preset": "smoke"}
+    settings = {"probe_start": True, "learning_rate": 0.0, "epochs": 1}
+    probed = train(Config(**common, method="linear_probe"), tmp_path, colours_root)
+    for method in ("independent", "shared_bottom"):
+        run = train(Config(**common, method=method, settings=settings), tmp_path, colours_root)
+        np.testing.assert_allclose(  # of the first branch; the second has a random backbone of its own
+            run.predictions()["aesthetics_high"], probed.predictions()["aesthetics_high"], atol=0.02)
 
 
 def fused_example(seed=0) -> tuple[pd.DataFrame, tuple]:
@@ -176,9 +194,10 @@ def test_people_on_real_photographs(oasis_root):
         assert one["aesthetics"][name] < panel["aesthetics"][name]
 
 
-def test_all_four_stand_in_the_form_of_a_run(colours_root):
+def test_all_four_stand_in_the_form_of_a_run(colours_root, tmp_path):
     config = Config(data="csv", preset="smoke", method="independent")
-    predictions = probe.linear_probe(config, colours_root)  # it has a run's form, and takes no training
+    probed = train(Config(data="csv", preset="smoke", method="linear_probe"), tmp_path, colours_root)
+    predictions = pd.read_csv(probed.folder / "predictions.csv", keep_default_na=False)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         found = references(config, predictions, colours_root)

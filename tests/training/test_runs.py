@@ -30,7 +30,8 @@ def test_a_run_folder_keeps_the_contract(run):
     assert {path.name for path in run.folder.iterdir()} == CONTRACT
     assert run.folder.parts[-4:] == ("csv", "cross_branch.diagonal", "smoke", "split0-seed0")
     content = json.loads((run.folder / "metrics.json").read_text(encoding="utf-8"))
-    assert set(content) == {"tasks", "data", "method", "variant", "preset", "split", "seed", "threads"}
+    assert set(content) == {"tasks", "data", "method", "variant", "preset", "split", "seed", "threads",
+                            "precision"}
     for values in content["tasks"].values():
         assert set(values) == {"accuracy", "balanced_accuracy", "macro_f1", "auc", "log_loss", "confusion", "n",
                                "majority_accuracy"}
@@ -173,8 +174,7 @@ def test_paper_runs_one_step_on_the_cpu(colours_root):
     """VGG16 pair at 224 with weights=none: one batch of two images; the loss starts at log C."""
     import math
 
-    from aesthemo_lib.data.batches import TrainingBatches
-    from aesthemo_lib.training.fit import _Loop
+    from aesthemo_lib.training.fit import Data, _Loop
 
     config = Config(data="csv", preset="paper", settings={"weights": "none", "batch": 2})
     prepared = runs.prepare(config, colours_root)
@@ -182,9 +182,8 @@ def test_paper_runs_one_step_on_the_cpu(colours_root):
     assert settings.backbone == "vgg16" and (settings.resize, settings.crop) == (256, 224)
     assert config.variant == "random"
     cpu, rows = torch.device("cpu"), prepared.split.train[:2]
-    batches = TrainingBatches(prepared.pixels, rows, prepared.mean, network.std, 224, 2, 0, cpu)
-    labels = {t.name: torch.as_tensor(prepared.images.labels(t.name)) for t in prepared.images.tasks}
-    row = _Loop(network, settings, batches, labels, 0, cpu, "").train(0)
+    labels = {t.name: prepared.images.labels(t.name) for t in prepared.images.tasks}
+    row = _Loop(network, settings, Data(prepared.pixels, prepared.mean, labels, rows, rows), 0, cpu, "").train(0)
     assert row["train_loss_aesthetics"] == pytest.approx(math.log(2), abs=0.05)
     assert row["train_loss_emotion"] == pytest.approx(math.log(3), abs=0.05)
     assert row["train_loss"] == pytest.approx(row["train_loss_aesthetics"] + row["train_loss_emotion"] / 4, rel=1e-5)
@@ -216,3 +215,20 @@ def test_soft_labels_are_the_votes(tmp_path):
     assert losses[0] == pytest.approx(-np.log(p[np.arange(len(rows)), label]).mean(), rel=1e-3)
     with pytest.raises(ValueError, match="permute changes the labels and soft learns the votes"):
         Config(labels={"permute": ["emotion"], "soft": True})
+
+
+def test_branches_start_where_a_finished_run_ended(colours_root, tmp_path):
+    """From a shared trunk into two branches: with a diagonal start the pair's features are the trunk's own."""
+    common = {"data": "csv", "preset": "smoke"}
+    trunk = train(Config(**common, method="shared_bottom"), tmp_path, colours_root)
+    settings = {"weights": str(trunk.folder), "learning_rate": 0.0, "epochs": 1, "probe_start": True}
+    pair = train(Config(**common, method="cross_branch", settings=settings), tmp_path, colours_root)
+    old, new = trunk.network("cpu")[0], pair.network("cpu")[0]
+    for branch in new.branches:
+        for mine, theirs in zip(branch.groups, old.trunk, strict=True):
+            for a, b in zip(mine.state_dict().values(), theirs.state_dict().values(), strict=True):
+                assert torch.equal(a, b)
+    assert pair.described["settings"]["weights"] == f"run {trunk.hash[:12]}"
+    with pytest.raises(ValueError, match="weights: .* holds shared_bottom on tiny; expected branches of efficientnet"):
+        train(Config(**common, settings=settings | {"backbone": "efficientnet_lite0"}), tmp_path / "b", colours_root)
+

@@ -1,0 +1,63 @@
+"""Whether a run learnt: without that, its result says nothing about its method."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from ..tasks import Task
+
+
+def accuracy_interval(accuracy: float, n: int, z: float = 1.96) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share of n images; it stays within 0..1 (Wilson, JASA 1927)."""
+    middle = (accuracy + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * math.sqrt(accuracy * (1 - accuracy) / n + z**2 / (4 * n**2))
+    return middle - half, middle + half
+
+
+def health(tasks: tuple[Task, ...], metrics: dict[str, dict], history: pd.DataFrame) -> tuple[list[str], list[str]]:
+    """What speaks for a run's having learnt, and what against.
+
+    A run learnt if, for each task, its accuracy lies above the majority class' by more than its 95 % interval, or its
+    AUC above .6; if its training loss ends below nine tenths of log C, chance among C classes; and if the best epoch is
+    not the first and no loss is NaN.
+
+    Args:
+        tasks: of the run.
+        metrics: by task, as in ``metrics.json``.
+        history: of the run, see ``Run.history``.
+
+    Returns:
+        a phrase for each task, and a phrase for each thing that is wrong; no such phrase: it learnt.
+    """
+    facts, faults = [], []
+    for task in tasks:
+        values = metrics[task.name]
+        if not values["n"]:
+            continue
+        low, high = accuracy_interval(values["accuracy"], values["n"])
+        facts.append(f"{task.name} accuracy {values['accuracy']:.3f} ({low:.3f}, {high:.3f}), majority "
+                     f"{values['majority_accuracy']:.3f}, AUC {values['auc'] or math.nan:.3f}")
+        if low <= values["majority_accuracy"] and not (values["auc"] or 0) > 0.6:
+            faults.append(f"{task.name} is not above its majority class")
+    for name, rows in history.groupby("network") if "network" in history else [("joint", history)]:
+        faults += _of_one_network(name, rows, tasks)
+    return facts, faults
+
+
+def _of_one_network(name: str, rows: pd.DataFrame, tasks: tuple[Task, ...]) -> list[str]:
+    losses, faults = rows["validation_loss"].to_numpy(), []
+    if not np.isfinite(losses).all():
+        return [f"{name}: a loss is not a number"]
+    if len(rows) > 1 and losses.argmin() == 0:
+        faults.append(f"{name}: the best epoch is the first")
+    for task in tasks:
+        column = f"train_loss_{task.name}"
+        if column in rows and rows[column].notna().any():
+            end = float(rows[column].dropna().iloc[-1])
+            if end > 0.9 * math.log(len(task.classes)):
+                faults.append(f"{task.name}: the training loss ends at {end:.2f}, chance is "
+                              f"{math.log(len(task.classes)):.2f}")
+    return faults

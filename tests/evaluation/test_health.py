@@ -1,0 +1,39 @@
+"""Whether a run learnt, on runs that did and runs that did not."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from aesthemo_lib.evaluation.health import accuracy_interval, health
+from aesthemo_lib.tasks import PATENT_TASKS
+
+
+def run(accuracy=0.8, auc=0.85, loss=0.4, validation=(0.9, 0.7, 0.8)):
+    values = {"accuracy": accuracy, "majority_accuracy": 0.5, "auc": auc, "n": 100}
+    metrics = {task.name: values for task in PATENT_TASKS}
+    rows = [{"epoch": i, "validation_loss": v, "train_loss_aesthetics": loss, "train_loss_emotion": loss}
+            for i, v in enumerate(validation, 1)]
+    return PATENT_TASKS, metrics, pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize(("change", "says"), [
+    ({}, []), ({"accuracy": 0.52, "auc": 0.55}, ["aesthetics is not above", "emotion is not above"]),
+    ({"accuracy": 0.52}, []),  # one class is frequent, but the order of the images is right
+    ({"loss": 0.69}, ["aesthetics: the training loss ends at 0.69, chance is 0.69"]),
+    ({"loss": 1.95}, ["aesthetics: the training", "emotion: the training loss ends at 1.95, chance is 2.08"]),
+    ({"validation": (0.7, 0.8)}, ["best epoch is the first"]), ({"validation": (0.7,)}, []),
+    ({"validation": (0.7, math.nan)}, ["not a number"]),
+])
+def test_what_is_wrong_is_said(change, says):
+    facts, faults = health(*run(**change))
+    assert len(facts) == 2 and "majority 0.500" in facts[0] and len(faults) == len(says)
+    assert all(part in fault for part, fault in zip(says, faults, strict=True))
+
+
+@pytest.mark.parametrize(("hits", "n"), [(0, 10), (7, 10), (61, 120), (120, 120)])
+def test_the_interval_is_wilsons(hits, n):
+    expected = stats.binomtest(hits, n).proportion_ci(method="wilson")
+    np.testing.assert_allclose(accuracy_interval(hits / n, n), (expected.low, expected.high), atol=1e-4)
