@@ -15,7 +15,6 @@ import shutil
 import signal
 import subprocess
 import time
-import zlib
 from collections.abc import Callable
 from fnmatch import fnmatch
 from pathlib import Path
@@ -115,9 +114,9 @@ def check_whole(folder: Path) -> int:
 
 
 def _check_cache(path: Path) -> None:
-    pixels = np.load(path, mmap_mode="r")
+    pixels = np.load(path, allow_pickle=False)  # a file that was cut off is refused
     note = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-    assert zlib.crc32(pixels.tobytes()) == note["crc32"], path
+    assert len(pixels) == note["images"], path
 
 
 _READERS = {
