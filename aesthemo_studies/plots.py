@@ -71,7 +71,7 @@ def lines(name: str, rows: pd.DataFrame, metric: str, shown: Sequence[str]) -> d
 
 
 def verdicts(table: pd.DataFrame, metric: str, reference: str) -> str:
-    """Markdown, a line a task (and condition): who is ahead of, behind, or not told apart from the reference.
+    """Markdown, a line a task (and condition): who is ahead of, behind, or without a detectable difference from the reference.
 
     Args:
         table: as ``studies.differences`` returns it.
@@ -82,7 +82,7 @@ def verdicts(table: pd.DataFrame, metric: str, reference: str) -> str:
     for (condition, task), rows in table.groupby(["condition", "task"], sort=False):
         ends = np.sort(sign * rows[["low", "high"]].to_numpy(), axis=1)
         marks = {"ahead": ends[:, 0] > 0, "behind": ends[:, 1] < 0}
-        marks["not told apart"] = ~(marks["ahead"] | marks["behind"])
+        marks["no detectable difference"] = ~(marks["ahead"] | marks["behind"])
         parts = [f"**{word}** " + ", ".join(f"{one.method} ({one.mean:+.3f})" for one in rows[there].itertuples())
                  for word, there in marks.items() if there.any()]
         where = f", {condition}" if condition else ""

@@ -9,8 +9,8 @@
   checksums: a test compares them); the same files go to ``notebooks/exercises``, where students find them,
 * ``build/course/solutions``  everything, to be run and read.
 
-It needs no nbgrader, so that a student's environment has none. The teacher's has (``pip install nbgrader``, the extra
-``course``): grading is nbgrader's, see ``docs/teaching.md``.
+Students need no nbgrader. Only a teacher who grades with it installs it (``pip install nbgrader``, the extra
+``course``), see ``docs/teaching.md``.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from nbformat import NotebookNode
 PROJECT = Path(__file__).resolve().parents[1]
 SOURCE = PROJECT / "course" / "source" / "exercises"
 STUDENT = PROJECT / "notebooks" / "exercises"
-STUB = "# YOUR CODE HERE\nraise NotImplementedError()"
-"""nbgrader's own."""
+STUBS = {"code": "# YOUR CODE HERE\nraise NotImplementedError()", "markdown": "YOUR ANSWER HERE"}
+"""nbgrader's own, by the kind of cell."""
 MARK = re.compile(r"^ *### (?:BEGIN|END) (?:SOLUTION|HIDDEN TESTS)\n?", re.MULTILINE)
 
 
@@ -40,7 +40,7 @@ def student_copy(source: NotebookNode) -> NotebookNode:
     """Stubs instead of solutions, and no hidden tests.
 
     Raises:
-        ValueError: a region has no end, or stands in a cell that is not marked for it.
+        ValueError: a region has no end, or is in a cell that is not marked for it.
     """
     copy = nbformat.from_dict(source)
     for cell in copy.cells:
@@ -48,7 +48,8 @@ def student_copy(source: NotebookNode) -> NotebookNode:
         for name, wanted in (("SOLUTION", "solution"), ("HIDDEN TESTS", "grade")):
             if f"BEGIN {name}" in cell.source and not role.get(wanted):
                 raise ValueError(f"cell {cell.id}: {name} in a cell that nbgrader doesn't know as {wanted!r}")
-        text = region("SOLUTION").sub(_stub, cell.source + "\n")
+        stub = STUBS[cell.cell_type]
+        text = region("SOLUTION").sub(lambda match, stub=stub: _stub(match, stub), cell.source + "\n")
         cell.source = region("HIDDEN TESTS").sub("", text).rstrip("\n")
         if MARK.search(cell.source):
             raise ValueError(f"cell {cell.id}: a region that begins must end, each mark on a line of its own")
@@ -63,8 +64,8 @@ def solution_copy(source: NotebookNode) -> NotebookNode:
     return _cleared(copy)
 
 
-def _stub(match: re.Match) -> str:
-    return "".join(f"{match[1]}{line}\n" for line in STUB.splitlines())
+def _stub(match: re.Match, stub: str) -> str:
+    return "".join(f"{match[1]}{line}\n" for line in stub.splitlines())
 
 
 def _cleared(notebook: NotebookNode) -> NotebookNode:
@@ -75,7 +76,7 @@ def _cleared(notebook: NotebookNode) -> NotebookNode:
 
 
 def sources() -> list[Path]:
-    """The exercises, in their order."""
+    """The exercises, in order."""
     return sorted(SOURCE.glob("ex*.ipynb"))
 
 
@@ -106,8 +107,8 @@ def main(arguments: list[str]) -> int:
         print(path)
         if path.parent.name == "student":
             (STUDENT / path.name).write_bytes(path.read_bytes())
-    print(f"The students' copies also lie in {STUDENT}; whoever reads the repository finds the source: for an exam, "
-          f"change its numbers.")
+    print(f"The students' copies are also in {STUDENT}. The source is in the public repository: for an exam, change its "
+          f"numbers.")
     return 0
 
 

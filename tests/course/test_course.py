@@ -48,19 +48,22 @@ def lines_of(source, name: str) -> set[str]:
 # --- the source and its two copies
 
 
-def test_each_core_lesson_has_one_exercise_to_change_and_one_to_build():
+def test_each_core_lesson_has_exercises_to_change_to_build_and_to_interpret():
     assert [path.stem[2:4] for path in SOURCES] == list(CORE)
     for path in SOURCES:
         ids = [cell.metadata["nbgrader"]["grade_id"] for cell in read(path).cells if role(cell, "solution")]
-        assert {grade_id.split("-")[1] for grade_id in ids} == {"change", "build"} and len(ids) == 2
+        assert {grade_id.split("-")[1] for grade_id in ids} == {"change", "build", "interpret"} and len(ids) == 3
 
 
 @every
 def test_the_source_is_in_nbgraders_format(path):
     notebook = read(path)
     nbformat.validate(notebook)
-    solutions = [cell for cell in notebook.cells if role(cell, "solution")]
-    graded = [cell for cell in notebook.cells if role(cell, "grade")]
+    solutions = [cell for cell in notebook.cells if role(cell, "solution") and cell.cell_type == "code"]
+    graded = [cell for cell in notebook.cells if role(cell, "grade") and cell.cell_type == "code"]
+    (written,) = [cell for cell in notebook.cells if role(cell, "solution") and cell.cell_type == "markdown"]
+    assert role(written, "grade") and not written.metadata["nbgrader"]["locked"], "the teacher marks it"
+    assert written.source.count("(") >= 3 and "One point each" in written.source, "a rubric"
     assert [f"{c.metadata['nbgrader']['grade_id']}-test" for c in solutions] == \
         [c.metadata["nbgrader"]["grade_id"] for c in graded]
     assert notebook.cells[-2:] == graded, "graded cells come last, so that Run All reaches every check"
@@ -68,7 +71,7 @@ def test_the_source_is_in_nbgraders_format(path):
     assert all(len(course.region("HIDDEN TESTS").findall(cell.source + "\n")) == 1 for cell in graded)
     assert all(c.metadata["nbgrader"]["points"] > 0 and c.metadata["nbgrader"]["locked"] for c in graded)
     text = "".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    assert text.count("<details><summary>Hint</summary>") == 2 and "minutes" in text
+    assert text.count("<details><summary>Hint</summary>") == 3 and "minutes" in text
     assert all(not cell.get("outputs") for cell in notebook.cells)
 
 
@@ -152,7 +155,8 @@ def test_the_checks_of_an_unsolved_copy_print_one_line_and_only_the_graded_cells
             stopped.append(cell)
         assert len(said.getvalue().splitlines()) == sum(line.startswith("check(") for line in cell.source.splitlines())
         assert all(line.startswith("not yet: ") for line in said.getvalue().splitlines())
-    assert [cell.id for cell in stopped] == [cell.id for cell in read(path).cells if role(cell, "grade")]
+    graded = [cell.id for cell in read(path).cells if role(cell, "grade") and cell.cell_type == "code"]
+    assert [cell.id for cell in stopped] == graded
 
 
 def test_papermill_says_by_its_exit_status_that_a_copy_is_unsolved(tmp_path, kernel):
@@ -187,9 +191,9 @@ def test_nbgraders_record_of_a_copy(make, wanted, tmp_path, kernel):
     source = read(SOURCES[4])
     handed_in = getattr(course, make)(source)
     for number, cell in enumerate(source.cells):
-        if role(cell, "grade"):
+        if role(cell, "grade") and cell.cell_type == "code":
             handed_in.cells[number] = nbformat.from_dict(cell)
     executor = preprocessors.Execute(kernel_name="python3", allow_errors=True)
     done, _ = executor.preprocess(handed_in, {"metadata": {"path": str(tmp_path)}})
-    scores = [determine_grade(cell) for cell in done.cells if role(cell, "grade")]
+    scores = [determine_grade(cell) for cell in done.cells if role(cell, "grade") and cell.cell_type == "code"]
     assert scores == [(wanted, 2), (wanted, 2)]

@@ -67,7 +67,7 @@ def test_verdicts_follow_the_intervals_and_know_when_less_is_better():
     said = study_plots.verdicts(studies.differences(table(DEPTHS), "auc", "independent"), "auc", "independent")
     aesthetics, emotion = said.splitlines()
     # means and half widths: .0233 +- .0203, .0000 +- .0608; -.0200 +- .0351, and .0000 +- .0000
-    assert "**ahead** depth 1 (+0.023); **not told apart** depth 2 (+0.000)" in aesthetics
+    assert "**ahead** depth 1 (+0.023); **no detectable difference** depth 2 (+0.000)" in aesthetics
     assert "ahead" not in emotion and "behind" not in emotion and "depth 1 (-0.020)" in emotion
     other = {("", "worse", "aesthetics"): [0.80, 0.83, 0.90], ("", "better", "aesthetics"): [0.60, 0.63, 0.70]}
     loss = table(BASE | other, "log_loss")
