@@ -107,8 +107,8 @@ def main(arguments: list[str]) -> int:
         print(path)
         if path.parent.name == "student":
             (STUDENT / path.name).write_bytes(path.read_bytes())
-    print(f"The students' copies are also in {STUDENT}. The source is in the public repository: for an exam, change its "
-          f"numbers.")
+    print(f"The students' copies are also in {STUDENT}. The source is in the public repository: for an exam, change "
+          f"its numbers.")
     return 0
 
 

@@ -17,7 +17,7 @@ loader.loader.exec_module(course)
 
 WRONG = {
     "ex01-change": [
-        "return np.where(np.nan_to_num(consensus_share(votes)) > share, consensus(votes), -1)",
+        "return np.where(consensus_share(votes) > share, consensus(votes), -1)",
         "return consensus(votes)",
         "return np.where(votes.max(axis=1) >= share * votes.sum(axis=1), votes.argmax(axis=1), -1)",
     ],
@@ -62,7 +62,8 @@ WRONG = {
                 w.grad = None""",
     ],
     "ex04-change": [
-        "return next((n for n in range(2, most + 1) if 1.96 * scatter * math.sqrt(1 / n + rho) < abs(difference)), None)",
+        """return next((n for n in range(2, most + 1)
+                     if 1.96 * scatter * math.sqrt(1 / n + rho) < abs(difference)), None)""",
         """return next((n for n in range(2, most + 1)
                      if stats.t.ppf(0.95, n - 1) * scatter * math.sqrt(1 / n + rho) < abs(difference)), None)""",
         """return next((n for n in range(2, most + 1)
@@ -88,7 +89,8 @@ WRONG = {
         return only_a, only_b, sum(math.comb(n, j) for j in range(k + 1)) / 2**n""",
         """right_a, right_b = np.asarray(a) == np.asarray(truth), np.asarray(b) == np.asarray(truth)
         n, k = len(right_a), int(min(right_a.sum(), right_b.sum()))
-        return int(right_a.sum()), int(right_b.sum()), min(1.0, 2 * sum(math.comb(n, j) for j in range(k + 1)) / 2**n)""",
+        p = min(1.0, 2 * sum(math.comb(n, j) for j in range(k + 1)) / 2**n)
+        return int(right_a.sum()), int(right_b.sum()), p""",
     ],
     "ex06-build": [
         "return {p: value({p}) - value(set()) for p in players}",
