@@ -1,7 +1,7 @@
-"""A ballot in a notebook: two minutes, two questions a photograph, and a CSV that the reader ``csv`` takes.
+"""A ballot in a notebook: two minutes, two questions per photograph, and a CSV file for the reader ``csv``.
 
-``ballot.js`` draws it. Votes are written after every click, whole or not at all, so that a kernel that dies loses
-nothing. Without a browser (papermill, the site) the ballot is filled by ``vote``.
+``ballot.js`` draws it. Votes are written atomically after every click, so a kernel that dies loses nothing.
+Without a browser (papermill, the site), ``vote`` fills the ballot.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Ballot(anywidget.AnyWidget):
 
     Args:
         photos: the files, the same and in the same order for everyone; copied into ``folder/photos`` if need be.
-        folder: where ``votes-<name>.csv`` is written, beside the photographs.
+        folder: where ``votes-<name>.csv`` is written, next to the folder of photographs.
         tasks: what is asked.
         seconds: how long the ballot is open after the first vote.
 
@@ -70,12 +70,12 @@ class Ballot(anywidget.AnyWidget):
         """The CSV of this name.
 
         Raises:
-            ValueError: the name can't be used, see ``classroom.checked_name``.
+            ValueError: the name cannot be used, see ``votes.checked_name``.
         """
         return self.folder / f"votes-{checked_name(self.name).replace(' ', '_')}.csv"
 
     def _write(self, _) -> None:
-        """Write what was voted so far; whatever a browser sends that is no photograph or class is passed over."""
+        """Write what was voted so far; anything from the browser that is no photograph or class is ignored."""
         if not self.votes:
             return
         rows = []

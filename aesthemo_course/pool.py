@@ -1,4 +1,4 @@
-"""A class at work: checks that say one line, a class's votes as one panel, and a class's runs as one table."""
+"""The runs of a class as one table and one figure."""
 
 from __future__ import annotations
 
@@ -14,23 +14,6 @@ from aesthemo_lib.evaluation.comparison import paired_differences, rows_of
 from aesthemo_lib.evaluation.metrics import METRICS
 from aesthemo_lib.files import read_json
 
-# --- the class is the panel
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-# --- the class is the cluster
-
 
 WORD = re.compile(r"[\w.-]{1,60}")
 FREE = ("method", "variant", "split", "seed", "options")
@@ -41,7 +24,7 @@ def pool(folder: Path) -> tuple[pd.DataFrame, list[str]]:
     """The runs that students handed in, as ``evaluation.collect`` returns runs.
 
     Each hands in a run folder, or its ``metrics.json`` (any name with 'metrics' in it) with the ``config.json``
-    beside it. A file that can't be read is left out; of one method, split and seed the first by name counts.
+    in the same folder. An unreadable file is left out; of one method, split and seed the first by name counts.
 
     Returns:
         the table, and one line for each file left out or counted once.
@@ -49,21 +32,21 @@ def pool(folder: Path) -> tuple[pd.DataFrame, list[str]]:
     Raises:
         ValueError: runs of different configurations, or none at all.
     """
-    rows, notes, taken, told = [], [], {}, {}
+    rows, notes, taken, fixed_of = [], [], {}, {}
     for path in sorted(Path(folder).rglob("*metrics*.json")):
         if path.name.startswith("."):
-            continue  # what some systems put beside a file
+            continue  # some systems add such files
         place = path.relative_to(folder).as_posix()
         try:
             run, config = _handed_in(path)
-            told[place] = _fixed(run, config)
+            fixed_of[place] = _fixed(run, config)
         except (LookupError, TypeError, AttributeError, RecursionError):
             notes.append(f"left out {place!r}: metrics or configuration are not as training writes them")
             continue
         except (ValueError, OSError) as fault:
             notes.append(f"left out {place!r}: {' '.join(str(fault).split())[:160]}")
             continue
-        _same(told, place)
+        _same(fixed_of, place)
         key, found = (run["method"], run["variant"], run["split"], run["seed"]), rows_of(run, path.parent)
         if key in taken:
             notes.append(_again(place, taken[key], found))
@@ -72,7 +55,7 @@ def pool(folder: Path) -> tuple[pd.DataFrame, list[str]]:
         rows += found
     if not rows:
         raise ValueError(f"{folder}: no metrics.json of a finished run below it. {' '.join(notes[:3])}".strip())
-    without = sum("images" not in fixed for fixed in told.values())
+    without = sum("images" not in fixed for fixed in fixed_of.values())
     if without:
         notes.append(f"{without} came without a config.json: their settings and images could not be compared")
     return pd.DataFrame(rows), notes
@@ -94,7 +77,7 @@ def pool_figure(runs: pd.DataFrame, reference: str = "independent", metric: str 
 
 
 def _handed_in(path: Path) -> tuple[dict, dict]:
-    """A student's metrics, checked, and the configuration beside them ({} if there is none)."""
+    """A student's metrics, checked, and the configuration in the same folder ({} if there is none)."""
     run, beside = read_json(path), path.with_name(path.name.replace("metrics", "config"))
     words = [run.get(key) for key in ("data", "method", "preset")] if isinstance(run, dict) else [None]
     if not all(isinstance(word, str) and WORD.fullmatch(word) for word in words):
@@ -125,10 +108,10 @@ def _fixed(run: dict, config: dict) -> dict:
     return fixed
 
 
-def _same(told: dict[str, dict], place: str) -> None:
+def _same(fixed_of: dict[str, dict], place: str) -> None:
     """A ValueError if this run is of another configuration than one before it."""
-    for other, fixed in told.items():
-        mine, both = told[place], "images" in fixed and "images" in told[place]
+    for other, fixed in fixed_of.items():
+        mine, both = fixed_of[place], "images" in fixed and "images" in fixed_of[place]
         keys = fixed.keys() | mine.keys() if both else fixed.keys() & mine.keys()
         for key in sorted(keys, key=lambda name: (name not in ("data", "preset", "tasks"), name)):
             if fixed.get(key) != mine.get(key):

@@ -30,18 +30,18 @@ def checked_name(name: str) -> str:
     """
     name = name.strip()
     if not NAME.fullmatch(name):
-        raise ValueError(f"{name[:60]!r} can't be a name here; use 1 to 40 letters, digits, spaces, dots or hyphens, "
+        raise ValueError(f"{name[:60]!r} cannot be used as a name; use 1 to 40 letters, digits, spaces, dots or hyphens, "
                          f"a letter or digit first")
     return name
 
 
 def write_votes(path: Path, name: str, votes: Sequence[dict[str, str]], tasks: tuple[Task, ...]) -> Path:
-    """One rater's ballot, whole or not at all, as a CSV that the reader ``csv`` takes.
+    """Write one rater's ballot atomically, as a CSV file for the reader ``csv``.
 
     Args:
-        path: the CSV; it lies beside the photographs' folder.
+        path: the CSV file, next to the photographs' folder.
         name: the rater's.
-        votes: a row a photograph: its ``path`` as seen from the CSV, and a class by task name ('' where there is none).
+        votes: one row per photograph: its ``path`` relative to the CSV file, and a class by task name ('' where there is none).
         tasks: what was asked.
     """
     with atomic(Path(path)) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
@@ -54,8 +54,8 @@ def write_votes(path: Path, name: str, votes: Sequence[dict[str, str]], tasks: t
 def merge_votes(folder: Path, tasks: tuple[Task, ...] = PATENT_TASKS) -> list[str]:
     """All ballots ``votes-*.csv`` of a folder as its ``labels.csv``, which ``data="csv", root=folder`` reads.
 
-    A ballot that can't be used is left out, so that one broken file doesn't hold up a class of sixty. Of the same
-    ballot handed in twice one is taken.
+    A ballot that can't be used is left out, so that one broken file does not stop a class of sixty. A
+    ballot that was handed in twice counts once.
 
     Returns:
         one line for each ballot left out, with the reason.
@@ -104,15 +104,15 @@ def _ballot(path: Path, tasks: tuple[Task, ...]) -> tuple[str, list[dict[str, st
 
 
 def panel(images: AnnotatedImages) -> pd.DataFrame:
-    """What a class's votes say of themselves, a column a task: raters, alpha, ties, one rater, ceiling."""
-    told = {}
+    """Statistics of a class's votes, one column per task: raters, alpha, ties, one rater, ceiling."""
+    found = {}
     for task in images.tasks:
         table, votes = images.ratings[task.name], images.votes[task.name]
-        told[task.name] = {
+        found[task.name] = {
             "raters": table["annotator"].nunique(), "ratings": len(table),
             "mean share of the winner": float(np.nanmean(rating.consensus_share(votes))),
             "Krippendorff's alpha": rating.krippendorff_alpha(table, images.levels[task.name]),
             "ties": int(rating.tied(votes).sum()), "one rater": images.one_rater_accuracy(task.name),
             "panel ceiling": images.panel_ceiling(task.name),
         }
-    return pd.DataFrame(told)
+    return pd.DataFrame(found)

@@ -59,7 +59,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser("book", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--preset", default="smoke", help="of the lessons' runs: smoke (seconds) or teach (minutes)")
     parser.add_argument("--out", type=Path, default=PROJECT / "out" / "book", help="%(default)s")
-    parser.add_argument("--only", default="", help="execute this lesson alone; the others come as they are")
+    parser.add_argument("--only", default="", help="execute only this lesson; use the others as they are")
     given = parser.parse_args(arguments)
     if not find_spec("sphinx"):
         print("book: Sphinx is not installed here; run: python run.py book", file=sys.stderr)

@@ -27,7 +27,7 @@ myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 3
 myst_update_mathjax = False
 
-# Everything that a page needs lies beside it: book.py puts MathJax there.
+# Everything that a page needs is in its folder: book.py puts MathJax there.
 mathjax_path = "mathjax/tex-svg-full.js"
 mathjax_options = {"defer": "defer"}
 

@@ -1,8 +1,8 @@
 """The lessons' first cell runs this file where the library is not installed: a hub, Colab, or the wrong kernel.
 
-It stands on the standard library alone, since nothing else need be there, and does one of three things: where all
+It needs only the standard library, since nothing else may be installed, and does one of three things: where all
 packages are there (a hub, ``NOENV=1``) it makes the checkout importable; on Colab it installs what is missing; and
-anywhere else it says which kernel is wanted. Colab itself could not be tried.
+anywhere else it says which kernel is wanted. It has not been tested on Colab itself.
 """
 
 from __future__ import annotations

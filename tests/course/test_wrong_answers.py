@@ -22,7 +22,8 @@ WRONG = {
         "return np.where(votes.max(axis=1) >= share * votes.sum(axis=1), votes.argmax(axis=1), -1)",
     ],
     "ex01-build": [
-        'return (table["value"] - table.groupby("image")["value"].transform("mean")).groupby(table["annotator"]).mean()',
+        """above = table["value"] - table.groupby("image")["value"].transform("mean")
+        return above.groupby(table["annotator"]).mean()""",
         'return table.groupby("annotator")["value"].mean() - table["value"].mean()',
         """group, value = table.groupby("image")["value"], table["value"]
         others = (group.transform("sum") - value) / (group.transform("size") - 1).clip(1)
