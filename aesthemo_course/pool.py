@@ -14,7 +14,6 @@ from aesthemo_lib.evaluation.comparison import paired_differences, rows_of
 from aesthemo_lib.evaluation.metrics import METRICS
 from aesthemo_lib.files import read_json
 
-
 WORD = re.compile(r"[\w.-]{1,60}")
 FREE = ("method", "variant", "split", "seed", "options")
 """What may differ among the runs that a class pools."""

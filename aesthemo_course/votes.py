@@ -30,8 +30,8 @@ def checked_name(name: str) -> str:
     """
     name = name.strip()
     if not NAME.fullmatch(name):
-        raise ValueError(f"{name[:60]!r} cannot be used as a name; use 1 to 40 letters, digits, spaces, dots or hyphens, "
-                         f"a letter or digit first")
+        raise ValueError(f"{name[:60]!r} cannot be used as a name; use 1 to 40 letters, digits, spaces, dots or "
+                         f"hyphens, a letter or digit first")
     return name
 
 
@@ -41,7 +41,8 @@ def write_votes(path: Path, name: str, votes: Sequence[dict[str, str]], tasks: t
     Args:
         path: the CSV file, next to the photographs' folder.
         name: the rater's.
-        votes: one row per photograph: its ``path`` relative to the CSV file, and a class by task name ('' where there is none).
+        votes: one row per photograph: its ``path`` relative to the CSV file, and a class by task name ('' for
+            none).
         tasks: what was asked.
     """
     with atomic(Path(path)) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:

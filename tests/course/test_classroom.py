@@ -78,7 +78,7 @@ def test_a_corrected_name_leaves_one_file_and_a_bad_one_none(photos, tmp_path):
     ballot.vote(photos[0].name, aesthetics="low")
     assert "Not saved" in ballot.said
     ballot.name = HOSTILE
-    assert "can't be a name" in ballot.said and not list(tmp_path.glob("votes-*"))
+    assert "cannot be used as a name" in ballot.said and not list(tmp_path.glob("votes-*"))
     ballot.name = "Jo"
     ballot.name = "Joe"
     assert [path.name for path in tmp_path.glob("votes-*")] == ["votes-Joe.csv"]
