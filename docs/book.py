@@ -1,7 +1,7 @@
 """Build the site in ``out/book/html``: readable from a file, without a network connection.
 
     python docs/book.py                (or 'make book')
-    python docs/book.py --preset teach
+    python docs/book.py --render       (the pages in notebooks/rendered, which GitHub shows)
 
 The lessons are executed with papermill first (an executed copy is kept until the lesson or the library changes), then
 Sphinx lays out everything with warnings as errors, then ``check`` goes through every page that came out.
@@ -57,10 +57,13 @@ RUN_COLUMNS = {"task", "method", "split", "seed", "auc", "balanced_accuracy", "a
 def main(arguments: list[str]) -> int:
     """Execute, lay out and check; the exit code is 0 if nothing was found."""
     parser = argparse.ArgumentParser("book", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--preset", default="smoke", help="of the lessons' runs: smoke (seconds) or teach (minutes)")
+    parser.add_argument("--preset", default="teach", help="of the lessons' runs: smoke (seconds) or teach (minutes)")
     parser.add_argument("--out", type=Path, default=PROJECT / "out" / "book", help="%(default)s")
     parser.add_argument("--only", default="", help="execute only this lesson; use the others as they are")
+    parser.add_argument("--render", action="store_true", help="make notebooks/rendered instead of the site")
     given = parser.parse_args(arguments)
+    if given.render:
+        return render_lessons(executed(given.out / given.preset, given.preset, given.only))
     if not find_spec("sphinx"):
         print("book: Sphinx is not installed here; run: python run.py book", file=sys.stderr)
         return 2
@@ -71,6 +74,21 @@ def main(arguments: list[str]) -> int:
     print("\n".join([*faults, f"{len(list(site.rglob('*.html')))} pages, {len(faults)} faults, "
                               f"{time.monotonic() - began:.0f} s: {site / 'index.html'}"]))
     return int(bool(faults))
+
+
+def render_lessons(copies: list[Path]) -> int:
+    """Write the pages that GitHub shows, see ``rendering``; the exit code is 0."""
+    import rendering
+
+    origins, answers = {path.name: path for path in lessons()}, {}
+    for copy in copies:
+        answers[copy.stem] = rendering.render(copy, origins[copy.name])
+        print(f"{rendering.FOLDER / copy.stem}.md")
+    rendering.note_answers({lesson: found for lesson, found in answers.items() if found})
+    rendered = [path for path in lessons() if (rendering.FOLDER / f"{path.stem}.md").exists()]
+    rendering.write_index({path.stem: nbformat.read(path, 4).cells[0].source.splitlines()[0].lstrip("# ")
+                           for path in rendered})
+    return 0
 
 
 def build(out: Path, notebooks: list[Path], preset: str) -> list[str]:
@@ -130,7 +148,7 @@ def stage(source: Path, notebooks: list[Path], preset: str) -> None:
         preset: what they were executed with.
     """
     shutil.rmtree(source, ignore_errors=True)
-    shutil.copytree(PROJECT / "docs", source, ignore=shutil.ignore_patterns("book.py", "__pycache__"))
+    shutil.copytree(PROJECT / "docs", source, ignore=shutil.ignore_patterns("book.py", "rendering.py", "__pycache__"))
     shutil.copytree(PROJECT / "figures", source / "figures")
     (source / "extra").mkdir()
     for page in (source / "figures").glob("*.html"):
@@ -195,16 +213,16 @@ def stage_lesson(path: Path, folder: Path, preset: str) -> nbformat.NotebookNode
     notebook = nbformat.reads(printed, as_version=4)
     (origin,) = (source for source in lessons() if source.name == path.name)
     where = origin.relative_to(PROJECT).as_posix()
-    # What papermill put in names that machine's folders (the declared parameters stay); the first cell is Colab's.
-    notebook.cells = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])
-                      and not cell.source.startswith("from importlib.util import find_spec")]
+    # What papermill inserted names folders of this machine; the declared parameters stay.
+    notebook.cells = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
     for cell in notebook.cells:
         cell.source = lesson_text(cell.source) if cell.cell_type == "markdown" else cell.source
     note = f"*This page is the notebook `{where}`, run with `preset = \"{preset}\"`.*"
     notebook.cells.insert(1, nbformat.v4.new_markdown_cell(note))
     for output in (output for cell in notebook.cells for output in cell.get("outputs", ())):
         if WIDGET in output.get("data", {}):
-            output["data"] = {"text/html": INSTEAD}
+            html_instead = output["data"].get("text/html")
+            output["data"] = {"text/html": html_instead or INSTEAD}
     nbformat.write(notebook, folder / path.name)
     return notebook
 
