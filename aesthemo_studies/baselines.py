@@ -6,17 +6,22 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from aesthemo_lib.evaluation.baselines import new_panel, one_rater
-from aesthemo_lib.evaluation.endpoints import endpoints
+from aesthemo_lib.evaluation.calibration import truth_and_probabilities
+from aesthemo_lib.evaluation.metrics import prediction_table
+from aesthemo_lib.tasks import Task
 from aesthemo_lib.training.config import Config
-from aesthemo_lib.training.probe import late_fusion
+from aesthemo_lib.training.probe import fitted
 from aesthemo_lib.training.runs import prepare, train
+
+from .endpoints import endpoints
+from .people import new_panel, one_rater
 
 
 def references(config: Config, predictions: pd.DataFrame, root: Path | None = None) -> dict[str, dict[str, dict]]:
-    """All four of a split, by name and task, in the form of ``calibration.endpoints``.
+    """All four of a split, by name and task, in the form of ``endpoints.endpoints``.
 
     Args:
         config: of the run of ``independent`` on that split.
@@ -36,3 +41,27 @@ def _probe(config: Config, root: Path | None) -> pd.DataFrame:
     with tempfile.TemporaryDirectory() as out:
         run = train(replace(config, method="linear_probe", variant=None, options={}), out, root)
         return pd.read_csv(run.folder / "predictions.csv", encoding="utf-8", keep_default_na=False)
+
+
+def late_fusion(predictions: pd.DataFrame, tasks: tuple[Task, ...]) -> pd.DataFrame:
+    """Two single-task networks that talk at the very end: each task from both networks' log-probabilities.
+
+    A logistic regression a task, fitted on the validation images (the networks have learned the training images by
+    heart); its C is chosen by a cross-validation over their groups.
+
+    Args:
+        predictions: of a run of ``independent``, all parts.
+        tasks: its tasks.
+
+    Returns:
+        predictions of the same images.
+    """
+    read = {task.name: truth_and_probabilities(predictions, task) for task in tasks}
+    x = np.concatenate([np.log(np.maximum(p, 1e-12)) for _, p in read.values()], axis=1)
+    held, found = predictions["part"].to_numpy() == "validation", {}
+    for task in tasks:
+        rows = held & (read[task.name][0] >= 0)
+        truth, groups = read[task.name][0][rows], predictions["group"].astype(str).to_numpy()[rows]
+        found[task.name] = fitted(x[rows], truth, groups, len(task.classes))(x)
+    kept = ["image", "group", "part", *(f"true_{task.name}" for task in tasks)]
+    return prediction_table(tasks, found, **predictions[kept])

@@ -10,7 +10,6 @@ from pathlib import Path
 import pandas as pd
 
 from aesthemo_lib.evaluation.calibration import truth_and_probabilities
-from aesthemo_lib.evaluation.endpoints import endpoints
 from aesthemo_lib.evaluation.metrics import task_metrics
 from aesthemo_lib.files import digest, project_folder, write_table
 from aesthemo_lib.training.config import Config
@@ -19,6 +18,7 @@ from aesthemo_lib.training.runs import open_data, train
 
 from .baselines import references
 from .cells import Study, key
+from .endpoints import endpoints
 from .protocol import PLACE, Cell, Grid, cells, load, selected
 from .task_sequence.contradictions import contradictions
 

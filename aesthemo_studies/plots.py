@@ -14,11 +14,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from aesthemo_lib.evaluation.comparison import mean_interval
-from aesthemo_lib.evaluation.endpoints import LOWER_IS_BETTER, relative_gain
 from aesthemo_lib.plots.runs import endpoint_name, panels
 from aesthemo_lib.plots.style import MORE_COLOURS, NEUTRAL, task_colour
 
 from . import protocol as studies
+from .endpoints import LOWER_IS_BETTER, relative_gain
 
 
 def load(name: str) -> pd.DataFrame | None:

@@ -1,4 +1,4 @@
-r"""Three exact ledgers of what a task's logit is made of: own, and borrowed at each cross-branch layer.
+r"""Two exact ledgers of what a task's logit is made of: own, and borrowed at each cross-branch layer.
 
 All are Shapley values: each player (a stream of feature maps) is either at its value for the image or at its value
 for a baseline image, the logit of every coalition S is computed, and a player's value is its weighted mean effect
@@ -10,7 +10,6 @@ they are; the tests work a linear network out by hand.
 
 - **Trunk ledger**: a logit is a function of its own branch's input and of the maps that come in from other branches.
   Players: 'own', and each incoming map. What comes in at layer i holds what its branch had itself borrowed before i.
-- **Path ledger**: the trunk ledger with each map's two origins apart: 'seen' by the other branch, and 'round trip'.
 - **Layer ledger**: all T*T streams of one layer. The other branches' streams have entries of their own, 'via' these
   branches: what they do to this logit through later layers. The bias belongs to no stream.
 """
@@ -29,7 +28,7 @@ from ..device import keep_freed_memory
 from ..models.inference import evaluating
 from .baselines import baselines_of
 from .mixtures import Mixtures
-from .players import Game, Part, layer_games, path_games, trunk_games
+from .players import Game, Part, layer_games, trunk_games
 from .streams import Stream
 
 EXACT = 2**12
@@ -194,7 +193,7 @@ def trunk_ledger(
     >>> ledger.players, bool(ledger.residual()[0] < 1e-4)
     (('own', 'borrowed at 1', 'borrowed at 2'), True)
     """
-    return _ledgers(network, images, baseline, trunk_games(network), draws, seed)
+    return play(network, images, baseline, trunk_games(network), draws, seed)
 
 
 def layer_ledger(
@@ -208,28 +207,7 @@ def layer_ledger(
         a ledger by (layer, task name). Its first T players are the task's own stream and what it borrows there;
         the others act 'via' other branches, and are exactly 0 at the last layer.
     """
-    return _ledgers(network, images, baseline, layer_games(network), draws, seed)
-
-
-def path_ledger(
-    network: nn.Module, images: Tensor, baseline: Tensor | None = None, draws: int | None = None, seed: int = 0
-) -> dict[str, Ledger]:
-    """The trunk ledger with each 'borrowed at i' split: 'seen' by the other branch itself, and 'round trip'.
-
-    A map that branch t borrows at layer i depends on the pixels that the other branches saw, and on the maps that left
-    branch t at layers before i. Each of the two is at the image or at the baseline, which makes two players of a map
-    after layer 1. They form a union (Owen 1977), so the two add up to 'borrowed at i' of the trunk ledger, exactly.
-    Maps that left branch t count as a round trip whatever they hold, what t had borrowed itself included.
-
-    Two branches with L layers take L * 2^(L+1) coalitions a task, L times as many as the trunk ledger; their maps are
-    mostly shared, so that with L = 4 both tasks' ledgers compute 376 distinct maps instead of 104.
-
-    Args, Raises: see ``trunk_ledger``.
-
-    Returns:
-        a ledger by task name, of 1 + (T-1) * (2 * layers - 1) players.
-    """
-    return _ledgers(network, images, baseline, path_games(network), draws, seed)
+    return play(network, images, baseline, layer_games(network), draws, seed)
 
 
 def both_ledgers(
@@ -242,10 +220,10 @@ def both_ledgers(
     Returns:
         the ledgers of ``trunk_ledger`` by task name, and those of ``layer_ledger`` by (layer, task name).
     """
-    return _ledgers(network, images, baseline, [*trunk_games(network), *layer_games(network)], draws, seed)
+    return play(network, images, baseline, [*trunk_games(network), *layer_games(network)], draws, seed)
 
 
-def _ledgers(
+def play(
     network: nn.Module, images: Tensor, baseline: Tensor | None, games: Iterable[Game], draws: int | None, seed: int
 ) -> dict:
     """Play the games on what flows for the images and for each baseline; average over the baselines."""
@@ -315,30 +293,3 @@ def _joined(parts: Sequence[Ledger]) -> Ledger:
     error = None if parts[0].standard_error is None else whole("standard_error")
     return replace(parts[0], values=whole("values"), logits=whole("logits"), baseline=whole("baseline"),
                    standard_error=error)
-
-
-def class_means(ledger: Ledger, labels: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """What flows on average into each logit, by the photos' class (of this task or of another).
-
-    Args:
-        ledger: of N images.
-        labels: (N,) class numbers, negative where unlabelled.
-        classes: L.
-
-    Returns:
-        (L, C, P) means in logits, and their standard errors over photos; NaN where there are no (or too few) photos.
-
-    >>> ledger = Ledger("aesthetics", ("own", "borrowed at 1"), (None, Stream(1, "aesthetics", "emotion")),
-    ...                 np.array([[[3.0, 1.0]]]), logits=np.array([[5.0]]), baseline=np.array([[1.0]]))
-    >>> class_means(ledger, labels=np.array([0]), classes=2)[0][0].tolist()
-    [[3.0, 1.0]]
-    """
-    shape = (classes, *ledger.values.shape[1:])
-    means, errors = np.full(shape, np.nan), np.full(shape, np.nan)
-    for c in range(classes):
-        values = ledger.values[labels == c]
-        if len(values):
-            means[c] = values.mean(axis=0)
-        if len(values) > 1:
-            errors[c] = values.std(axis=0, ddof=1) / sqrt(len(values))
-    return means, errors

@@ -40,7 +40,7 @@ class Game(NamedTuple):
     parts: list[Part]
 
 
-def _incoming(network: Exchanging, t: int) -> tuple[list[Stream], list[str]]:
+def incoming(network: Exchanging, t: int) -> tuple[list[Stream], list[str]]:
     """The streams that task t borrows, and ' from <task>' behind each one's layer where there are several sources."""
     name = network.tasks[t].name
     borrowed = [s for s in streams(network) if s.borrowed and s.receiver == name]
@@ -50,7 +50,7 @@ def _incoming(network: Exchanging, t: int) -> tuple[list[Stream], list[str]]:
 def trunk_games(network: Exchanging) -> Iterator[Game]:
     """A game a task, whose players are the own trunk and each map that comes in."""
     for t, task in enumerate(network.tasks):
-        borrowed, places = _incoming(network, t)
+        borrowed, places = incoming(network, t)
         players = range(1 + len(borrowed))
         labels = ("own", *(f"borrowed at {place}" for place in places))
         part = Part(task.name, task.name, labels, (None, *borrowed), list(players), slice(None))
@@ -64,48 +64,6 @@ def _trunk_number(mixtures: Mixtures, bits: list[int], t: int, branches: int) ->
     for i in range(mixtures.layers):
         number = mixtures.mixed(i, t, [number if s == t else next(coming) for s in range(branches)])
     return (number,)
-
-
-def path_games(network: Exchanging) -> Iterator[Game]:
-    """A game a task: the trunk game, in which each map that comes in after layer 1 is a union of two players.
-
-    'Seen' is what the other branches make of their own pixels, 'round trip' what they make of the maps that branch t
-    sent them at earlier layers, whatever these hold.
-    """
-    for t, task in enumerate(network.tasks):
-        borrowed, places = _incoming(network, t)
-        unions, labels = [[0]], ["own"]
-        sources: list[Stream | None] = [None]
-        for stream, place in zip(borrowed, places, strict=True):
-            kinds = ("seen", "round trip")[: 1 if stream.layer == 1 else 2]
-            unions.append([len(labels) + k for k in range(len(kinds))])
-            labels += [f"{kind} at {place}" for kind in kinds]
-            sources += [stream] * len(kinds)
-        part = Part(task.name, task.name, tuple(labels), tuple(sources), list(range(len(labels))), slice(None))
-        yield Game(unions, [t], partial(_path_number, t=t, branches=len(network.tasks)), [part])
-
-
-def _path_number(mixtures: Mixtures, bits: list[int], t: int, branches: int) -> tuple[int]:
-    """As ``_trunk_number``, but of what comes in after layer 1 one bit says what was seen, one what had been sent."""
-    number, coming = bits[0], iter(bits[1:])
-    for i in range(mixtures.layers):
-        reaching = [number] * branches
-        for s in range(branches):
-            if s != t:
-                seen = next(coming)
-                reaching[s] = _sent(mixtures, i, s, t, seen, next(coming) if i else seen)
-        number = mixtures.mixed(i, t, reaching)
-    return (number,)
-
-
-def _sent(mixtures: Mixtures, layer: int, s: int, t: int, seen: int, sent: int) -> int:
-    """The number of branch s's map at a layer (from 0) if all branches but t see the baseline (0) or the image (1), and
-    the maps that leave t on the way are those of the baseline or of the image."""
-    maps = [seen] * len(mixtures.network.branches)
-    for i in range(layer):
-        maps[t] = sent
-        maps = [mixtures.mixed(i, u, maps) if u != t else sent for u in range(len(maps))]
-    return maps[s]
 
 
 def layer_games(network: Exchanging) -> Iterator[Game]:

@@ -5,30 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from ..data.table import AnnotatedImages
 from ..tasks import Task
 
 BINS = 15
 """Guo et al. 2017 and most of the field since."""
-
-
-def image_rows(predictions: pd.DataFrame, images: AnnotatedImages) -> np.ndarray:
-    """The data set's row of each prediction, (P,) int64, by name.
-
-    Raises:
-        ValueError: an image is not in the data set.
-
-    >>> from ..tasks import AESTHETICS
-    >>> images = AnnotatedImages("mine", (AESTHETICS,), ("a.jpg", "b.jpg"), {"aesthetics": [[1, 4], [3, 2]]})
-    >>> image_rows(pd.DataFrame({"image": ["b.jpg", "a.jpg"]}), images).tolist()
-    [1, 0]
-    """
-    wanted = pd.Index(predictions["image"].astype(str))
-    rows = pd.Index(images.names).get_indexer(wanted)
-    if (rows < 0).any():
-        raise ValueError(f"{images.name}: the predictions hold {wanted[rows < 0][0]!r}, which is not in the data set; "
-                         f"open the data that the run was trained on")
-    return rows
 
 
 def truth_and_probabilities(predictions: pd.DataFrame, task: Task) -> tuple[np.ndarray, np.ndarray]:

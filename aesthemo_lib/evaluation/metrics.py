@@ -94,25 +94,3 @@ def prediction_table(tasks: tuple[Task, ...], probabilities: dict[str, np.ndarra
         for number, name in enumerate(task.classes):
             table[f"{task.name}_{name}"] = values[:, number]
     return table
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-
-

@@ -20,8 +20,6 @@ from ..data.ratings import distribution
 from ..data.table import AnnotatedImages
 from .style import task_colour, use_style
 
-# --- photographs and judgements
-
 
 def photo_grid(photos: Sequence[Path | np.ndarray], titles: Sequence[str] = (), columns: int = 6) -> Figure:
     """Photographs side by side, squared as the network sees them.
@@ -123,30 +121,3 @@ def label_table(images: AnnotatedImages) -> Figure:
     seaborn.heatmap(shares, vmin=0, vmax=1, cmap="cividis", annot=counts, fmt="d", ax=figure.subplots(),
                     cbar_kws={"label": "share of the row"})
     return figure
-
-
-# --- the network
-
-
-
-
-
-
-
-
-
-
-
-
-
-# --- figures of attribution
-
-
-
-
-
-
-
-
-
-

@@ -1,4 +1,4 @@
-"""Linear probes: a logistic regression per task on what enters the last layer; and late fusion of two networks.
+"""Linear probes: a logistic regression per task on what enters the last layer.
 
 A probe says what the pretrained features are worth as they are, and it is where fine-tuning starts: with a random last
 layer the first steps spoil the features that it has not yet learnt to read (Kumar et al., ICLR 2022).
@@ -9,14 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from ..evaluation.calibration import truth_and_probabilities
-from ..evaluation.metrics import prediction_table, softmax
+from ..evaluation.metrics import softmax
 from ..models.inference import evaluating, logits_of
-from ..tasks import Task
 
 STRENGTHS = tuple(10.0**power for power in range(-5, 2))
 """C of the regression, from which cross-validation chooses; smaller is simpler."""
@@ -137,27 +134,3 @@ def _regressions(x: np.ndarray, y: np.ndarray, strengths) -> list[tuple[np.ndarr
         biases[present] = bias.detach().numpy() - whole[present] @ mean
         made.append((whole, biases))
     return made
-
-
-def late_fusion(predictions: pd.DataFrame, tasks: tuple[Task, ...]) -> pd.DataFrame:
-    """Two single-task networks that talk at the very end: each task from both networks' log-probabilities.
-
-    A logistic regression a task, fitted on the validation images (the networks have learned the training images by
-    heart); its C is chosen by a cross-validation over their groups.
-
-    Args:
-        predictions: of a run of ``independent``, all parts.
-        tasks: its tasks.
-
-    Returns:
-        predictions of the same images.
-    """
-    read = {task.name: truth_and_probabilities(predictions, task) for task in tasks}
-    x = np.concatenate([np.log(np.maximum(p, 1e-12)) for _, p in read.values()], axis=1)
-    held, found = predictions["part"].to_numpy() == "validation", {}
-    for task in tasks:
-        rows = held & (read[task.name][0] >= 0)
-        truth, groups = read[task.name][0][rows], predictions["group"].astype(str).to_numpy()[rows]
-        found[task.name] = fitted(x[rows], truth, groups, len(task.classes))(x)
-    kept = ["image", "group", "part", *(f"true_{task.name}" for task in tasks)]
-    return prediction_table(tasks, found, **predictions[kept])

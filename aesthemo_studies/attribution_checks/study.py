@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from aesthemo_lib.attribution.ledger import class_means, layer_ledger, over_set, trunk_ledger
+from aesthemo_lib.attribution.ledger import Ledger, layer_ledger, over_set, trunk_ledger
 from aesthemo_lib.attribution.streams import Stream, streams
 from aesthemo_lib.data.scenes.drawing import motif_mask
 from aesthemo_lib.evaluation.metrics import METRICS
@@ -311,3 +311,25 @@ def read(name: str) -> pd.DataFrame | None:
 
 def _read(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, encoding="utf-8", dtype={"group": str})
+
+
+def class_means(ledger: Ledger, labels: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """What flows on average into each logit, by the photos' class (of this task or of another).
+
+    Args:
+        ledger: of N images.
+        labels: (N,) class numbers, negative where unlabelled.
+        classes: L.
+
+    Returns:
+        (L, C, P) means in logits, and their standard errors over photos; NaN where there are no (or too few) photos.
+    """
+    shape = (classes, *ledger.values.shape[1:])
+    means, errors = np.full(shape, np.nan), np.full(shape, np.nan)
+    for c in range(classes):
+        values = ledger.values[labels == c]
+        if len(values):
+            means[c] = values.mean(axis=0)
+        if len(values) > 1:
+            errors[c] = values.std(axis=0, ddof=1) / len(values) ** 0.5
+    return means, errors

@@ -19,9 +19,8 @@ from aesthemo_lib.data.batches import resize, to_device
 from aesthemo_lib.data.images import pixels_sha256
 from aesthemo_lib.data.table import AnnotatedImages
 from aesthemo_lib.device import set_threads
-from aesthemo_lib.evaluation.calibration import image_rows, truth_and_probabilities
+from aesthemo_lib.evaluation.calibration import truth_and_probabilities
 from aesthemo_lib.evaluation.comparison import bootstrap_interval
-from aesthemo_lib.evaluation.endpoints import scales
 from aesthemo_lib.files import atomic, cache_folder, digest, project_folder
 from aesthemo_lib.models.appearance import MEAN, Appearance
 from aesthemo_lib.models.backbones import HALF
@@ -29,6 +28,7 @@ from aesthemo_lib.models.inference import predict_logits
 from aesthemo_lib.training.probe import fitted
 from aesthemo_lib.training.run import Run, stored_hash
 from aesthemo_lib.training.runs import Config, Prepared, prepare
+from aesthemo_studies.endpoints import image_rows, scales
 
 from .. import comparisons, protocol
 from ..cells import Study, key, read_rows

@@ -26,11 +26,11 @@ from aesthemo_lib.data.table import AnnotatedImages
 from aesthemo_lib.device import set_threads
 from aesthemo_lib.evaluation.metrics import METRICS
 from aesthemo_lib.files import atomic_folder, digest, project_folder, read_json, write_json, write_table
-from aesthemo_lib.models.style import RECIPES, Recipe
 from aesthemo_lib.prediction import evaluate
 from aesthemo_lib.training.config import SCENES, Config
 from aesthemo_lib.training.run import Run
 from aesthemo_lib.training.runs import train
+from aesthemo_studies.style_transfer.networks import RECIPES, Recipe
 
 from ..cells import Study, key, read_rows
 from .cameras import CAMERAS, seen, shoot

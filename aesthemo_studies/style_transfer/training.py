@@ -1,6 +1,6 @@
 """Style transfer before classification: photographs of one camera made to look like another's, without labels.
 
-The networks and losses, and what of them is the source's, stand in ``models.style``: here they are trained, kept and
+The networks and losses, and what of them is the source's, stand in ``networks``: here they are trained, kept and
 used. A classifier that saw images of the second style only is then given translated ones (``style_study``).
 
 A trained style is a folder like a run's: ``config.json``, ``history.csv``, ``model.safetensors``, ``timing.json``, and
@@ -39,9 +39,16 @@ from aesthemo_lib.files import (
     write_json,
 )
 from aesthemo_lib.models.inference import fast
-from aesthemo_lib.models.style import Patches, Recipe, ResidualGenerator, StyleTransfer, critic_loss, generator_losses
 from aesthemo_lib.training.fit import Diverged
 from aesthemo_lib.training.resume import contiguous, write_history
+from aesthemo_studies.style_transfer.networks import (
+    Patches,
+    Recipe,
+    ResidualGenerator,
+    StyleTransfer,
+    critic_loss,
+    generator_losses,
+)
 
 from .cameras import radius_squared
 

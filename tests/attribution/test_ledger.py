@@ -17,21 +17,15 @@ from aesthemo_lib import plots
 from aesthemo_lib.attribution import ledger, mixtures
 from aesthemo_lib.attribution.baselines import baseline
 from aesthemo_lib.attribution.cuts import cut
-from aesthemo_lib.attribution.ledger import (
-    both_ledgers,
-    class_means,
-    layer_ledger,
-    over_set,
-    path_ledger,
-    shapley,
-    trunk_ledger,
-)
+from aesthemo_lib.attribution.ledger import both_ledgers, layer_ledger, over_set, shapley, trunk_ledger
 from aesthemo_lib.attribution.maps import integrated_gradients, stream_map
 from aesthemo_lib.attribution.streams import Stream, hook_point, record, replaced, streams
 from aesthemo_lib.models.backbones import Backbone
 from aesthemo_lib.models.networks import METHODS, CrossBranch, Exchanging, build
 from aesthemo_lib.tasks import PATENT_TASKS, Task
 from aesthemo_studies.attribution_checks.maps import patch_shapley
+from aesthemo_studies.attribution_checks.paths import path_ledger
+from aesthemo_studies.attribution_checks.study import class_means
 from bench import ledgers as bench
 
 TASKS = (

@@ -10,9 +10,10 @@ from scipy import stats
 from sklearn import metrics
 
 from aesthemo_lib.data.table import AnnotatedImages
-from aesthemo_lib.evaluation import calibration, endpoints
+from aesthemo_lib.evaluation import calibration
 from aesthemo_lib.evaluation.metrics import prediction_table
 from aesthemo_lib.tasks import AESTHETICS, EMOTION, OASIS_TASKS
+from aesthemo_studies import endpoints
 
 
 def simplex(rows: int, classes: int, seed: int) -> np.ndarray:
@@ -141,10 +142,10 @@ def test_quadrants_are_compared_with_both_published_scales():
 def test_images_are_found_by_their_path_where_file_names_repeat(images):
     table = predicted(images, np.arange(40), 10)
     with pytest.raises(ValueError, match="made: the predictions hold 'x.jpg', which is not in the data set"):
-        calibration.image_rows(table.assign(image="x.jpg"), images)
+        endpoints.image_rows(table.assign(image="x.jpg"), images)
     twins = replace(images, paths=tuple(f"{i % 2}/{i // 2}.jpg" for i in range(40)))
     rows = np.random.default_rng(0).permutation(40)
-    assert calibration.image_rows(predicted(twins, rows, 0), twins).tolist() == rows.tolist()
+    assert endpoints.image_rows(predicted(twins, rows, 0), twins).tolist() == rows.tolist()
 
 
 def test_real_photographs_have_ratings_on_every_scale(oasis_root):

@@ -8,9 +8,9 @@ import pytest
 
 from aesthemo_lib.data import readers
 from aesthemo_lib.data.readers import csv_table
-from aesthemo_lib.models.style import RECIPES
 from aesthemo_studies.__main__ import main
 from aesthemo_studies.style_transfer import colour_matching, study as style_study
+from aesthemo_studies.style_transfer.networks import RECIPES
 from aesthemo_studies.style_transfer.study import CONDITIONS, Plan, run_split
 
 

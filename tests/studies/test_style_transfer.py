@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from aesthemo_lib.files import read_tensors
-from aesthemo_lib.models.style import Recipe, StyleTransfer, critic_loss, generator_losses
 from aesthemo_lib.training.fit import Diverged
 from aesthemo_studies.style_transfer import training as style_transfer
 from aesthemo_studies.style_transfer.cameras import radius_squared
+from aesthemo_studies.style_transfer.networks import Recipe, StyleTransfer, critic_loss, generator_losses
 from aesthemo_studies.style_transfer.training import Pool, Style, train_style, translated
 
 SMALL = Recipe(side=16, batch=2, steps=6, width=4, blocks=1, every=3, pool=3)

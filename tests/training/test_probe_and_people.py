@@ -16,15 +16,15 @@ from torch import nn
 
 from aesthemo_lib.data.readers import oasis
 from aesthemo_lib.data.table import AnnotatedImages
-from aesthemo_lib.evaluation import baselines
-from aesthemo_lib.evaluation.endpoints import endpoints
 from aesthemo_lib.evaluation.metrics import METRICS, prediction_table, softmax
 from aesthemo_lib.models.inference import predict_logits
 from aesthemo_lib.tasks import AESTHETICS, AFFECT_QUADRANTS, EMOTION
 from aesthemo_lib.training import probe
 from aesthemo_lib.training.config import Config
 from aesthemo_lib.training.runs import build_network, prepare, train
-from aesthemo_studies.baselines import references
+from aesthemo_studies import people
+from aesthemo_studies.baselines import late_fusion, references
+from aesthemo_studies.endpoints import endpoints
 
 
 @pytest.mark.parametrize("columns", [12, 90])
@@ -117,11 +117,11 @@ def test_late_fusion_learns_on_the_validation_part_what_the_other_task_knows():
     table, tasks = fused_example()
     test = table["part"] == "test"
     high = table["true_aesthetics"][test] == "high"
-    before, fused = table["aesthetics_high"][test], probe.late_fusion(table, tasks)
+    before, fused = table["aesthetics_high"][test], late_fusion(table, tasks)
     assert roc_auc_score(high, before) < 0.6 and roc_auc_score(high, fused["aesthetics_high"][test]) > 0.9
     assert fused[["image", "part", "true_emotion"]].equals(table[["image", "part", "true_emotion"]])
     blind = table.assign(true_aesthetics=table["true_aesthetics"].where(table["part"] == "validation", "low"))
-    pd.testing.assert_frame_equal(probe.late_fusion(blind, tasks).drop(columns="true_aesthetics"),
+    pd.testing.assert_frame_equal(late_fusion(blind, tasks).drop(columns="true_aesthetics"),
                                   fused.drop(columns="true_aesthetics"))
 
 
@@ -132,8 +132,8 @@ def test_rater_auc_is_the_mean_of_scikit_learns():
     truth[rater == 5] = 1  # has nothing to order
     mine = [rater == person for person in range(5)]
     expected = [roc_auc_score(truth[m], value[m], sample_weight=weight[m]) for m in mine]
-    assert baselines.rater_auc(rater, value, truth, weight) == pytest.approx(np.mean(expected))
-    assert np.isnan(baselines.rater_auc(rater, value, np.ones(120, int), weight))
+    assert people.rater_auc(rater, value, truth, weight) == pytest.approx(np.mean(expected))
+    assert np.isnan(people.rater_auc(rater, value, np.ones(120, int), weight))
 
 
 def rated(values: np.ndarray) -> AnnotatedImages:
@@ -154,7 +154,7 @@ def rated(values: np.ndarray) -> AnnotatedImages:
 def test_one_rater_by_hand():
     """Three raters, four images; the others' consensus of each rating worked out."""
     images = rated(np.array([[6, 5, 2], [7, 6, 5], [1, 2, 3], [2, 3, 6]]))
-    found = baselines.one_rater(images, np.arange(4))
+    found = people.one_rater(images, np.arange(4))
     # Image 0: 6 sees (5, 2): a tie is low, wrong; 5 sees (6, 2): wrong; 2 sees (6, 5): high, wrong. 1, 2: all right.
     # Image 3: 2 sees (3, 6): a tie is low, right; 3 sees (2, 6): right; 6 sees (2, 3): wrong.
     one = found["aesthetics"]
@@ -171,22 +171,22 @@ def test_one_raters_rank_correlation_is_scipys():
     values = np.random.default_rng(0).integers(1, 8, (15, 1)) + np.random.default_rng(1).integers(-2, 3, (15, 4))
     values = values.clip(1, 7)
     expected = [stats.spearmanr(values[:, i], np.delete(values, i, axis=1).mean(axis=1)).statistic for i in range(4)]
-    found = baselines.one_rater(rated(values), np.arange(15))["aesthetics"]
+    found = people.one_rater(rated(values), np.arange(15))["aesthetics"]
     assert found["spearman"] == pytest.approx(np.mean(expected))
 
 
 def test_a_new_panel_of_people_who_agree_says_the_same():
-    agreed = baselines.new_panel(rated(np.repeat([[6], [2], [5], [1]], 5, axis=1)), np.arange(4))["aesthetics"]
+    agreed = people.new_panel(rated(np.repeat([[6], [2], [5], [1]], 5, axis=1)), np.arange(4))["aesthetics"]
     assert [agreed[name] for name in ("accuracy", "balanced_accuracy", "auc")] == pytest.approx([1, 1, 1])
     assert agreed["spearman"] == pytest.approx(1)
-    split = baselines.new_panel(rated(np.tile([1, 7], (4, 2))), np.arange(4), draws=2000)["aesthetics"]
+    split = people.new_panel(rated(np.tile([1, 7], (4, 2))), np.arange(4), draws=2000)["aesthetics"]
     assert split["accuracy"] == pytest.approx(11 / 16, abs=0.02)  # 4 votes by a fair coin: at most two are high
 
 
 def test_people_on_real_photographs(oasis_root):
     images = oasis.read(oasis_root)
     test = images.split(0).test
-    one, panel = baselines.one_rater(images, test, 20), baselines.new_panel(images, test, 20, 20)
+    one, panel = people.one_rater(images, test, 20), people.new_panel(images, test, 20, 20)
     part = images.select(test)
     assert one["aesthetics"]["accuracy"] == pytest.approx(part.one_rater_accuracy("aesthetics"))
     assert panel["aesthetics"]["accuracy"] == pytest.approx(part.panel_ceiling("aesthetics"), abs=0.01)

@@ -8,11 +8,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from ..data.ratings import distribution
-from ..data.table import AnnotatedImages
-from ..tasks import AFFECT_QUADRANTS, Task
-from .calibration import expected_calibration_error, image_rows, truth_and_probabilities
-from .metrics import METRICS, task_metrics
+from aesthemo_lib.data.ratings import distribution
+from aesthemo_lib.data.table import AnnotatedImages
+from aesthemo_lib.evaluation.calibration import expected_calibration_error, truth_and_probabilities
+from aesthemo_lib.evaluation.metrics import METRICS, task_metrics
+from aesthemo_lib.tasks import AFFECT_QUADRANTS, Task
 
 DISTANCES = ("emd", "jensen_shannon")
 GAPS = ("gap_auc", "gap_log_loss")
@@ -57,12 +57,18 @@ def endpoints(predictions: pd.DataFrame, images: AnnotatedImages) -> dict[str, d
     return found
 
 
+def image_rows(predictions: pd.DataFrame, images: AnnotatedImages) -> np.ndarray:
+    """The data set's row of each prediction, (P,) int64, by name.
 
-
-
-
-
-
+    Raises:
+        ValueError: an image is not in the data set.
+    """
+    wanted = pd.Index(predictions["image"].astype(str))
+    rows = pd.Index(images.names).get_indexer(wanted)
+    if (rows < 0).any():
+        raise ValueError(f"{images.name}: the predictions hold {wanted[rows < 0][0]!r}, which is not in the data set; "
+                         f"open the data that the run was trained on")
+    return rows
 
 
 def earth_movers_distance(p: np.ndarray, q: np.ndarray) -> np.ndarray:

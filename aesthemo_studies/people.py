@@ -1,7 +1,6 @@
-"""What a comparison needs beside the networks: a frozen probe, late fusion, one human rater, and a whole new panel.
+"""People as baselines of a comparison: one human rater, and a whole new panel.
 
-The first two give predictions in the form of a run's ``predictions.csv``, so ``calibration.endpoints`` measures them as
-it measures runs; of people there are only answers, which are measured here under the same names.
+Of people there are only answers, which are measured here under the names of ``endpoints``.
 """
 
 from __future__ import annotations
@@ -9,12 +8,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from ..data import ratings as rating
-from ..data.table import AnnotatedImages
-from ..tasks import Task
-from .comparison import bootstrap_interval
+from aesthemo_lib.data import ratings as rating
+from aesthemo_lib.data.table import AnnotatedImages
+from aesthemo_lib.evaluation.comparison import bootstrap_interval
+from aesthemo_lib.evaluation.metrics import METRICS
+from aesthemo_lib.tasks import Task
+
 from .endpoints import DISTANCES, GAPS, scales, spearman
-from .metrics import METRICS
 
 
 def one_rater(images: AnnotatedImages, rows: np.ndarray, resamples: int = 200) -> dict[str, dict]:
@@ -31,7 +31,7 @@ def one_rater(images: AnnotatedImages, rows: np.ndarray, resamples: int = 200) -
         resamples: of whole groups of images, for the 95 % intervals ``<name>_low`` and ``<name>_high``.
 
     Returns:
-        by task what ``calibration.endpoints`` returns, and ``n``, the images that say something.
+        by task what ``endpoints.endpoints`` returns, and ``n``, the images that say something.
     """
     part, found = images.select(rows), {}
     for task in part.tasks:
