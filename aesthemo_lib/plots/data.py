@@ -118,6 +118,6 @@ def label_table(images: AnnotatedImages) -> Figure:
     counts = pd.crosstab(*labels).reindex(index=second.classes, columns=first.classes, fill_value=0)
     shares = counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
     figure = Figure((2.4 + 1.1 * counts.shape[1], 1 + 0.42 * len(counts)))
-    seaborn.heatmap(shares, vmin=0, vmax=1, cmap="cividis", annot=counts, fmt="d", ax=figure.subplots(),
+    seaborn.heatmap(shares, vmin=0, cmap="cividis", annot=counts, fmt="d", ax=figure.subplots(),
                     cbar_kws={"label": "share of the row"})
     return figure

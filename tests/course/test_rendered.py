@@ -1,0 +1,80 @@
+"""The lessons' readable copies are fresh and small, and the teacher's page repeats the answers that they reveal."""
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[2]
+FOLDER = PROJECT / "notebooks" / "rendered"
+PAGES = sorted(path for path in FOLDER.glob("*.md") if path.stem != "README")
+MEGABYTES = 8
+UNKNOWN = "computed in the lesson"
+every = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+
+loader = importlib.util.spec_from_file_location("rendering", PROJECT / "docs" / "rendering.py")
+rendering = importlib.util.module_from_spec(loader)
+loader.loader.exec_module(rendering)
+
+
+def notebook_of(page: Path) -> Path:
+    (found,) = [path for path in (PROJECT / "notebooks").rglob(f"{page.stem}.ipynb") if "exercises" not in path.parts]
+    return found
+
+
+@every
+def test_a_page_is_made_from_todays_notebook(page):
+    made_from = re.match(r"<!-- made from (\w{64}) -->", page.read_text(encoding="utf-8"))[1]
+    assert made_from == rendering.source_hash(notebook_of(page)), "run: python docs/book.py --render"
+
+
+@every
+def test_pictures_are_there_with_their_alternative_text_and_no_folder_is_named(page):
+    text = page.read_text(encoding="utf-8")
+    for alt, target in re.findall(r"!\[(.*?)\]\(([^)]+)\)", text):
+        assert len(alt) > 20 and (FOLDER / target).exists()
+    named = {target for _, target in re.findall(r"!\[(.*?)\]\(([^)]+)\)", text)}
+    assert {path.relative_to(FOLDER).as_posix() for path in (FOLDER / page.stem).iterdir()} <= named
+    assert str(PROJECT) not in text and "/tmp/" not in text
+
+
+def test_all_pages_together_are_small_and_listed():
+    size = sum(path.stat().st_size for path in FOLDER.rglob("*") if path.is_file())
+    assert size < MEGABYTES * 1e6
+    index = (FOLDER / "README.md").read_text(encoding="utf-8")
+    assert re.findall(r"\((\w+)\.md\)", index) == [page.stem for page in PAGES]
+
+
+def test_the_teachers_expected_answers_are_those_that_the_lessons_reveal():
+    page = (PROJECT / "docs" / "teaching.md").read_text(encoding="utf-8")
+    answers = json.loads((FOLDER / "answers.json").read_text(encoding="utf-8"))
+    assert set(answers) <= {path.stem for path in PAGES}
+    for lesson, part in re.findall(r"^### (\w+)\n(.*?)(?=^#|\Z)", page, re.MULTILINE | re.DOTALL):
+        expected = dict(re.findall(r"^- \*([^*\n]+)\*\n  - \*\*Expected\.\*\* \*([^*]+)\*", part, re.MULTILINE))
+        assert expected == answers.get(lesson, dict.fromkeys(expected, UNKNOWN)), lesson
+
+
+def test_an_answer_is_put_into_the_teachers_page(tmp_path):
+    page = tmp_path / "teaching.md"
+    entry = "- *cost*\n  - **Expected.** *{}*. Since.\n"
+    page.write_text(f"### 00_tour\n\n{entry.format('?')}\n### 01_data\n\n{entry.format('?')}", encoding="utf-8")
+    rendering.note_answers({"00_tour": {"cost": "half"}}, tmp_path, page)
+    assert page.read_text(encoding="utf-8") == f"### 00_tour\n\n{entry.format('half')}\n### 01_data\n\n{entry.format('?')}"
+    assert json.loads((tmp_path / "answers.json").read_text(encoding="utf-8")) == {"00_tour": {"cost": "half"}}
+
+
+def test_a_page_keeps_what_a_lesson_shows(tmp_path):
+    shown = nbformat.v4.new_output("display_data", {"text/html": "<details>x</details>", "text/plain": "x"},
+                                   metadata={"aesthemo": {"question": "q", "answer": "half"}})
+    printed = nbformat.v4.new_output("stream", name="stdout", text=f"{PROJECT}/runs/a\n")
+    cells = [nbformat.v4.new_markdown_cell("# Title\n[g](../docs/glossary.md)"),
+             nbformat.v4.new_code_cell("import x", metadata={"tags": ["hide-input"]}),
+             nbformat.v4.new_code_cell("print(1)", metadata={"tags": ["hide-output"]}, outputs=[printed, shown])]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "a.ipynb")
+    assert rendering.render(tmp_path / "a.ipynb", tmp_path / "a.ipynb", tmp_path) == {"q": "half"}
+    text = (tmp_path / "a.md").read_text(encoding="utf-8")
+    assert "](../../docs/glossary.md)" in text and "<details><summary>Set-up</summary>" in text
+    assert "<details><summary>Show the result</summary>\n\n```text\nruns/a\n```" in text and "<details>x</details>" in text
