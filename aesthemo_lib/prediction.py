@@ -36,12 +36,6 @@ class Predictor:
     Args:
         run: a finished run, or its folder.
         device: see ``device.pick_device``.
-
-    >>> from PIL import Image
-    >>> from .prediction import packaged_run
-    >>> Image.new("RGB", (64, 64), "orange").save("orange.jpg")
-    >>> Predictor(packaged_run()).predict(["orange.jpg"]).columns[:4].tolist()
-    ['photo', 'aesthetics', 'aesthetics_low', 'aesthetics_high']
     """
 
     def __init__(self, run: Run | Path | str, device: str | None = None):
@@ -199,12 +193,6 @@ def evaluate(run: Run | Path | str, data: str, root: Path | None = None, device:
 
     Raises:
         ValueError: the run and the data share no task, or the run knows all images.
-
-    >>> from .training.runs import train
-    >>> config = Config("scenes", preset="smoke", settings={"epochs": 1}, data_options={"images": 24, "size": 40})
-    >>> told = evaluate(train(config, "runs", "scenes"), "scenes", Path("scenes"))
-    >>> told["images"], sorted(told["tasks"])
-    ("the run's 6 test images", ['aesthetics', 'emotion'])
     """
     predictor = Predictor(run, device)
     run = predictor.run

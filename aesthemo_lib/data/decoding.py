@@ -64,11 +64,6 @@ def decode(path: Path | str, side: int) -> np.ndarray:
 
     Raises:
         BadImage: not an image, damaged, ambiguous, or too large to be sane; a ValueError that names file and reason.
-
-    >>> Image.new("RGB", (30, 20), (255, 0, 0)).save("red.png")
-    >>> pixels = decode(Path("red.png"), side=8)
-    >>> pixels.shape, pixels[0, 0].tolist()
-    ((8, 8, 3), [255, 0, 0])
     """
     return np.asarray(picture(path, side).resize((side, side), Image.Resampling.BILINEAR))
 

@@ -12,13 +12,7 @@ BINS = 15
 
 
 def truth_and_probabilities(predictions: pd.DataFrame, task: Task) -> tuple[np.ndarray, np.ndarray]:
-    """(P,) class numbers, negative where unlabelled, and the (P, C) probabilities of one task.
-
-    >>> from ..tasks import AESTHETICS
-    >>> one = pd.DataFrame({"true_aesthetics": ["high"], "aesthetics_low": [0.25], "aesthetics_high": [0.75]})
-    >>> [values.tolist() for values in truth_and_probabilities(one, AESTHETICS)]
-    [[1], [[0.25, 0.75]]]
-    """
+    """(P,) class numbers, negative where unlabelled, and the (P, C) probabilities of one task."""
     truth = pd.Index(task.classes).get_indexer(predictions[f"true_{task.name}"].astype(str))
     columns = [f"{task.name}_{name}" for name in task.classes]
     return truth, predictions[columns].to_numpy(dtype=np.float64)
@@ -37,10 +31,6 @@ def reliability(truth: np.ndarray, probabilities: np.ndarray, bins: int = BINS) 
 
     Returns:
         one row a bin: low, high, images, confidence and accuracy (their means; NaN in an empty bin).
-
-    >>> table = reliability(np.array([1, 1, 0]), np.array([[0.1, 0.9]] * 3), bins=2)
-    >>> table["images"].tolist(), round(float(table["accuracy"][1]), 3)
-    ([0, 3], 0.667)
     """
     truth, probabilities = truth[truth >= 0], probabilities[truth >= 0]
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == truth
@@ -63,9 +53,6 @@ def expected_calibration_error(truth: np.ndarray, probabilities: np.ndarray, bin
 
     Returns:
         a number in [0, 1]; None without labelled images.
-
-    >>> round(expected_calibration_error(np.array([1, 1, 0, 0]), np.array([[0.1, 0.9]] * 4)), 3)
-    0.4
     """
     table = reliability(truth, probabilities, bins).query("images > 0")
     if table.empty:

@@ -59,11 +59,7 @@ def read(root: str | Path, task: str | Task = "emotion") -> AnnotatedImages:
 
 
 def class_names(root: Path) -> set[str]:
-    """The classes that the folders name; empty if there are none.
-
-    >>> class_names(Path("nowhere"))
-    set()
-    """
+    """The classes that the folders name; empty if there are none."""
     names = _folders(root) if root.is_dir() else []
     if names and all(folder.name.casefold() in PARTS for folder in names):
         names = [inner for folder in names for inner in _folders(folder)]

@@ -20,21 +20,13 @@ NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)")
 
 
 def clean(text: str) -> str:
-    """Text without what nobody sees: composed (NFC), single spaces, no zero-width or other format characters.
-
-    >>> clean(" lo\\u200bw ") == "low"
-    True
-    """
+    """Text without what nobody sees: composed (NFC), single spaces, no zero-width or other format characters."""
     composed = unicodedata.normalize("NFC", text)
     return " ".join("".join(c for c in composed if unicodedata.category(c) != "Cf").split())
 
 
 def is_no_label(text: str) -> bool:
-    """Whether a cell says that nobody judged: empty, NA, NaN, None, n/a, ?, - and the like.
-
-    >>> is_no_label("N/A"), is_no_label("awe")
-    (True, False)
-    """
+    """Whether a cell says that nobody judged: empty, NA, NaN, None, n/a, ?, - and the like."""
     return text.casefold() in NO_LABEL
 
 
@@ -47,8 +39,6 @@ def check_names(counts: Mapping[str, int], what: str) -> None:
 
     Raises:
         ValueError: the message names both spellings and what to do.
-
-    >>> check_names({"awe": 3, "fear": 2}, "emotion")
     """
     spelt: dict[str, str] = {}
     for name in counts:
@@ -75,10 +65,6 @@ def check_cells(counts: Mapping[str, int], what: str) -> None:
 
     Raises:
         ValueError: the message says what the column looks like and how to have it read.
-
-    >>> check_cells({"1": 3, "4": 2, "7": 2}, "aesthetics")
-    Traceback (most recent call last):
-    ValueError: aesthetics holds numbers (3 different ones, 1 to 7); call ...
     """
     for label in counts:
         parts = [part.strip() for part in re.split(r"[,;|]", label)]
@@ -140,9 +126,5 @@ def _one_edit(a: str, b: str) -> bool:
 
 
 def counted(labels) -> Counter:
-    """How often each label occurs, those that say that nobody judged left out.
-
-    >>> counted(["awe", "NA", "awe", ""])
-    Counter({'awe': 2})
-    """
+    """How often each label occurs, those that say that nobody judged left out."""
     return Counter(label for label in labels if not is_no_label(label))
