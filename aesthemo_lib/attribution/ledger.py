@@ -50,11 +50,6 @@ class Ledger:
         values: (N, C, P) float64, in logits.
         logits, baseline: (N, C), of the images and of the baseline, from plain forward passes.
         standard_error: (N, C, P) where permutations were drawn; None: the values are exact.
-
-    >>> ledger = Ledger("aesthetics", ("own", "borrowed at 1"), (None, Stream(1, "aesthetics", "emotion")),
-    ...                 np.array([[[3.0, 1.0]]]), logits=np.array([[5.0]]), baseline=np.array([[1.0]]))
-    >>> ledger.residual().tolist(), ledger.borrowed().tolist()
-    ([0.0], [[1.0]])
     """
 
     task: str
@@ -78,11 +73,7 @@ class Ledger:
 
 
 def coalitions(players: int) -> np.ndarray:
-    """(2^P, P) bool, every coalition; the first player changes slowest.
-
-    >>> coalitions(2).astype(int).tolist()
-    [[0, 0], [0, 1], [1, 0], [1, 1]]
-    """
+    """(2^P, P) bool, every coalition; the first player changes slowest."""
     return (np.arange(2**players)[:, None] >> np.arange(players)[::-1] & 1).astype(bool)
 
 

@@ -84,14 +84,7 @@ def _cut_one_by_one(pixels, mean, std, crop: int, top: Tensor, left: Tensor, fli
 def resize(pixels: Tensor, mean: Tensor, std: Tensor, side: int) -> Tensor:
     """What prediction sees [0063]: the whole image resized, in whole grey levels, and the mean image resized with it.
 
-    Args:
-        pixels: (B, S, S, 3) uint8.
-        mean: (S, S, 3) float32.
-        std: (3,) float32.
-        side: s.
-
-    Returns:
-        (B, 3, s, s) float32 in channels_last layout.
+    Args, Returns: see ``crop_and_flip``; ``side`` is s.
     """
     scale = (255 * std).expand(side, side, 3).contiguous()
     values = _resized(pixels.permute(0, 3, 1, 2), side).permute(0, 2, 3, 1)
@@ -124,7 +117,6 @@ class TrainingBatches:
         crop: side of the crops.
         size: images a batch.
         seed: of order, crops and flips.
-        device: where crops are made.
     """
 
     def __init__(self, pixels, rows, mean, std, crop: int, size: int, seed: int, device: torch.device):

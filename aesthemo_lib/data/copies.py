@@ -49,9 +49,6 @@ def identical_files(paths: Sequence[Path]) -> np.ndarray:
     """For each of N files the row of the first with the same bytes, (N,) int64; its own row if it has no copy.
 
     Only files of equal size are read. The answer is kept in the cache until a file's size or time changes.
-
-    Args:
-        paths: files that exist.
     """
     stats = [os.stat(path) for path in paths]
     facts = [[os.path.abspath(path), stat.st_size, stat.st_mtime_ns] for path, stat in zip(paths, stats, strict=True)]

@@ -54,17 +54,15 @@ def load_pixels(
     """The pixels of a data set, decoded now or found in the cache.
 
     Args:
-        images: N images.
         side: the side of the squares, in pixels (256 in [0056]).
         on_bad_image: 'error' raises with a list of all bad files; 'skip' leaves them out and warns, with a list.
         folder: the cache's folder, by default ``files.cache_folder()``.
 
     Returns:
-        the images that are usable (all of them unless some were skipped), and their (N, side, side, 3) uint8
-        pixels, a read-only memory map.
+        the usable images, and their (N, side, side, 3) uint8 pixels, a read-only memory map.
 
     Raises:
-        BadImages: with ``on_bad_image='error'``, when any file can't be used.
+        BadImages: with 'error', when any file can't be used.
     """
     if on_bad_image not in ON_BAD_IMAGE:
         raise ValueError(f"on_bad_image: expected 'error' or 'skip', got {on_bad_image!r}")
@@ -181,11 +179,7 @@ def decoded(
     """The chunks of ``CHUNK`` images that begin at ``starts``: pixels, and what is wrong with the bad ones, by row.
 
     Args:
-        paths: of all images.
-        side: pixels, see ``decode``.
-        pool: decodes.
-        ahead: so many chunks are decoded while one is in use, so that the decoders need not wait for it. 0 where it
-            is used on the same cores: then both only get in one another's way.
+        ahead: so many chunks are decoded while one is in use; 0 where it is used on the same cores.
 
     Yields:
         (C, side, side, 3) uint8, black where an image is bad, and the reasons by row number (as text).

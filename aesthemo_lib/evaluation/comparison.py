@@ -87,10 +87,6 @@ def collect(folder: Path, preset: str | None = None) -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: there is no finished run.
-
-    >>> collect(Path("nothing here"))
-    Traceback (most recent call last):
-    FileNotFoundError: no finished run below nothing here; train some first: python run.py reproduce
     """
     rows = []
     for path in sorted(Path(folder).rglob("metrics.json")):
@@ -105,13 +101,7 @@ def collect(folder: Path, preset: str | None = None) -> pd.DataFrame:
 
 
 def rows_of(metrics: dict, folder: Path) -> list[dict]:
-    """One run's rows of the table that ``collect`` makes, from the content of its ``metrics.json``.
-
-    >>> task = dict.fromkeys([*METRICS, "majority_accuracy"], 0.5) | {"n": 9}
-    >>> run = {"data": "oasis", "method": "nddr", "variant": None, "preset": "teach", "split": 0, "seed": 0}
-    >>> rows_of(run | {"tasks": {"emotion": task}}, Path("runs"))[0]["auc"]
-    0.5
-    """
+    """One run's rows of the table that ``collect`` makes, from the content of its ``metrics.json``."""
     name = metrics["method"] + (f".{metrics['variant']}" if metrics["variant"] else "")
     rows = []
     for task, values in metrics["tasks"].items():
@@ -124,13 +114,7 @@ def rows_of(metrics: dict, folder: Path) -> list[dict]:
 
 
 def compare(runs: pd.DataFrame, metric: str, overlap: float = 0.0) -> pd.DataFrame:
-    """Mean and interval of a metric by task and method, over the runs: columns mean, low, high, runs.
-
-    >>> runs = pd.DataFrame({"task": "emotion", "split": [0, 1, 0, 1], "seed": 0, "auc": [0.75, 0.5, 0.5, 0.5],
-    ...                      "method": ["cross_branch.diagonal"] * 2 + ["independent"] * 2})
-    >>> compare(runs, "auc")["mean"].to_dict()
-    {('emotion', 'cross_branch.diagonal'): 0.625, ('emotion', 'independent'): 0.5}
-    """
+    """Mean and interval of a metric by task and method, over the runs: columns mean, low, high, runs."""
     rows = [
         (task, method, *mean_interval(values, overlap=overlap), values.count())
         for task, part in runs.groupby("task", sort=False)
@@ -173,14 +157,7 @@ def paired_differences(runs: pd.DataFrame, metric: str, reference: str, overlap:
 
 
 def read_runs(path: Path) -> pd.DataFrame:
-    """A table of runs as ``collect`` makes it, from the CSV that ``aesthemo table --csv`` wrote.
-
-    >>> runs = pd.DataFrame({"task": "emotion", "split": [0, 1, 0, 1], "seed": 0, "auc": [0.75, 0.5, 0.5, 0.5],
-    ...                      "method": ["cross_branch.diagonal"] * 2 + ["independent"] * 2})
-    >>> runs.to_csv("runs.csv", index=False)
-    >>> read_runs(Path("runs.csv")).equals(runs)
-    True
-    """
+    """A table of runs as ``collect`` makes it, from the CSV that ``aesthemo table --csv`` wrote."""
     return pd.read_csv(path, encoding="utf-8")
 
 
@@ -189,12 +166,6 @@ def markdown_table(runs: pd.DataFrame, reference: str = "independent") -> str:
 
     The intervals take the splits' overlap into account (see ``mean_interval``), and end where the metric does. The
     last column is the difference in AUC to the reference on the same splits.
-
-    >>> runs = pd.DataFrame({"task": "emotion", "split": [0, 1, 0, 1], "seed": 0, "auc": [0.75, 0.5, 0.5, 0.5],
-    ...                      "method": ["cross_branch.diagonal"] * 2 + ["independent"] * 2})
-    >>> runs[["balanced_accuracy", "accuracy", "log_loss", "majority_accuracy"]] = 0.5
-    >>> print(markdown_table(runs).splitlines()[-1])
-    | emotion | always the most frequent class | .500 | | .500 | | | |
     """
     shown = {"auc": "AUC", "balanced_accuracy": "balanced accuracy", "accuracy": "accuracy", "log_loss": "log-loss"}
     overlap = 1 / (TEST_FOLDS - 1) if runs["split"].nunique() > 1 else 0.0  # several seeds of one split: no overlap

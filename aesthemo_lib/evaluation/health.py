@@ -24,11 +24,6 @@ def health(tasks: tuple[Task, ...], metrics: dict[str, dict], history: pd.DataFr
     AUC above .6; if its training loss ends below nine tenths of log C, chance among C classes; and if the best epoch is
     not the first and no loss is NaN.
 
-    Args:
-        tasks: of the run.
-        metrics: by task, as in ``metrics.json``.
-        history: of the run, see ``Run.history``.
-
     Returns:
         a phrase for each task, and a phrase for each thing that is wrong; no such phrase: it learnt.
     """

@@ -62,31 +62,18 @@ def _auc(truth: np.ndarray, probabilities: np.ndarray, present: np.ndarray) -> f
 
 
 def softmax(logits: np.ndarray) -> np.ndarray:
-    """(N, C) logits to probabilities, in float64.
-
-    >>> softmax(np.array([[0.0, 0.0], [1000.0, 0.0]])).tolist()
-    [[0.5, 0.5], [1.0, 0.0]]
-    """
+    """(N, C) logits to probabilities, in float64."""
     shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     return shifted / shifted.sum(axis=1, keepdims=True)
 
 
 def majority_class(labels: np.ndarray) -> int:
-    """The most frequent class among the labelled, the first of equals.
-
-    >>> majority_class(np.array([0, 1, 1, -1, -1, -1]))
-    1
-    """
+    """The most frequent class among the labelled, the first of equals."""
     return int(np.bincount(labels[labels >= 0]).argmax()) if (labels >= 0).any() else 0
 
 
 def prediction_table(tasks: tuple[Task, ...], probabilities: dict[str, np.ndarray], **columns) -> pd.DataFrame:
-    """Probabilities as a table: the given columns, then for each task '<task>_<class>' and the answer '<task>'.
-
-    >>> from ..tasks import AESTHETICS
-    >>> prediction_table((AESTHETICS,), {"aesthetics": np.array([[0.25, 0.75]])}, photo=["a.jpg"]).to_dict("list")
-    {'photo': ['a.jpg'], 'aesthetics': ['high'], 'aesthetics_low': [0.25], 'aesthetics_high': [0.75]}
-    """
+    """Probabilities as a table: the given columns, then for each task '<task>_<class>' and the answer '<task>'."""
     table = pd.DataFrame(columns)
     for task in tasks:
         values = probabilities[task.name]

@@ -120,11 +120,7 @@ def execute(name: str, parameters: dict, target: Path) -> Path:
 
 
 def check_kernel() -> None:
-    """Refuse to start a notebook without what its kernel needs.
-
-    Raises:
-        ValueError: no home folder is known, or the kernel 'python3' is not installed, or starts a program that is gone.
-    """
+    """Refuse to start a notebook without a home folder, or the kernel 'python3' and the program that it starts."""
     usable_folder(os.path.expanduser("~"), "HOME", "Jupyter keeps its files")
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 
@@ -149,10 +145,7 @@ def execute_training(parameters: dict, folder: Path) -> Path:
 def run_notebook(name: str, parameters: dict, out: Path) -> Path:
     """What ``aesthemo run`` does: execute a notebook with ``out`` as its folder of runs; returns the executed copy.
 
-    Args:
-        name: the notebook's bare name.
-        parameters: see ``checked_parameters``.
-        out: the folder of runs; the executed copy lies there, that of 03_train in the run folder that it left.
+    It lies in ``out``, that of 03_train in the run folder that it left. Parameters: see ``checked_parameters``.
     """
     import papermill
 
@@ -173,9 +166,7 @@ def train_plainly(parameters: dict, settings: dict, out: Path, device: str | Non
 
     Args:
         parameters: those of 03_train, as ``TRAINING`` has them.
-        settings: what the notebook does not ask for, see ``training.settings.Settings``; as text from a command line.
-        out: the folder of runs.
-        device: see ``device.pick_device``.
+        settings: what the notebook does not ask for, as text; see ``training.settings.Settings``.
     """
     from ..training.runs import train
     from ..training.settings import Settings

@@ -26,11 +26,7 @@ EXTRA_NOTEBOOKS = ("08_retrieval", "09_task_sequence", "10_style_transfer")
 
 
 def planned(data: str, preset: str, fixed: bool) -> list:
-    """The configurations of the main job: every method on every split, or on the publisher's own with every seed.
-
-    Args:
-        fixed: whether the split is the publisher's, which no number changes.
-    """
+    """The configurations of the main job: every method on every split, or on the publisher's own with every seed."""
     from ..training.config import Config
 
     return [Config(data=data, method=method, variant=variant or None, preset=preset, split=0 if fixed else j, seed=j)
@@ -41,13 +37,8 @@ def reproduce(data: str, root: Path | None, preset: str, out: Path, extra: bool 
     """The main job: ``planned``, each run by the notebook 03_train, then the notebooks that read the runs.
 
     Finished runs are skipped by their configuration's hash, interrupted ones go on, changed ones are done again.
-    As many run at once as ``scheduler.parallelism`` says. ``<out>/<data>/timing.json`` records the seconds in all and
-    of each job, how many ran at once, and how many runs had been finished before.
-
-    Args:
-        data, root, preset: what is trained, on what.
-        out: the folder of runs.
-        extra: ``EXTRA_NOTEBOOKS`` too.
+    ``<out>/<data>/timing.json`` records the seconds in all and of each job, how many ran at once, and how many runs had
+    been finished before. With ``extra``, ``EXTRA_NOTEBOOKS`` too.
     """
     from ..training.run import Run, stored_hash
     from ..training.runs import Config, changed_images, describe, open_data

@@ -29,12 +29,10 @@ MEMORY = 5e9
 
 
 def parallelism(jobs: int, device: str, threads: int | None = None, memory: float = MEMORY) -> tuple[int, int]:
-    """How many jobs to run at once, and how many threads each has.
+    """How many jobs to run at once, and how many threads each has (by default ``OMP_NUM_THREADS``, else a fair share).
 
     Args:
-        jobs: how many there are.
         device: 'cpu', or a device that each job needs for itself.
-        threads: of each job; by default ``OMP_NUM_THREADS``, else as many as there are cores for each.
         memory: bytes that each job takes.
     """
     given, cores = threads or int(os.environ.get("OMP_NUM_THREADS", 0)), allowed_cores()

@@ -44,17 +44,10 @@ def lab(rgb: Tensor) -> Tensor:
 
 
 def colour(pixels: Tensor) -> Tensor:
-    """Colour moments (after Stricker & Orengo 1995) and histograms, of L, a and b each.
+    """Colour moments (after Stricker & Orengo 1995) and histograms, of L, a and b each: (B, 3, H, W) to (B, COLOUR).
 
-    The moments are the mean, the standard deviation and the third moment over the variance, all in the unit of the
-    pixels; that paper has the third moment's cube root, whose gradient is infinite at 0. A pixel between the middles
-    of two bins counts for both, in proportion, so that the numbers change smoothly.
-
-    Args:
-        pixels: (B, 3, H, W) in L*a*b*.
-
-    Returns:
-        (B, COLOUR).
+    The moments are mean, standard deviation and the third moment over the variance (that paper's cube root has an
+    infinite gradient at 0). A pixel between the middles of two bins counts for both, in proportion.
     """
     flat = pixels.flatten(2)  # (B, 3, P)
     mean = flat.mean(dim=2, keepdim=True)
@@ -67,10 +60,7 @@ def colour(pixels: Tensor) -> Tensor:
 
 
 def gabor_bank() -> Tensor:
-    """Gabor filters of one frequency and one octave's bandwidth, (2 * ORIENTATIONS, 1, 15, 15): real, then imaginary.
-
-    A wave under a round Gaussian (Daugman 1985), as scikit-image's ``gabor_kernel`` makes them.
-    """
+    """Gabor filters (Daugman 1985) of one frequency, (2 * ORIENTATIONS, 1, 15, 15): real, then imaginary."""
     sigma = math.sqrt(math.log(2) / 2) / math.pi * 3 / FREQUENCY
     half = math.ceil(3 * sigma)
     y, x = torch.meshgrid(*(2 * [torch.arange(-half, half + 1, dtype=torch.float64)]), indexing="ij")
@@ -89,14 +79,9 @@ def gabor_energy(grey: Tensor, bank: Tensor) -> Tensor:
 
 
 def texture(light: Tensor, bank: Tensor) -> Tensor:
-    """Gabor energies at full, half and quarter size, mean and spread each (Manjunath & Ma 1996).
+    """Gabor energies at full, half and quarter size, mean and deviation each (Manjunath & Ma 1996).
 
-    Args:
-        light: (B, 1, H, W), L in 0..1.
-        bank: see ``gabor_bank``.
-
-    Returns:
-        (B, TEXTURE).
+    Of (B, 1, H, W) L in 0..1 the (B, TEXTURE) numbers.
     """
     found, grey = [], light
     for _ in range(SCALES):
@@ -178,11 +163,7 @@ class Described(Network):
 
 
 class ColourTexture(Network):
-    """The 'improved CNN' of Li, Xu & Duan (2019) as we read it: ``Described`` for each task, trained apart.
-
-    Args:
-        width: see ``Described``.
-    """
+    """The 'improved CNN' of Li, Xu & Duan (2019) as we read it: ``Described`` for each task, trained apart."""
 
     def __init__(self, tasks: tuple[Task, ...], backbones: Sequence[Backbone], *, width: int = 32):
         super().__init__(tasks, backbones)

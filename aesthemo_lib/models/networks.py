@@ -279,11 +279,7 @@ def _cut_off(method: str, backbones: Sequence[Backbone], frozen: int, options: d
 
 
 def checked_options(method: str, variant: str | None, options: dict) -> dict:
-    """A method's options with the variant among them; a ValueError names what the method doesn't know.
-
-    >>> checked_options("cross_branch", "random", {"after_last": True})
-    {'after_last': True, 'init': 'random'}
-    """
+    """A method's options with the variant among them; a ValueError names what the method doesn't know."""
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}; choose one of {', '.join(METHODS)}")
     variants = VARIANTS.get(method, ())
@@ -298,20 +294,12 @@ def checked_options(method: str, variant: str | None, options: dict) -> dict:
 
 
 def count_parameters(network: nn.Module) -> int:
-    """All trainable numbers of a network.
-
-    >>> count_parameters(nn.Linear(3, 2))
-    8
-    """
+    """All trainable numbers of a network."""
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
 
 
 def count_multiplies(network: nn.Module, side: int) -> int:
-    """Multiply-adds of one (1, 3, side, side) image in convolutions and fully connected layers.
-
-    >>> count_multiplies(nn.Conv2d(3, 8, 1), side=4)
-    384
-    """
+    """Multiply-adds of one (1, 3, side, side) image in convolutions and fully connected layers."""
     from torch.utils.flop_counter import FlopCounterMode
 
     device = next(network.parameters()).device

@@ -81,9 +81,7 @@ def method_curves(histories: pd.DataFrame) -> Figure:
 def comparison(runs: pd.DataFrame, metric: str, lines: dict[str, dict[str, float]] | None = None) -> Figure:
     """A metric by task and method: dots are runs, the bar is mean and interval (cut off at the picture's edge).
 
-    Args:
-        runs: as ``evaluation.collect`` returns them.
-        lines: by task, values to compare with by name, such as that of the majority class.
+    ``lines``: by task, values to compare with by name, such as that of the majority class.
     """
     values = {task: {method: part[metric] for method, part in rows.groupby("method", sort=False)}
               for task, rows in runs.groupby("task", sort=False)}
@@ -153,11 +151,7 @@ def _limits(seen: list[float], ends: list[float]) -> tuple[float, float]:
 
 
 def reliability(tables: dict[str, dict[str, pd.DataFrame]]) -> Figure:
-    """How often answers of a given confidence are right, by task and method; the larger the dot, the more images.
-
-    Args:
-        tables: by task and method, as ``calibration.reliability`` returns them.
-    """
+    """How often answers of a given confidence are right, by task and method; the larger the dot, the more images."""
     figure, axes = panels(len(tables), width=4.2, height=3.8, sharey=True)
     for ax, (task, methods) in zip(axes, tables.items(), strict=True):
         ax.plot([0, 1], [0, 1], ":", color=NEUTRAL, label="as sure as right")
@@ -173,11 +167,7 @@ def reliability(tables: dict[str, dict[str, pd.DataFrame]]) -> Figure:
 
 
 def recalls(table: pd.DataFrame) -> Figure:
-    """How often each class is recognised, by method.
-
-    Args:
-        table: columns class, method, recall, low, high.
-    """
+    """How often each class is recognised, by method; the columns are class, method, recall, low, high."""
     classes, methods = list(dict.fromkeys(table["class"])), list(dict.fromkeys(table["method"]))
     figure, (ax,) = panels(1, width=7.5, height=1.3 + 0.14 * len(classes) * (len(methods) + 1))
     for number, method in enumerate(methods):

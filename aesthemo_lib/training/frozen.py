@@ -30,15 +30,13 @@ CHUNK = 64
 
 
 class FrozenBatches(TrainingBatches):
-    """The random batches of one epoch after another, as maps of the frozen groups: each image in one of its views.
+    """``TrainingBatches`` of maps of the frozen groups, (B, K, h, w) float32: each image in one of its views.
 
     Args:
         frozen: the groups, in evaluation mode, on ``device``.
         views: cached crops and flips of each image.
         used: the rows that have maps: training and validation.
         folder: of the caches, by default ``files.cache_folder() / "maps"``.
-
-    The others are ``TrainingBatches``'. Batches are (B, K, h, w) float32.
     """
 
     def __init__(self, frozen: nn.Module, pixels, rows, mean, std, crop: int, size: int, seed: int,

@@ -10,11 +10,7 @@ from ..tasks import Task
 
 
 def labelled(target: Tensor) -> Tensor:
-    """Which of the images have a label, see ``task_losses``.
-
-    >>> labelled(torch.tensor([3, -1])).tolist(), labelled(torch.tensor([[0.0, 0.0], [0.25, 0.75]])).tolist()
-    ([True, False], [False, True])
-    """
+    """Which of the images have a label, see ``task_losses``."""
     return target >= 0 if target.ndim == 1 else target.sum(dim=1) > 0
 
 

@@ -29,18 +29,13 @@ def checksums() -> dict[str, str]:
 
 
 def fetch(root: str | Path, sensitive: bool = False, server: str = SERVER) -> Path:
-    """Download OASIS into a folder that ``readers.oasis`` reads.
+    """Download OASIS into a folder that ``readers.oasis`` reads; calling again resumes.
 
-    Each file is written under another name, checked and then renamed, so whatever bears its right name is whole.
-    Files that are there and right are kept: calling again resumes. A file with other contents is replaced.
+    Whatever bears its right name is whole; a file with other contents is replaced.
 
     Args:
-        root: the folder, made if need be.
         sensitive: also the images of ``readers.oasis.SENSITIVE_THEMES``.
         server: where the repositories' files are served, for a course that keeps a copy of its own.
-
-    Returns:
-        root.
 
     Raises:
         RuntimeError: a file could not be had, or is not the published one; the message is one line and names it.

@@ -46,26 +46,19 @@ def read(
     """Read PARA with its official test set; a tenth of the training groups is kept for validation.
 
     Aesthetics: a score above 3 is a vote for high, below 3 for low, 3 half a vote each. Where a file gives the mean
-    score only, each image has one vote, split as ``SPREAD`` says; the consensus is the mean's side of 3.
+    score only, each image has one vote, split as ``SPREAD`` says. Emotion comes in three forms, because 84 % of the
+    photographs are 'neutral' by plurality:
 
-    Emotion comes in three forms, because 84 % of the photographs are 'neutral' by plurality:
-
-    - 'positive' (default): the votes for the four positive emotions against all others. It uses every vote of every
-      photograph, and its majority class holds 73 %.
+    - 'positive' (default): the votes for the four positive emotions against all others; the majority class holds 73 %.
     - 'eight': all answers, as published. Its vote shares are informative; its accuracy says little.
-    - 'felt': the seven without neutral, where at least 8 people named one of these. 27 % of the 31,220 photographs are
-      unlabelled then, and 77 % of the rest are 'amusement'.
+    - 'felt': the seven without neutral, where at least 8 people named one of these; 27 % are unlabelled then.
 
-    Byte-identical files are a group. A training photograph with a copy in the official test is left out, and a log
-    line says how many there are.
+    Byte-identical files are a group. A training photograph with a copy in the official test is left out.
 
     Args:
         root: the folder with annotation/ and imgs/.
         emotion: the form, one of ``FORMS``.
         tasks: which of 'aesthetics' and 'emotion' are predicted, in this order.
-
-    Returns:
-        the photographs. Facts: session, semantic, official part, mean score and share of positive votes.
 
     Raises:
         FileNotFoundError: a table, or every photograph, is missing.

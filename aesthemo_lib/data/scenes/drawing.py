@@ -36,13 +36,7 @@ IRON = (34, 34, 40)
 
 
 def scene_of(number):
-    """The number of the picture that shows this picture's scene for the first time: its own, but for a series.
-
-    Of every 20 pictures the last 5, 6, 7 or 8, in turn, are a series: near-duplicates of one scene.
-
-    Args:
-        number: of a picture, or an array of numbers.
-    """
+    """The number of the picture that first shows this picture's scene: its own, but for a series. Or an array of them."""
     block = np.asarray(number) // BLOCK
     first = (block + 1) * BLOCK - SHORTEST - block % LENGTHS
     return np.minimum(number, first)

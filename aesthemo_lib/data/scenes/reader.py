@@ -1,13 +1,13 @@
 """``scenes``: photograph-like pictures that are drawn, with known factors and simulated annotators.
 
-The default data set: it needs no download, and one knows what its labels are made of. Each picture has factors,
-independent of one another and standard normal (N(0, 1)) but for the motif and the place:
+The default data set: it needs no download, and one knows what its labels are made of (docs/scenes.md has all of it).
+Each picture's factors are independent and standard normal, but for the motif and the place:
 
 * ``light`` (the whole picture) and ``lamp`` (one place in it) are **shared** by both tasks,
 * ``sharpness``, ``composition`` and ``clutter`` matter to aesthetics alone,
-* ``motif`` matters to emotion alone: eight families, one for each emotion. Its sign is the sign of ``mood`` and the
-  size of ``mood`` is how much of the motif there is; its kind is one of four pairs of opposites (``PAIRS``),
-* ``place`` (hills, sea, city, forest), where the lamp stands and all else say nothing.
+* ``motif`` matters to emotion alone: a kind, one of four pairs of opposites (``PAIRS``), with the sign and the size of
+  ``mood``,
+* ``place``, where the lamp stands and all else say nothing.
 
 With r = ``relatedness``, and shared = (light + lamp) / sqrt(2), the two tasks' scores are::
 
@@ -15,20 +15,14 @@ With r = ``relatedness``, and shared = (light + lamp) / sqrt(2), the two tasks' 
     emotion_score    = sqrt(r) * shared + sqrt(1 - r) * mood
     own              = sqrt(.4) * sharpness - sqrt(.35) * clutter + sqrt(.25) * composition
 
-Each is N(0, 1) at every r, because the squares of its weights add up to 1, and the two correlate by exactly r. The
-annotators see aesthetics through the first score alone, emotion through the sign of the second and the motif's kind
-alone: of each pair of opposites the bright scene is felt as the positive one. So the law of (score, kind, votes) of
-each task is the same at every r, and with it the class balance, the annotators' noise and the accuracy of the best
-possible classifier; only the dependence between the tasks changes: P(both scores positive) = 1/4 + asin(r) / (2 pi).
-At r = 0 the labels are independent, light and lamp say nothing, and the motif is the emotion; at r = 1 the motif says
-only which pair of opposites it is. **The pictures are the same at every r**, with other labels; and the first n of
-more pictures are the same as n.
+Each is N(0, 1) at every r, and the two correlate by exactly r. Annotators see aesthetics through the first score alone,
+emotion through the sign of the second and the motif's kind alone, so each task by itself is equally hard at every r;
+only the dependence between the tasks changes: P(both scores positive) = 1/4 + asin(r) / (2 pi). **The pictures are the
+same at every r**, with other labels; and the first n of more pictures are the same as n.
 
-About a third of the pictures belong to **series**: of every 20, the last 5 to 8 are near-duplicates of one scene, in
-another frame and at another hour. They share all factors but the light, and are a group. A split by image therefore
-leaks: a test picture's scene was seen in training. A split by group does not.
+Of every 20 pictures the last 5 to 8 are a **series**, near-duplicates of one scene: they share all factors but the
+light, and are a group, since a split by image would leak.
 
-Ten annotators, each with a bias and a noise of their own: aesthetics is rated 1..7, emotion by naming one class.
 All random numbers of an image come from (seed, its number), so equal parameters give equal bytes (on one machine).
 """
 
@@ -155,15 +149,11 @@ def votes(ratings: dict[str, pd.DataFrame], images: int) -> tuple[dict[str, np.n
 def draw(root: Path, images: int = 600, seed: int = 0, relatedness: float = 0.5, size: int = 256) -> None:
     """Draw the data set into a folder, unless it stands there whole, with these parameters and at least as many images.
 
-    Files: ``images/scene_00000.jpg`` ..., ``masks/scene_00000_lamp.png`` and ``..._clutter.png`` ..., ``factors.csv``
-    (one row an image), ``ratings.csv`` (task, image, annotator, value), ``scenes.json`` (the parameters, and a hash of
-    all files). The folder appears when it is finished; one of other parameters, or a damaged one, is replaced.
+    Files: ``images/``, ``masks/``, ``factors.csv`` (one row an image), ``ratings.csv`` (task, image, annotator, value)
+    and ``scenes.json`` (the parameters, and a hash of all files). A damaged set, or another one, is replaced.
 
     Args:
-        root: the folder.
-        images: how many.
-        seed: another seed, other pictures.
-        relatedness: 0 .. 1, see above.
+        relatedness: r above, 0 .. 1.
         size: width and height in pixels.
 
     Raises:
