@@ -98,7 +98,7 @@ def atomic(path: Path) -> Iterator[Path]:
 def atomic_folder(folder: Path) -> Iterator[Path]:
     """``atomic`` for a folder: an empty one under a temporary name, which takes its place if the block succeeds.
 
-    Only one process at a time may do so, see ``file_lock``. What a process that was killed has left is cleared away.
+    Only one process at a time may do so, see ``file_lock``. What a killed process has left is cleared away.
     """
     temporary, old = (folder.with_name(f".{folder.name}.{what}") for what in ("tmp", "old"))
     for left in (temporary, old):

@@ -48,11 +48,8 @@ class Predictor:
     def probabilities(self, paths: Sequence[Path | str]) -> dict[str, np.ndarray]:
         """Each photo's class probabilities, {task name: (N, C) float64}.
 
-        A photo is read and resized exactly as in training's cache and then as [0063] says, so its answer does not
-        depend on whether it was cached.
-
-        Raises:
-            BadImages: files that can't be read, all of them, by name and reason.
+        A photo is read and resized exactly as in training's cache and then as [0063] says. ``BadImages`` names all
+        files that can't be read.
         """
         answers = self.answers(paths)
         if answers.bad:
@@ -60,11 +57,7 @@ class Predictor:
         return answers.probabilities
 
     def answers(self, paths: Sequence[Path | str]) -> Answers:
-        """The same for the photos that can be read, with what is wrong with the others.
-
-        Raises:
-            ValueError: no photographs were given.
-        """
+        """The same for the photos that can be read, with what is wrong with the others."""
         files = [Path(path) for path in paths]
         if not files:
             raise ValueError("no photographs were given")
@@ -149,11 +142,7 @@ def is_run(path: Path) -> bool:
 
 
 def photographs(named: Sequence[str]) -> list[Path]:
-    """Files, folders (with all images in them, however deep) and patterns, as a list of files.
-
-    Raises:
-        ValueError: a folder without images, or a pattern that matches nothing.
-    """
+    """Files, folders (with all images below them) and patterns, as a list of files; a ValueError if one is empty."""
     found: list[Path] = []
     for name in named:
         path = Path(name)

@@ -190,13 +190,10 @@ def trunk_ledger(
 def layer_ledger(
     network: nn.Module, images: Tensor, baseline: Tensor | None = None, draws: int | None = None, seed: int = 0
 ) -> dict[tuple[int, str], Ledger]:
-    """Every task's logits split among the T*T streams of one layer, for each layer.
+    """Every task's logits split among the T*T streams of one layer, for each layer, by (layer, task name).
 
-    Args, Raises: see ``trunk_ledger``.
-
-    Returns:
-        a ledger by (layer, task name). Its first T players are the task's own stream and what it borrows there;
-        the others act 'via' other branches, and are exactly 0 at the last layer.
+    A ledger's first T players are the task's own stream and what it borrows there; the others act 'via' other
+    branches, and are exactly 0 at the last layer. Args, Raises: see ``trunk_ledger``.
     """
     return play(network, images, baseline, layer_games(network), draws, seed)
 
@@ -207,9 +204,6 @@ def both_ledgers(
     """Trunk and layer ledgers at once, in one dictionary, quicker than apart: they share a third of their maps.
 
     Args, Raises: see ``trunk_ledger``.
-
-    Returns:
-        the ledgers of ``trunk_ledger`` by task name, and those of ``layer_ledger`` by (layer, task name).
     """
     return play(network, images, baseline, [*trunk_games(network), *layer_games(network)], draws, seed)
 
@@ -262,14 +256,10 @@ def _add(ledgers: dict, part: Part, shares: np.ndarray, error: np.ndarray | None
 
 
 def over_set(ledger: Callable, network: nn.Module, batches: Iterable[Tensor], **options) -> dict:
-    """A ledger over a whole set, batch by batch.
+    """``trunk_ledger``, ``layer_ledger`` or ``both_ledgers`` over a whole set, batch by batch, with their ``options``.
 
     Args:
-        ledger: ``trunk_ledger``, ``layer_ledger`` or ``both_ledgers``, with their ``options``.
         batches: (B, 3, H, W) each, see ``attribution.image_batches``.
-
-    Returns:
-        as the ledger does, of all N images.
     """
     parts = [ledger(network, images, **options) for images in batches]
     if not parts:

@@ -159,10 +159,7 @@ def _signed_map(parts: list[Tensor], effects: list[Tensor], channels: bool = Fal
 
 
 def top_channels(attribution: SignedMap, count: int = 5) -> tuple[np.ndarray, np.ndarray]:
-    """The channels of a stream with the largest attribution, over all photos of the map.
-
-    Args:
-        attribution: of ``stream_map`` with integrated gradients.
+    """The channels of a stream with the largest attribution, over all photos of a map by integrated gradients.
 
     Returns:
         (count,) channel numbers, the largest absolute mean first, and their signed means, in logits.

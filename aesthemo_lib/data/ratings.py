@@ -190,28 +190,17 @@ def krippendorff_alpha(ratings: pd.DataFrame, level: str) -> float:
 
 
 def others_votes(image: np.ndarray, rating_votes: np.ndarray, images: int) -> np.ndarray:
-    """(R, C) for each rating the votes of its image's *other* raters; 0 where there are none.
-
-    Args:
-        image, rating_votes, images: see ``add_votes``.
-    """
+    """(R, C) for each rating the votes of its image's *other* raters; 0 where there are none."""
     others = np.maximum(add_votes(image, rating_votes, images)[np.asarray(image, dtype=np.int64)] - rating_votes, 0)
     others[others < 1e-9] = 0
     return others
 
 
 def one_rater_accuracy(image: np.ndarray, rating_votes: np.ndarray, images: int) -> float:
-    """How often a single rating agrees with the consensus of the *other* raters of its image.
+    """How often a single rating agrees with the consensus of the *other* raters of its image: equation 1.4.
 
-    Equation 1.4 of lesson 01, averaged over the images.
-
-    A rating of half a vote each counts as half right. Images are weighted equally, whatever their number of
-    raters; those with a single rater say nothing and are left out.
-
-    Args:
-        image: (R,) row numbers.
-        rating_votes: (R, C).
-        images: N.
+    A rating of half a vote each counts as half right. Images are weighted equally, whatever their number of raters;
+    those with a single rater say nothing and are left out. Args: see ``add_votes``.
     """
     image = np.asarray(image, dtype=np.int64)
     label = consensus(others_votes(image, rating_votes, images))
@@ -235,12 +224,10 @@ def panel_ceiling(
         votes: (N, C) votes, each taken for one whole ballot (a sum that is no whole number is rounded up); or, with
             ``ballots``, (N, K): how many ballots of each kind an image got, as ``count_ballots`` returns them.
         ballots: (K, C) the votes of one ballot of each kind. It matters where one ballot is split over classes: a
-            panel that is drawn as whole votes scatters more than the real one.
-        resamples: how many new panels are drawn.
-        seed: of the draws.
+            panel that is drawn as whole votes varies more than the real one.
 
     Returns:
-        the share; NaN if no image has two ballots.
+        a proportion; NaN if no image has two ballots.
 
     >>> panel_ceiling(np.array([[0, 9], [7, 0]]))
     1.0
@@ -256,15 +243,9 @@ def panel_ceiling(
 
 
 def count_ballots(image: np.ndarray, rating_votes: np.ndarray, images: int) -> tuple[np.ndarray, np.ndarray]:
-    """Single ratings' votes as counts of equal ones.
+    """Single ratings' votes counted: (N, K) how many ballots of each kind an image got, and the (K, C) kinds.
 
-    Args:
-        image: (R,) row numbers.
-        rating_votes: (R, C).
-        images: N.
-
-    Returns:
-        (N, K) how many ballots of each kind an image got, and (K, C) the kinds.
+    Args: see ``add_votes``.
     """
     kinds, kind = np.unique(rating_votes, axis=0, return_inverse=True)
     return add_votes(image, class_votes(kind.ravel(), len(kinds)), images), kinds

@@ -44,15 +44,10 @@ def reliability(truth: np.ndarray, probabilities: np.ndarray, bins: int = BINS) 
 
 
 def expected_calibration_error(truth: np.ndarray, probabilities: np.ndarray, bins: int = BINS) -> float | None:
-    r"""ECE (Guo et al. 2017, equation 3): :math:`\sum_m \frac{|B_m|}{N} |acc(B_m) - conf(B_m)|`.
+    r"""ECE (Guo et al. 2017, equation 3): :math:`\sum_m \frac{|B_m|}{N} |acc(B_m) - conf(B_m)|`; None without labels.
 
     Of few images it is too large, since a bin's accuracy scatters: compare it between methods on equal images.
-
-    Args:
-        truth, probabilities, bins: see ``reliability``.
-
-    Returns:
-        a number in [0, 1]; None without labelled images.
+    Args: see ``reliability``.
     """
     table = reliability(truth, probabilities, bins).query("images > 0")
     if table.empty:

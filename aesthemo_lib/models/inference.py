@@ -56,16 +56,9 @@ def predict_logits(
     network: nn.Module, pixels: np.ndarray, rows: np.ndarray, mean: np.ndarray, side: int, device: torch.device,
     batch: int = 64,
 ) -> dict[str, np.ndarray]:
-    """The logits of images as prediction sees them [0063]: resized, not cropped.
+    """The logits of images as prediction sees them [0063]: resized, not cropped; (M, C) float32 by task name.
 
-    Args:
-        pixels: (N, S, S, 3) uint8.
-        rows: (M,) which of them.
-        mean: (S, S, 3).
-        side: what they are resized to.
-
-    Returns:
-        (M, C) float32 by task name.
+    Args: see ``image_batches``.
     """
     mean, std = torch.as_tensor(mean, device=device), torch.tensor(network.std, device=device)
     with evaluating(network), quick_cpu(network):
@@ -79,7 +72,7 @@ def logits_of(
 ) -> dict[str, np.ndarray]:
     """What ``forward`` makes of the inputs of some rows, a batch at a time, in the device's precision.
 
-    Processes that train together share the batches out, and each gets all of it.
+    Processes that train together divide the batches among them, and each gets all of it.
 
     Args:
         forward: inputs to (B, C) by name; in evaluation mode.

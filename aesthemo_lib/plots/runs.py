@@ -62,8 +62,7 @@ def learning_curves(history: pd.DataFrame, constant: dict[str, float] | None = N
 def method_curves(histories: pd.DataFrame) -> Figure:
     """Validation loss of each task by method: thin lines are runs, the thick one their mean while all of them went on.
 
-    Args:
-        histories: rows of ``Run.history`` with the columns method and run added.
+    ``histories``: rows of ``Run.history`` with the columns method and run added.
     """
     tasks = [name.removeprefix("train_loss_") for name in histories if name.startswith("train_loss_")]
     figure, axes = panels(len(tasks))
@@ -198,13 +197,7 @@ def confusion(matrices: dict[str, np.ndarray], classes: tuple[str, ...], colour:
 
 
 def confusion_difference(difference: np.ndarray, marked: np.ndarray, classes: tuple[str, ...], title: str) -> Figure:
-    """The difference of two row-normalised confusion matrices, in percentage points; marked cells are framed.
-
-    Args:
-        difference: (C, C) shares, -1..1.
-        marked: (C, C) bool.
-        classes: C names.
-    """
+    """The difference of two row-normalised (C, C) confusion matrices, in percentage points; marked cells are framed."""
     most = max(0.1, np.nanmax(np.abs(difference)))
     cells = [(title, difference, lambda i, j: f"{difference[i, j]:+.0%}".rstrip("%").replace("nan", ""))]
     figure = _matrices(cells, classes, "PuOr", -most, most)

@@ -23,10 +23,6 @@ CAGRAD_RADIUS = 0.4
 class Sum(nn.Module):
     """The patent's: the sum of the losses with the tasks' weights [0061], and its gradient.
 
-    Args:
-        tasks: T tasks.
-        parameters: what is trained.
-
     Attributes:
         divisible: whether the gradient of a batch is the sum of its parts' gradients, so that a batch can be computed
             in parts, or on several processes.
@@ -84,8 +80,8 @@ class HardTasks(Sum):
     .. math:: L = \frac1T \sum_j w_j a_j, \quad w_j = 1 + (a_j - l_{avg}) / (l_{max} - l_{min})
 
     CN109190514B weighs its tasks by a_j (task j's loss) and by the mean, largest and smallest of the tasks' losses; the
-    formula is not in the text available to us. This one is **our assumption**: of these four, scale-free, all weights 1
-    when all tasks are alike, and their mean is 1. No gradient flows through the weights.
+    formula is not in the text available to us. This one is **our assumption**: scale-free, all weights 1 when all tasks
+    are alike, and their mean is 1. No gradient flows through the weights.
     """
 
     divisible = False  # a batch's weights go by its losses
@@ -173,11 +169,7 @@ AGGREGATIONS = ("sum", "uncertainty", "hard_tasks", "upgrad", "pcgrad", "cagrad"
 
 
 def aggregation(name: str, tasks: tuple[Task, ...], parameters: Iterable[nn.Parameter]) -> Sum:
-    """One of ``AGGREGATIONS`` by its name; a single task has nothing to weigh and is always its plain loss.
-
-    Raises:
-        ImportError: torchjd is needed and missing; the message says how to install it.
-    """
+    """One of ``AGGREGATIONS`` by its name; a single task has nothing to weigh and is always its plain loss."""
     if name == "sum" or len(tasks) == 1:
         return Sum(tasks, parameters)
     if name in ("uncertainty", "hard_tasks"):

@@ -14,10 +14,10 @@ KINDS = {"permute": list, "keep": dict, "halves": bool, "train_share": float, "s
 
 
 def check(spec: dict) -> None:
-    """Refuse what can't be meant; task names are checked once the data are known.
+    """Check a ``Config.labels``; task names are checked once the data are known.
 
     Raises:
-        ValueError: an unknown key, a value of another kind, or a share outside 0..1.
+        ValueError: an unknown key, a value of another kind, or a proportion outside 0..1.
     """
     for key, value in spec.items():
         if key not in KINDS:

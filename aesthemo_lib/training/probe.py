@@ -77,16 +77,15 @@ def regression(x: np.ndarray, y: np.ndarray, groups: np.ndarray, classes: int) -
     """A logistic regression on standardised columns; C has the best log-loss in a cross-validation over whole groups.
 
     It makes sum of cross-entropies + |W|^2 / (2 C) smallest, as scikit-learn's ``LogisticRegression`` of several
-    classes does, and also takes shares of votes for labels.
+    classes does, and also takes distributions of votes for labels.
 
     Args:
         x: (N, D).
         y: (N,) class numbers, or (N, C) rows that sum to 1.
-        groups: (N,) names; with fewer than two of them C is 1e-3, since there is nothing to choose it by.
-        classes: C; those that don't occur get the bias -inf.
+        groups: (N,) names; with fewer than two of them there is nothing to choose C by, and it is 1e-3.
 
     Returns:
-        (C, D) weights and (C,) biases for columns that are not standardised.
+        (C, D) weights and (C,) biases for columns that are not standardised; -inf of classes that don't occur.
     """
     from sklearn.model_selection import GroupKFold
 

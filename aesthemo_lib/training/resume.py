@@ -36,9 +36,7 @@ def contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def save_state(folder: Path, epoch: int, loop: _Loop, better: bool, history: list[dict]) -> None:
     """Write the state after an epoch, whole or not at all, then drop the one before.
 
-    Args:
-        folder: of the states.
-        better: whether this epoch's weights are the best so far; if not, those in the state before it are.
+    ``better``: whether this epoch's weights are the best so far; if not, those in the state before it are.
     """
     target = folder / f"epoch-{epoch}"
     with atomic_folder(target) as whole:

@@ -39,8 +39,7 @@ AVA_MIDDLE = 5.0
 def emotion_number(word: str, where: str | Path) -> int:
     """The class number of an emotion, in the order of ``tasks.EMOTION``; 'Content' and 'Sad' are known too.
 
-    Raises:
-        ValueError: another word; ``where`` begins the message.
+    A ValueError that begins with ``where`` refuses another word.
     """
     name = SPELLINGS.get(word.strip().lower(), word.strip().lower())
     if name not in EMOTION.classes:
@@ -49,22 +48,14 @@ def emotion_number(word: str, where: str | Path) -> int:
 
 
 def needed(path: Path, expected: str) -> Path:
-    """A file or folder that must be there.
-
-    Raises:
-        FileNotFoundError: it isn't; the message says what was expected.
-    """
+    """A file or folder that must be there; a FileNotFoundError says what was expected."""
     if not path.exists():
         raise FileNotFoundError(f"{path}: not found; expected {expected}")
     return path
 
 
 def present(images: AnnotatedImages) -> AnnotatedImages:
-    """The images whose files are there.
-
-    Raises:
-        FileNotFoundError: none is.
-    """
+    """The images whose files are there; a FileNotFoundError where none is."""
     here = np.array(list(map(os.path.isfile, images.paths)), dtype=bool)
     if not here.any():
         first = f", such as {images.paths[0]}" if len(images) else ""
@@ -77,14 +68,9 @@ def present(images: AnnotatedImages) -> AnnotatedImages:
 
 
 def with_validation(images: AnnotatedImages, test: np.ndarray, groups: np.ndarray) -> AnnotatedImages:
-    """The images with a published test set; a tenth of the other groups is kept for validation.
+    """The images with a published test set, (N,) bool; a tenth of the other groups is kept for validation.
 
     Which tenth depends on the groups' names only, so it is the same whatever other images are there.
-
-    Args:
-        images: N images.
-        test: (N,) bool, the published test set.
-        groups: (N,) names.
     """
     groups = np.asarray(groups, dtype=str)
     held = np.array([zlib.crc32(name.encode()) % VALIDATION_SHARE == 0 for name in groups])
@@ -175,9 +161,8 @@ def artphoto(root: str | Path) -> AnnotatedImages:
 def ava(root: str | Path) -> AnnotatedImages:
     """AVA (Murray et al. 2012): the counts of the scores 1 to 10 of each photograph.
 
-    A score above 5 is a vote for high, below 5 for low, 5 half a vote each. That is the library's rule for every scale;
-    the literature labels by the mean (above 5 is high), which stands in the facts as ``score_mean``. The two differ for
-    2.8 % of the photographs.
+    A score above 5 is a vote for high, below 5 for low, 5 half a vote each; the literature labels by the mean instead
+    (``score_mean`` in the facts), and the two differ for 2.8 % of the photographs.
 
     With the official test list, each photograph is its own group: AVA's challenges occur on both sides of that list.
     Without it, the photographs of one challenge are a group, since they share a subject.

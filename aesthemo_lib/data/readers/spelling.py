@@ -35,10 +35,7 @@ def check_names(counts: Mapping[str, int], what: str) -> None:
 
     Args:
         counts: how often each class name occurs; ``clean`` names.
-        what: what has these classes, for the message.
-
-    Raises:
-        ValueError: the message names both spellings and what to do.
+        what: what has these classes, for the message, which names both spellings and what to do.
     """
     spelt: dict[str, str] = {}
     for name in counts:
@@ -61,10 +58,7 @@ def check_cells(counts: Mapping[str, int], what: str) -> None:
 
     Args:
         counts: how often each label occurs.
-        what: the column's name.
-
-    Raises:
-        ValueError: the message says what the column looks like and how to have it read.
+        what: the column's name, for the message, which says what it looks like and how to have it read.
     """
     for label in counts:
         parts = [part.strip() for part in re.split(r"[,;|]", label)]

@@ -36,7 +36,7 @@ IRON = (34, 34, 40)
 
 
 def scene_of(number):
-    """The number of the picture that first shows this picture's scene: its own, but for a series. Or an array of them."""
+    """The number of the picture that first shows this picture's scene: its own, but for a series; or an array."""
     block = np.asarray(number) // BLOCK
     first = (block + 1) * BLOCK - SHORTEST - block % LENGTHS
     return np.minimum(number, first)
