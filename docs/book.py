@@ -50,6 +50,8 @@ PAGES = {
     "results/attribution)": "results/index.md)", "notebooks/exercises)": "lessons/index.md#exercises)",
 }
 """Where a link in a file of the checkout leads on the site."""
+LONG = {"08_retrieval", "09_task_sequence", "10_style_transfer"}
+"""These train for many minutes with preset ``teach``, so their pages are made with ``smoke``, and say so."""
 STUDY_COLUMNS = {"study", "contender", "candidate", "validation_log_loss"}
 RUN_COLUMNS = {"task", "method", "split", "seed", "auc", "balanced_accuracy", "accuracy", "log_loss"}
 
@@ -120,6 +122,11 @@ def lessons() -> list[Path]:
     return [*sorted(folder.glob("[0-9]*.ipynb")), *sorted((folder / "more").glob("[0-9]*.ipynb"))]
 
 
+def preset_of(notebook: Path, preset: str) -> str:
+    """The preset that a lesson's page is made with."""
+    return "smoke" if notebook.stem in LONG else preset
+
+
 def executed(out: Path, preset: str, only: str = "") -> list[Path]:
     """Executed copies of all lessons, or of one; a copy is made anew if its source or the library changed."""
     library = [path.read_bytes() for path in sorted((PROJECT / "aesthemo_lib").rglob("*.*")) if path.suffix != ".pyc"]
@@ -128,7 +135,7 @@ def executed(out: Path, preset: str, only: str = "") -> list[Path]:
         copy, began = out / notebook.name, time.monotonic()
         stamp, mark = copy.with_suffix(".sha256"), hashlib.sha256(b"".join([notebook.read_bytes(), *library]))
         if not (copy.exists() and stamp.exists() and stamp.read_text(encoding="utf-8") == mark.hexdigest()):
-            execute(notebook.stem, {"preset": preset, "out": str(out / "runs")}, copy)
+            execute(notebook.stem, {"preset": preset_of(notebook, preset), "out": str(out / "runs")}, copy)
             with atomic(stamp) as temporary:
                 temporary.write_text(mark.hexdigest(), encoding="utf-8")
             print(f"{notebook.stem}: executed in {time.monotonic() - began:.0f} s", flush=True)
@@ -217,7 +224,7 @@ def stage_lesson(path: Path, folder: Path, preset: str) -> nbformat.NotebookNode
     notebook.cells = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
     for cell in notebook.cells:
         cell.source = lesson_text(cell.source) if cell.cell_type == "markdown" else cell.source
-    note = f"*This page is the notebook `{where}`, run with `preset = \"{preset}\"`.*"
+    note = f"*This page is the notebook `{where}`, run with `preset = \"{preset_of(origin, preset)}\"`.*"
     notebook.cells.insert(1, nbformat.v4.new_markdown_cell(note))
     for output in (output for cell in notebook.cells for output in cell.get("outputs", ())):
         if WIDGET in output.get("data", {}):

@@ -1,0 +1,54 @@
+"""Every measure, and every axis label of a lesson, is in the glossary."""
+
+import ast
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from aesthemo_course.lessons import NAMES
+from aesthemo_lib.evaluation import METRICS
+
+PROJECT = Path(__file__).resolve().parents[2]
+GLOSSARY = (PROJECT / "docs" / "glossary.md").read_text(encoding="utf-8")
+TERMS = {term.lower().strip(",. ") for term in re.findall(r"\*\*([^*]+)\*\*", GLOSSARY)}
+PLAIN = {"images", "photos", "epoch", "learning rate", "gradient", "difference", "cuts"}
+"""Words of an axis that need no definition."""
+
+
+def axis_labels(source: str) -> list[str]:
+    """The literal axis labels that Python code sets."""
+    found = []
+    for node in ast.walk(ast.parse(re.sub(r"^(\s*)[!%].*$", r"\1pass", source, flags=re.MULTILINE))):
+        if isinstance(node, ast.keyword) and node.arg in ("xlabel", "ylabel"):
+            value = node.value
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") in ("set_xlabel", "set_ylabel"):
+            value = node.args[0]
+        else:
+            continue
+        parts = value.values if isinstance(value, ast.JoinedStr) else [value]
+        text = "".join(part.value for part in parts if isinstance(part, ast.Constant))
+        found += [text] if text.strip() else []
+    return found
+
+
+@pytest.mark.parametrize("path", sorted((PROJECT / "notebooks").glob("0*.ipynb")), ids=lambda path: path.stem)
+def test_each_axis_label_is_made_of_defined_words(path):
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    for cell in cells:
+        for label in axis_labels("".join(cell["source"])) if cell["cell_type"] == "code" else ():
+            assert any(term in label.lower() for term in TERMS | PLAIN), f"{path.stem}[{cell['id']}]: {label!r}"
+
+
+def test_each_measure_of_a_table_is_defined():
+    assert set(METRICS) == set(NAMES), "each metric has a name in words"
+    missing = [name for name in NAMES.values() if name.lower() not in TERMS]
+    assert not missing
+    for name in ("majority class", "one rater", "panel ceiling", "linear probe", "late fusion", "ECE", "changed"):
+        assert name.lower() in TERMS or any(name.lower() in term for term in TERMS), name
+
+
+def test_a_label_without_a_definition_is_found():
+    assert axis_labels('ax.set(xlabel="flux of ether", ylabel=f"{x} share")') == ["flux of ether", " share"]
+    assert not any(term in "flux of ether" for term in TERMS | PLAIN)
