@@ -86,8 +86,7 @@ def set_threads(threads: int | None = None) -> int:
 def keep_freed_memory() -> None:
     """Have glibc keep large blocks for the next step instead of handing them back to the system and faulting them in.
 
-    Training steps of the two-branch EfficientNet-Lite0 took 0.85 of the time with it (two cores), and both ledgers of a
-    photo 0.7 (one core, 192 px).
+    Training steps of the two-branch EfficientNet-Lite0 took 0.85 of the time with it (two cores), ledgers 0.7.
     """
     if not sys.platform.startswith("linux"):
         return

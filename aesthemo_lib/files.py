@@ -31,18 +31,14 @@ class DiskFull(RuntimeError):
 
 @contextmanager
 def room_for(place: Path) -> Iterator[None]:
-    """Whatever way a library says in this block that the disk is full, say it with the place and the cure.
-
-    Raises:
-        DiskFull: the disk is full, or the quota used up.
-    """
+    """Whatever way a library says in this block that the disk is full, say it as ``DiskFull`` with place and cure."""
     try:
         yield
     except DiskFull:
         raise  # a file's own message, from within a folder's
     except Exception as fault:
-        told = re.search(r"\(os error (\d+)\)", str(fault))  # safetensors' way
-        if (int(told[1]) if told else getattr(fault, "errno", None)) not in NO_ROOM:
+        number = re.search(r"\(os error (\d+)\)", str(fault))  # safetensors' way
+        if (int(number[1]) if number else getattr(fault, "errno", None)) not in NO_ROOM:
             raise
         raise DiskFull(f"no room left on the disk to write {place} ({fault}); make room, then start again: what was "
                        f"finished before is kept") from fault
@@ -54,11 +50,8 @@ def file_lock(lock: Path, doing: str, patience: float | None = None) -> Iterator
 
     Args:
         lock: a file that stands for the lock.
-        doing: what the holder does with what, for the message.
+        doing: what the holder does with what, for the RuntimeError's message.
         patience: seconds to wait for another process; None waits for as long as it takes.
-
-    Raises:
-        RuntimeError: another process still holds the lock.
     """
     from filelock import FileLock, Timeout
 
@@ -153,11 +146,7 @@ def digest(content: Any) -> str:
 
 
 def cache_folder() -> Path:
-    """Where derived data lives: ``$AESTHEMO_CACHE``, else the system's cache folder.
-
-    Raises:
-        ValueError: neither is known, or there is no such folder and none can be made.
-    """
+    """Where derived data lives: ``$AESTHEMO_CACHE``, else the system's cache folder; see ``usable_folder``."""
     import pooch
 
     given = os.environ.get("AESTHEMO_CACHE")
@@ -170,10 +159,7 @@ def usable_folder(place: str, variable: str, use: str) -> Path:
     Args:
         place: where; a '~' in it means that no home folder is known.
         variable: of the environment, names another one.
-        use: what happens there, for the message.
-
-    Raises:
-        ValueError: no home folder is known, or the folder can't be made or written to.
+        use: what happens there, for the message of the ValueError if that can't be.
     """
     folder, reason = Path(place), "it is not writable"
     if "~" in folder.parts:

@@ -188,7 +188,7 @@ def evaluate(run: Run | Path | str, data: str, root: Path | None = None, device:
     images = _opened(run, data, root)
     labels, left_out = _shared_labels(run, images)
     own = data == run.described["data"]
-    rows, answers, told = _answered(predictor, images, own)
+    rows, answers, tested = _answered(predictor, images, own)
     answers.warn(images.name)
     metrics = {}
     for name, truth in labels.items():
@@ -196,20 +196,20 @@ def evaluate(run: Run | Path | str, data: str, root: Path | None = None, device:
         majority = _train_majority(run, name) if own else majority_class(truth)
         metrics[name] = task_metrics(truth[rows], answers.probabilities[name], majority)
     return {"tasks": metrics, "data": data, "run": str(run.folder), "method": run.described["method"],
-            "variant": run.described["variant"], "images": told, "left_out": left_out}
+            "variant": run.described["variant"], "images": tested, "left_out": left_out}
 
 
 def _opened(run: Run, data: str, root: Path | None) -> AnnotatedImages:
     """The data, read with the run's classes: they may lack some, or stand in another order."""
-    told = run.described
-    options = dict(told["data_options"]) if data == told["data"] else {}
+    described = run.described
+    options = dict(described["data_options"]) if data == described["data"] else {}
     if data == "csv":
         options.setdefault("classes", {task.name: task.classes for task in run.tasks})
     if data == "folders":
         names = folders.class_names(readers.data_root(data, root))
         fits = [task for task in run.tasks if names <= set(task.classes)]
         options["task"] = fits[0] if fits else options.get("task", "emotion")
-    return open_data(Config(data=data, preset=told["preset"], data_options=options), root)
+    return open_data(Config(data=data, preset=described["preset"], data_options=options), root)
 
 
 def _shared_labels(run: Run, images: AnnotatedImages) -> tuple[dict[str, np.ndarray], dict[str, str]]:
@@ -273,8 +273,8 @@ def _which(count: int, there: int, own: int | None) -> str:
 def _train_majority(run: Run, name: str) -> int:
     """The most frequent class among a run's training labels."""
     task = next(task for task in run.tasks if task.name == name)
-    told = run.predictions("train")[f"true_{name}"]
-    return majority_class(np.array([task.index(label) if label else UNLABELLED for label in told]))
+    labels = run.predictions("train")[f"true_{name}"]
+    return majority_class(np.array([task.index(label) if label else UNLABELLED for label in labels]))
 
 
 PACKED = "aesthemo_lib/bundled"

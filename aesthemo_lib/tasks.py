@@ -45,9 +45,6 @@ class Task:
 
         Raises:
             ValueError: the task has no such class.
-
-        >>> EMOTION.index("awe")
-        1
         """
         try:
             return self.classes.index(label)
@@ -79,9 +76,6 @@ def with_loss_weights(tasks: tuple[Task, ...], weights: dict[str, float]) -> tup
 
     Raises:
         ValueError: a weight is given for a task that does not exist.
-
-    >>> [task.loss_weight for task in with_loss_weights(PATENT_TASKS, {"emotion": 1})]
-    [1.0, 1.0]
     """
     unknown = set(weights) - {task.name for task in tasks}
     if unknown:

@@ -62,17 +62,17 @@ def cut_table(
     network: nn.Module, pixels: np.ndarray, rows: np.ndarray, truth: dict[str, np.ndarray], mean: np.ndarray, side: int,
     cuts: dict[str, Sequence[Stream]], how: str = "zero", reference: Tensor | None = None, seed: int = 0,
 ) -> pd.DataFrame:
-    """The test set again with streams cut.
+    """The test set again with streams cut, after the uncut network as 'nothing'.
 
     Args:
         pixels, rows, mean, side: see ``image_batches``.
         truth: (M,) class numbers of these rows by task name, negative where unlabelled.
-        cuts: the streams of each cut, by a name for it; the uncut network is put first, as 'nothing'.
+        cuts: the streams of each cut, by a name for it.
         how, reference, seed: see ``cut``.
 
     Returns:
-        one row a cut and task: cut, task, ``evaluation.task_metrics`` (with the confusion matrix), and changed: the
-        share of photos whose answer is another than uncut.
+        one row a cut and task: cut, task, ``evaluation.task_metrics``, and changed: the proportion of photos whose
+        answer is another than uncut.
     """
     device, table, uncut = next(network.parameters()).device, [], {}
     for name, which in {"nothing": [], **cuts}.items():

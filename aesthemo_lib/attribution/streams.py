@@ -15,11 +15,7 @@ from ..models.inference import evaluating
 
 
 class Stream(NamedTuple):
-    """An edge: the map of branch ``source`` on its way to branch ``receiver`` at cross-branch layer ``layer`` (from 1).
-
-    >>> str(Stream(2, receiver="aesthetics", source="emotion"))
-    'emotion to aesthetics at 2'
-    """
+    """An edge: the map of branch ``source`` on its way to branch ``receiver`` at a cross-branch layer, from 1."""
 
     layer: int
     receiver: str

@@ -88,9 +88,9 @@ def _contradictions(images: AnnotatedImages, rows: list[int]) -> list[str]:
     texts = []
     for task in images.tasks:
         labels = images.labels(task.name)
-        told = {task.classes[labels[row]]: images.names[row] for row in rows[::-1] if labels[row] >= 0}
-        if len(told) > 1:
-            texts.append(" and ".join(f"{name} is {label!r}" for label, name in told.items()))
+        labelled = {task.classes[labels[row]]: images.names[row] for row in rows[::-1] if labels[row] >= 0}
+        if len(labelled) > 1:
+            texts.append(" and ".join(f"{name} is {label!r}" for label, name in labelled.items()))
     return texts
 
 

@@ -59,11 +59,7 @@ def consensus(votes: np.ndarray) -> np.ndarray:
 
 
 def tied(votes: np.ndarray) -> np.ndarray:
-    """Whether more than one class shares the highest vote, (N,) bool; False where nobody voted.
-
-    >>> tied(np.array([[1, 2], [3, 3], [0, 0]])).tolist()
-    [False, True, False]
-    """
+    """Whether more than one class shares the highest vote, (N,) bool; False where nobody voted."""
     return (_is_top(votes).sum(axis=1) > 1) & (votes.sum(axis=1) > 0)
 
 
@@ -74,21 +70,13 @@ def _is_top(votes: np.ndarray) -> np.ndarray:
 
 
 def distribution(votes: np.ndarray) -> np.ndarray:
-    """Each image's votes divided by their sum, (N, C); a row of NaN where nobody voted.
-
-    >>> distribution(np.array([[1, 3]])).tolist()
-    [[0.25, 0.75]]
-    """
+    """Each image's votes divided by their sum, (N, C); a row of NaN where nobody voted."""
     total = votes.sum(axis=1, keepdims=True)
     return np.divide(votes, total, out=np.full(votes.shape, np.nan), where=total > 0)
 
 
 def consensus_share(votes: np.ndarray) -> np.ndarray:
-    """The share of the votes that the winning class holds, (N,), in [1/C, 1]; NaN where nobody voted.
-
-    >>> consensus_share(np.array([[1, 3], [2, 2]])).tolist()
-    [0.75, 0.5]
-    """
+    """The share of the votes that the winning class holds, (N,), in [1/C, 1]; NaN where nobody voted."""
     return distribution(votes).max(axis=1)
 
 
@@ -98,10 +86,6 @@ def check_ratings(ratings: pd.DataFrame, images: int, where: str = "ratings") ->
     Args:
         ratings: one row a judgement.
         images: N; every image number must lie in [0, N).
-
-    >>> ratings = pd.DataFrame({"image": [0, 1], "annotator": ["a", "a"], "value": [5, 2]})
-    >>> len(check_ratings(ratings, images=2))
-    2
     """
     missing = set(RATING_COLUMNS) - set(ratings.columns)
     if missing:

@@ -30,10 +30,6 @@ def bootstrap_interval(
 
     Returns:
         the lower and upper end: two floats, or two arrays of the statistic's shape.
-
-    >>> values = pd.DataFrame({"right": [1, 1, 1, 1]})
-    >>> bootstrap_interval(values, lambda rows: rows["right"].mean(), np.array(["a", "a", "b", "c"]), resamples=9)
-    (1.0, 1.0)
     """
     rng = np.random.default_rng(seed)
     members = list(pd.Series(np.arange(len(values))).groupby(np.asarray(groups)).indices.values())

@@ -79,14 +79,10 @@ def _typed(name: str, value, kind: str):
 
 
 def execute(name: str, parameters: dict, target: Path) -> Path:
-    """Run a notebook with papermill and keep the executed copy.
+    """Run a notebook with papermill and keep the executed copy at ``target``, which is returned.
 
     The copy gets its name only when the notebook ended well; one that failed is kept as '<name>.failed.ipynb'.
-
-    Args:
-        name: the notebook's bare name.
-        parameters: see ``checked_parameters``; 'root', 'out' and a file of 'weights' are made absolute.
-        target: the executed copy's path, which is returned.
+    Parameters: see ``checked_parameters``; 'root', 'out' and a file of 'weights' are made absolute.
 
     Raises:
         NotebookFailed: a cell raised.
@@ -181,8 +177,8 @@ def train_plainly(parameters: dict, settings: dict, out: Path, device: str | Non
     kinds = {choice.name: str(choice.type) for choice in fields(Settings)}
     config = training(values, {n: _typed(n, value, kinds.get(n, "str")) for n, value in settings.items()})
     root = Path(values["root"]) if values["root"] else None
-    told = None if show_progress() else _tell_epoch  # a log has no use for a bar
-    return train(config, values["out"], root, values["redo"], device, told, values["on_bad_image"]).folder
+    report = None if show_progress() else _tell_epoch  # a log has no use for a bar
+    return train(config, values["out"], root, values["redo"], device, report, values["on_bad_image"]).folder
 
 
 def _tell_epoch(row: dict) -> None:

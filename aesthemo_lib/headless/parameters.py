@@ -53,15 +53,15 @@ def check(values: dict, helps: dict[str, str]) -> None:
         training(values)
 
 
-def _expected(name: str, value, told: str) -> str:
+def _expected(name: str, value, comment: str) -> str:
     """What a value should have been; empty if it may be as it is."""
     if name in COUNTS:
         least = COUNTS[name]
         fits = abs(value) < float("inf") and (least is None or value >= least)
         return "" if fits else f"a number of {least} or more" if least is not None else "a finite number"
     if name == "metric":
-        words = re.findall(r"[a-z]+_?[a-z0-9_]*", told.partition(":")[2])
-        return "" if value in words and value != "or" else f"one of{told.partition(':')[2]}"
+        words = re.findall(r"[a-z]+_?[a-z0-9_]*", comment.partition(":")[2])
+        return "" if value in words and value != "or" else f"one of{comment.partition(':')[2]}"
     if name in CHOICES:
         return "" if value in CHOICES[name] else f"one of {', '.join(filter(None, CHOICES[name]))}"
     if name in ("method", "reference"):

@@ -91,9 +91,7 @@ def _look(ledger: Ledger, player: int) -> dict:
 def flow_bars(ledgers: dict[str, Ledger], image_classes: dict[str, np.ndarray]) -> Figure:
     """Over a set: what one logit owes to each player, mean and 95 % interval over images; the tick: without the sign.
 
-    Args:
-        ledgers: trunk ledgers of N images by task name.
-        image_classes: (N,) by task name, the class whose logit is looked at, such as each image's answer.
+    ``ledgers``: trunk ledgers by task name; ``image_classes``: (N,) by task name, such as each image's answer.
     """
     figure, axes = _row(len(ledgers), 4.6, 3.0)
     for ax, (task, ledger) in zip(axes, ledgers.items(), strict=True):

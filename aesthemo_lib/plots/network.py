@@ -19,9 +19,7 @@ STEP, HALF_WIDTH, HALF_HEIGHT, GATE = 1.7, 0.48, 0.26, 0.14
 def network_diagram(network: nn.Module, side: int = 224) -> Figure:
     """The picture of a network, drawn from the network itself: its groups, what lies between them, its heads.
 
-    Args:
-        network: any of ``models.networks``, on any device ('meta' will do: nothing is computed).
-        side: the images' width and height; the sizes of the maps follow from it.
+    It may be on any device, 'meta' too: nothing is computed. ``side``: of the images, from which maps' sizes follow.
     """
     use_style()
     columns, exchanges = _columns(network, side), len(getattr(network, "exchanges", ()))

@@ -91,12 +91,12 @@ class Run:
 
     def network(self, device: str | None = None) -> tuple[nn.Module, np.ndarray]:
         """The trained network, ready to predict, and the mean image (S, S, 3) that its pixels lack."""
-        told = self.described
+        config = self.described
         if not (self.folder / WEIGHTS).exists():
             raise ValueError(f"{self.folder} was kept without its weights ({WEIGHTS}), for its results alone; one like "
-                             f"it is trained with: {training_command(told)}")
-        network = build(told["method"], self.tasks, self.settings.backbone, "none", told["variant"],
-                        frozen=self.settings.frozen_groups, **told["options"])
+                             f"it is trained with: {training_command(config)}")
+        network = build(config["method"], self.tasks, self.settings.backbone, "none", config["variant"],
+                        frozen=self.settings.frozen_groups, **config["options"])
         with self._readable():
             state = read_tensors(self.folder / WEIGHTS)
             mean = state.pop("mean_image").numpy()

@@ -187,10 +187,10 @@ def changed_images(folder: Path, seen: dict[str, str]) -> list[str]:
         seen: the digests of all images' pixels by name, see ``data.images.pixel_digests``.
     """
     file = folder / "predictions.csv"
-    told = pd.read_csv(file, encoding="utf-8", dtype=str, keep_default_na=False) if file.exists() else pd.DataFrame()
-    if "pixels" not in told:  # a run from before pixels were noted
+    table = pd.read_csv(file, encoding="utf-8", dtype=str, keep_default_na=False) if file.exists() else pd.DataFrame()
+    if "pixels" not in table:  # a run from before pixels were noted
         return []
-    return [name for name, pixels in zip(told["image"], told["pixels"], strict=True) if seen.get(name) != pixels]
+    return [name for name, pixels in zip(table["image"], table["pixels"], strict=True) if seen.get(name) != pixels]
 
 
 def describe(config: Config, images: AnnotatedImages) -> dict:
@@ -226,10 +226,10 @@ def _difference(folder: Path, new: dict) -> str:
     )
 
 
-def _flat(told: dict) -> dict:
+def _flat(described: dict) -> dict:
     """The entries of inner dictionaries under names such as 'settings.epochs'."""
-    inner = {f"{n}.{key}": v for n, part in told.items() if isinstance(part, dict) for key, v in part.items()}
-    return {n: part for n, part in told.items() if not isinstance(part, dict)} | inner
+    inner = {f"{n}.{key}": v for n, part in described.items() if isinstance(part, dict) for key, v in part.items()}
+    return {n: part for n, part in described.items() if not isinstance(part, dict)} | inner
 
 
 def _told(config: Config, prepared: Prepared) -> tuple[dict[str, np.ndarray], np.ndarray]:

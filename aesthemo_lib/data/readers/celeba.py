@@ -91,10 +91,11 @@ def _list(file: Path, skip: int = 0, header: int | None = 0) -> pd.DataFrame:
 
 def _column(file: Path, images: pd.Index, header: int | None) -> np.ndarray:
     """The second column of a list, in the order of ``images``."""
-    told = _list(file, header=header).iloc[:, 0].reindex(images)
-    if told.isna().any():
-        raise ValueError(f"{file}: no row for {told.index[told.isna()][0]}; expected one for each of list_attr_celeba")
-    return told.to_numpy()
+    column = _list(file, header=header).iloc[:, 0].reindex(images)
+    if column.isna().any():
+        raise ValueError(f"{file}: no row for {column.index[column.isna()][0]}; expected one for each of "
+                         f"list_attr_celeba")
+    return column.to_numpy()
 
 
 def _parts(file: Path, images: pd.Index) -> np.ndarray:

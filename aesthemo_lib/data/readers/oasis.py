@@ -62,14 +62,13 @@ def read(
 
     Aesthetics: one vote a beauty rating (above 4 high, below 4 low, 4 half a vote each), single ratings kept.
     Emotion: the quadrant of the mean valence and arousal, one vote per image, since each person rated only one of them.
-    Valence and arousal: one vote per single rating where OASIS_data.csv is there (about 100 for each image), on the
-    same cuts; else the mean's side of the cut, one vote per image.
+    Valence and arousal: one vote per single rating where OASIS_data.csv is there, else the mean's side of the cut.
 
     Args:
         root: the folder with OASIS.csv, OASISdata.mat, means_per_image.csv, images/ and perhaps OASIS_data.csv.
         sensitive: keep the images of ``SENSITIVE_THEMES``.
-        tasks: which are predicted, in this order: of 'aesthetics', 'emotion', and the scales apart 'valence' and
-            'arousal' (cut as the quadrants are) and 'category' (what the photograph shows).
+        tasks: which are predicted, in this order: of 'aesthetics', 'emotion', 'valence', 'arousal' (cut as the
+            quadrants are) and 'category' (what the photograph shows).
 
     Raises:
         FileNotFoundError: one of the files, or every image, is missing.
@@ -108,7 +107,7 @@ def _annotated(root: Path, facts: pd.DataFrame, paths: tuple[Path, ...], tasks: 
         ratings = _ratings(root / "OASISdata.mat", facts["item"])
         single[AESTHETICS.name] = ratings, rating.scale_votes(ratings["value"], BEAUTY_MIDDLE)
     if (root / SINGLE).is_file() and {"valence", "arousal"} & set(names):
-        single |= {name: told for name, told in _affect_ratings(root / SINGLE, facts).items() if name in names}
+        single |= {name: rated for name, rated in _affect_ratings(root / SINGLE, facts).items() if name in names}
     quadrant = quadrants(facts["valence_mean"], facts["arousal_mean"])
     published = {"emotion": quadrant, "valence": quadrant // 2, "arousal": quadrant % 2}
     if "category" in names:

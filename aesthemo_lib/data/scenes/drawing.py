@@ -1,17 +1,9 @@
 """How the drawn data set ``scenes`` looks: from the factors of one picture to its pixels.
 
-Each factor changes one thing that a network can see, and nothing else:
-
-* ``light``        the whole picture: dim and cold, or bright and golden. Every scene is brought to the same mean
-                   luminance first, so that the motif does not set the brightness
-* ``lamp``         one place: a street lamp with a cold or a warm glow; where it stands says nothing
-* ``sharpness``    blur over the whole picture
-* ``composition``  horizon level and subject on a third; or tilted, halved and near the edge
-* ``clutter``      crates, signs and wires
-* ``motif``        eight families, one for each emotion; the size of ``mood`` is how much there is of it
-
-The later pictures of a series (see ``scene_of``) show the first one's scene again: in another frame, and with another
-light and sun.
+Each factor changes one thing that a network can see, and nothing else: ``light`` the whole picture (every scene is
+brought to the same mean luminance first), ``lamp`` a street lamp's glow, ``sharpness`` the blur, ``composition``
+horizon, tilt and the subject's place, ``clutter`` crates, signs and wires, ``motif`` and the size of ``mood`` the
+family of shapes and how much there is of it. Later pictures of a series show its scene in another frame and light.
 """
 
 from __future__ import annotations
@@ -49,7 +41,6 @@ def picture(factors: Mapping, key: tuple[int, int], size: int = 256,
     Args:
         factors: light, lamp, sharpness, composition, clutter, mood (standard normal each), motif and place.
         key: (seed, number of the image); all that is random in the drawing follows from it.
-        size: width and height in pixels.
         omit: 'lamp' and / or 'clutter' to leave these out, everything else being the same.
 
     Returns:

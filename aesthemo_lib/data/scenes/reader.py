@@ -65,12 +65,7 @@ TIE_SHIFT = 0.06  # a tie goes to the first class (low; the positive emotions): 
 
 
 def sample(images: int, seed: int = 0, relatedness: float = 0.5) -> pd.DataFrame:
-    """The factors and scores of the pictures, without drawing them.
-
-    Returns:
-        one row an image: the factors, ``aesthetics_score`` and ``emotion_score``. Only the scores depend on
-        ``relatedness``.
-    """
+    """The factors and scores of the pictures, one row an image, without drawing them; the scores alone depend on r."""
     _check(images, seed, relatedness)
     rows = []
     for number in range(images):
@@ -89,10 +84,7 @@ def sample(images: int, seed: int = 0, relatedness: float = 0.5) -> pd.DataFrame
 
 
 def rate(factors: pd.DataFrame, seed: int = 0) -> dict[str, pd.DataFrame]:
-    """What the ten annotators say of pictures with these factors.
-
-    Args:
-        factors: as ``sample`` returns them.
+    """What the ten annotators say of pictures with these factors, as ``sample`` returns them.
 
     Returns:
         by task name a table (image, annotator, value): aesthetics 1..7, emotion a class number.
@@ -117,15 +109,9 @@ def rate(factors: pd.DataFrame, seed: int = 0) -> dict[str, pd.DataFrame]:
 
 
 def best_guess(factors: pd.DataFrame) -> dict[str, np.ndarray]:
-    """The classes that the best possible classifier would name if it read all factors without error.
+    """The (N,) classes that a classifier would name if it read all factors of ``sample`` without error, by task name.
 
     Its accuracy on the consensus labels is the ceiling for any network, about .89 in aesthetics and .85 in emotion.
-
-    Args:
-        factors: as ``sample`` returns them, or an ``AnnotatedImages``' facts.
-
-    Returns:
-        (N,) class numbers by task name.
     """
     negative = (factors["emotion_score"] < 0).to_numpy().astype(int)
     return {"aesthetics": (factors["aesthetics_score"] > 0).to_numpy().astype(int),
@@ -185,7 +171,6 @@ def read(
     ``facts`` holds the factors, the scores and the masks' paths (``lamp_mask``, ``clutter_mask``).
 
     Args:
-        root, images, seed, relatedness, size: see ``draw``.
         tasks: what is predicted, in this order: of 'aesthetics', 'emotion' and the ``ATTRIBUTES``, which nobody rates
             (each image has one vote).
 
@@ -209,7 +194,7 @@ def read(
     for name, classes in ATTRIBUTES.items():
         values = facts[name] > 0 if name in NORMAL else facts[name].map(classes.index)
         summed[name] = rating.class_votes(values.to_numpy().astype(int), len(classes))
-    rated, of_tasks = [name for name in tasks if name in ratings], lambda told: {name: told[name] for name in rated}
+    rated, of_tasks = [name for name in tasks if name in ratings], lambda tables: {name: tables[name] for name in rated}
     return AnnotatedImages(
         name="scenes", tasks=tuple(known[name] for name in tasks),
         paths=tuple(root / "images" / f"{stem}.jpg" for stem in facts["image"]),
