@@ -1,9 +1,8 @@
 """Mixtures of what flows for an image and what flows for another one, each distinct map computed once.
 
-Ledgers, cuts and transplants all ask the same: what are the logits if some streams carry the image's maps and others
-those of a baseline (or donor)? Hundreds of such questions share most of their maps, so maps are numbered: at every
-layer a branch's map is 0, the baseline's; 1, the image's; or a further number, for what becomes of one set of maps that
-reach the branch. Questions are first put into numbers, which costs nothing, and then computed layer by layer.
+What are the logits if some streams carry the image's maps and others those of a baseline (or donor)? Hundreds of such
+questions share most of their maps, so maps are numbered: at every layer a branch's map is 0, the baseline's; 1, the
+image's; or a further number, for what becomes of one set of maps that reach the branch.
 """
 
 from __future__ import annotations

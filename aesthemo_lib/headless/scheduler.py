@@ -1,8 +1,7 @@
 """Independent jobs, several at a time, with the machine's cores and memory divided among them.
 
-Two single-threaded trainings on two cores finish sooner than two trainings of two threads each, one after the other:
-no thread waits for another at each layer, and work that is single-threaded anyway (starting, drawing, writing) runs
-alongside a training. Two trainings of two threads each on two cores would slow each other down tenfold.
+Two single-threaded trainings on two cores finish sooner than two of two threads each, one after the other: no thread
+waits for another at each layer. Two of two threads each at once would slow each other down tenfold.
 """
 
 from __future__ import annotations
@@ -71,7 +70,6 @@ class Scheduler:
         After a failure no other job is started; the exception is raised when those at work have ended.
 
         Args:
-            jobs: what to run.
             processes: in processes of their own, for what computes; in threads otherwise, for what starts kernels.
             report: is given what a job returned, as soon as it has ended.
         """

@@ -2,9 +2,8 @@
 
 Li, Xu & Duan (2019) let an 'improved CNN' learn an image's emotion from its colour and texture. Their descriptors,
 their layers and where the two meet are not in the text available to us: all of it is ours. The descriptors are the
-classical ones, in torch, so that a network computes them from the very crop that it sees, and so that attribution has
-a gradient to follow; scikit-image is the reference that the tests compare them with. (Local binary patterns have no
-gradient: they are left out.)
+classical ones, in torch, so that attribution has a gradient to follow; scikit-image is the tests' reference. (Local
+binary patterns have no gradient: they are left out.)
 """
 
 from __future__ import annotations
@@ -99,11 +98,7 @@ def _spread(values: Tensor) -> Tensor:
 class Appearance(nn.Module):
     """Images as networks see them to their colour and texture: (B, 3, H, W) to (B, COLOUR + TEXTURE) float32.
 
-    Args:
-        std: the pixels' scale, see ``data.batches``.
-
-    Raises:
-        ValueError: images too small for the filters.
+    ``std`` is the pixels' scale, see ``data.batches``. A ValueError refuses images too small for the filters.
     """
 
     def __init__(self, std: Sequence[float]):

@@ -139,11 +139,7 @@ class CrossBranchLayer(ExchangeLayer):
 
 
 class NDDRLayer(CrossBranchLayer):
-    r"""Gao et al., NDDR-CNN, CVPR 2019: :math:`z_t = ReLU(BN_t(W_t [x_1; ..; x_T]))`, no bias, diagonal start.
-
-    Args:
-        branches, channels, alpha, beta: see ``CrossBranchLayer``.
-    """
+    r"""Gao et al., NDDR-CNN, CVPR 2019: :math:`z_t = ReLU(BN_t(W_t [x_1; ..; x_T]))`, no bias, diagonal start."""
 
     def __init__(self, branches: int, channels: int, alpha: float = 0.9, beta: float = 0.1):
         super().__init__(branches, channels, "diagonal", alpha, beta)
@@ -159,11 +155,7 @@ class CrossStitchUnit(ExchangeLayer):
     r"""Misra et al., Cross-stitch networks, CVPR 2016: :math:`z_t^k = \sum_s \alpha_{ts}^k x_s^k`.
 
     A T x T matrix of scalars for each channel k (the paper's 'one unit a channel'; one for the whole map is the other
-    reading), so channels never mix. The start, .9 own and .1 the others', is ours from the range that the paper tried.
-
-    Args:
-        branches, channels: T and K.
-        alpha, beta: the own share at the start, and that of all the other branches together.
+    reading), so channels never mix. The start, .9 own and .1 of others, is ours from the range that the paper tried.
     """
 
     def __init__(self, branches: int, channels: int, alpha: float = 0.9, beta: float = 0.1):

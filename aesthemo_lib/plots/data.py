@@ -1,8 +1,4 @@
-"""Figures, all in one style: the two tasks have the same colours everywhere, safe for colour-blind readers.
-
-Each function returns a matplotlib ``Figure``; ``show`` puts one into a notebook with its alternative text, ``save``
-writes one to a file.
-"""
+"""Figures of photographs, votes, judgements and labels; each function returns a matplotlib ``Figure``."""
 
 from __future__ import annotations
 
@@ -57,12 +53,7 @@ def vote_bars(images: AnnotatedImages, rows: Sequence[int]) -> Figure:
 
 
 def contact_sheet(photos: Sequence[Path | str], predictions: pd.DataFrame) -> Figure:
-    """Photographs, each above the answers and the probability of every class.
-
-    Args:
-        photos: N files.
-        predictions: N rows, as ``prediction.Predictor.predict`` returns them.
-    """
+    """Photographs, each above the answers and the probability of every class, as ``Predictor.predict`` tables them."""
     tasks = {name: [c.removeprefix(f"{name}_") for c in predictions if c.startswith(f"{name}_")]
              for name in predictions if f"{name}_{predictions[name].iloc[0]}" in predictions}
     panels = [(Path(photo), [row[name] for name in tasks], [[row[f"{n}_{c}"] for c in tasks[n]] for n in tasks])

@@ -38,11 +38,7 @@ def use_style() -> None:
 
 
 def png(figure: Figure, metadata: dict[str, str] | None = None) -> bytes:
-    """A figure as the bytes of a PNG; equal figures give equal bytes.
-
-    Args:
-        metadata: text that the file carries, such as the command that drew it or the hash of its data.
-    """
+    """A figure as a PNG's bytes, with ``metadata`` such as the command that drew it; equal figures, equal bytes."""
     file = io.BytesIO()
     figure.savefig(file, format="png", bbox_inches="tight", metadata={"Software": "aesthemo", **(metadata or {})})
     return file.getvalue()

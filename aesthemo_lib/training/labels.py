@@ -34,19 +34,16 @@ def check(spec: dict) -> None:
 def told(images: AnnotatedImages, split: Split, spec: dict, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """The labels and training rows that a training gets.
 
-    - ``permute``: these tasks' labels change places among the training images, and among the validation images. The
-      shares of the classes stay, what they have to do with the picture goes: the null of a comparison.
-    - ``keep``: a task's labels stay for about this share of the training images. Whole groups lose theirs, since
+    - ``permute``: these tasks' labels change places among the training images, and among the validation images: the
+      null of a comparison.
+    - ``keep``: a task's labels stay for about this part of the training images. Whole groups lose theirs, since
       another photograph of the same theme would give the label away.
-    - ``halves``: each training image is labelled for one task alone, as where one set has the one judgement and another
-      set the other; whole groups go to the tasks in turn.
-    - ``train_share``: about this share of the training images is used at all, again by whole groups.
+    - ``halves``: each training image is labelled for one task alone; whole groups go to the tasks in turn.
+    - ``train_share``: about this part of the training images is used at all, again by whole groups.
 
     Args:
-        images: N annotated images.
-        split: rows of its parts.
         spec: see ``KINDS``; 'soft' is for ``targets``.
-        seed: of what is drawn. Larger shares of one seed hold the smaller ones.
+        seed: of what is drawn. Larger parts of one seed hold the smaller ones.
 
     Returns:
         labels (N,) int64 by task name, -1 where unlabelled, and the training rows.

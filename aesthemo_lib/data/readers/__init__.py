@@ -59,10 +59,9 @@ def data_root(name: str, root: str | Path | None = None) -> Path:
 
 
 def inside(folder: Path, name: str) -> Path:
-    """The file that a list of images names in its folder. Names may not lead out of it; a link that lies in it may.
+    """The file that a list of images names in its folder; a ValueError if the name is empty, or leads out of it.
 
-    Raises:
-        ValueError: the name is empty, or leads out of the folder.
+    A link that lies in the folder may.
     """
     if name and name[0] not in "/\\" and ".." not in name and ":" not in name:  # nothing in it could lead out
         return folder / name.replace("\\", "/")
@@ -76,8 +75,8 @@ def inside(folder: Path, name: str) -> Path:
 def infer_task(name: str, labels: Iterable[str]) -> Task:
     """The task that a column of labels stands for.
 
-    Exactly 'low' and 'high', or exactly the eight emotions, come in the order of the patent's tasks; any other
-    classes are sorted. A task that bears the name of a patent's task has that task's loss weight, others have 1.
+    Exactly 'low' and 'high', or the eight emotions, come in the order of the patent's tasks; other classes are sorted.
+    A task with the name of a patent's task has its loss weight, others have 1.
     """
     labels = set(labels)
     known = next((known for known in (("low", "high"), MIKELS_EMOTIONS) if labels == set(known)), None)

@@ -31,8 +31,8 @@ def read(root: str | Path, tasks: Sequence[str] = ()) -> AnnotatedImages:
 
     Args:
         root: the folder that holds ``celeba/``, or that folder itself.
-        tasks: which attributes, by their published names, such as 'Smiling' or '5_o_Clock_Shadow'; all forty by
-            default. A task's name can't begin with a digit, so the latter becomes the task 'a_5_o_Clock_Shadow'.
+        tasks: which attributes, such as 'Smiling', all forty by default. A task's name can't begin with a digit, so
+            '5_o_Clock_Shadow' becomes the task 'a_5_o_Clock_Shadow'.
 
     Raises:
         FileNotFoundError: a list, or every image, is missing.

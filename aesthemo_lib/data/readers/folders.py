@@ -29,8 +29,7 @@ def read(root: str | Path, task: str | Task = "emotion") -> AnnotatedImages:
     """Read a folder with one folder per class; each image has one vote, for the class whose folder holds it.
 
     Folders named train, validation (or val) and test, with class folders in each, are a fixed split. One log line
-    counts and names what is not read: folders of the system and ``_name``, files that are no images by their suffix,
-    folders within a class folder, and images beside the class folders. Hidden files are passed over in silence.
+    counts and names what is not read. Hidden files are passed over in silence.
 
     Args:
         root: the folder that holds the class folders.
@@ -39,8 +38,7 @@ def read(root: str | Path, task: str | Task = "emotion") -> AnnotatedImages:
 
     Raises:
         FileNotFoundError: there is no such folder.
-        ValueError: fewer than two class folders, one without images, one that is no class of the task, or two that
-            are spelt almost alike.
+        ValueError: fewer than two class folders, one without images or of no class, or two spelt almost alike.
     """
     root = Path(root)
     if not root.is_dir():

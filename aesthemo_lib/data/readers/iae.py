@@ -42,10 +42,6 @@ def read(root: str | Path, emotions: Sequence[str] = EMOTIONS) -> AnnotatedImage
             beside it (they are taken for RGB; look at some).
         emotions: what the numbers 0..7 stand for. That the package's lists number emotions as the single file does is
             our reading, since its publication doesn't say; names in the lists need no order.
-
-    Raises:
-        FileNotFoundError: neither layout is there.
-        ValueError: a file is not as published; the message says where.
     """
     root = Path(root)
     order = [emotion_number(word, "iae, emotions") for word in emotions]

@@ -89,13 +89,10 @@ def _inside(folder: Path, name: str, where: str) -> Path:
 
 
 def emoset(root: str | Path) -> AnnotatedImages:
-    """EmoSet-118K (Yang et al. 2023): ``train.json``, ``val.json`` and ``test.json``, one entry per image.
+    """EmoSet-118K (Yang et al. 2023): ``train.json``, ``val.json``, ``test.json`` and ``image/``; a fixed split.
 
     An entry is a list that begins with the emotion. The image and its annotation follow in either order, and some
     releases have an identifier before them, so the image is the last field with an image's suffix.
-
-    Args:
-        root: the folder with the three lists and ``image/``. Their fixed split is kept.
     """
     root, paths, labels, fixed = Path(root), [], [], []
     for part, name in EMOSET_PARTS.items():
@@ -124,10 +121,7 @@ def _image_field(entry) -> str | None:
 def abstract(root: str | Path) -> AnnotatedImages:
     """Abstract paintings (Machajdik & Hanbury 2010): how many people chose each emotion, in ABSTRACT_groundTruth.csv.
 
-    All 280 are kept; the authors left out the 52 without a single winner (``ratings.tied`` tells which).
-
-    Args:
-        root: the folder with the CSV and the paintings.
+    All 280 beside it are kept; the authors left out the 52 without a single winner (``ratings.tied`` tells which).
     """
     file = needed(Path(root) / "ABSTRACT_groundTruth.csv", "the published table, beside the paintings")
     with file.open(encoding="utf-8-sig", newline="") as stream:
@@ -145,11 +139,7 @@ def abstract(root: str | Path) -> AnnotatedImages:
 
 
 def artphoto(root: str | Path) -> AnnotatedImages:
-    """ArtPhoto (Machajdik & Hanbury 2010): the emotion that the artist meant, in each file's name, ``sad_0012.jpg``.
-
-    Args:
-        root: the folder with the photographs.
-    """
+    """ArtPhoto (Machajdik & Hanbury 2010): the emotion that the artist meant, in each file's name, ``sad_0012.jpg``."""
     folder = needed(Path(root), "the folder with ArtPhoto's <emotion>_NNNN.jpg")
     paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith("."))
     if not paths:
