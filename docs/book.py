@@ -47,7 +47,7 @@ INSTEAD = '<p>A widget; it needs a kernel. The same on a page: <a href="../inspe
 PAGES = {
     "README.md": "start.md", "results/README.md": "results/index.md",
     "aesthemo_lib/bundled/README.md": "results/card.md",
-    "results/attribution)": "results/index.md)", "notebooks/exercises)": "lessons/index.md#exercises)",
+    "notebooks/rendered/README.md": "lessons/index.md", "results/attribution)": "results/index.md)", "notebooks/exercises)": "lessons/index.md#exercises)",
 }
 """Where a link in a file of the checkout leads on the site."""
 LONG = {"08_retrieval", "09_task_sequence", "10_style_transfer"}

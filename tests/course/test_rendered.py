@@ -13,6 +13,12 @@ FOLDER = PROJECT / "notebooks" / "rendered"
 PAGES = sorted(path for path in FOLDER.glob("*.md") if path.stem != "README")
 MEGABYTES = 8
 UNKNOWN = "computed in the lesson"
+CONTRASTS = {
+    ("01_data_and_labels", "leakage"): "by image, do not report it",
+    ("02_network", "information"): "it is all there, but the next groups cannot use it fully",
+    ("06_attribution", "worth"): "borrowed is worth less",
+}
+"""What a section teaches and its data must show; if it vanished, the section would teach nothing."""
 every = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 
 loader = importlib.util.spec_from_file_location("rendering", PROJECT / "docs" / "rendering.py")
@@ -55,6 +61,12 @@ def test_the_teachers_expected_answers_are_those_that_the_lessons_reveal():
     for lesson, part in re.findall(r"^### (\w+)\n(.*?)(?=^#|\Z)", page, re.MULTILINE | re.DOTALL):
         expected = dict(re.findall(r"^- \*([^*\n]+)\*\n  - \*\*Expected\.\*\* \*([^*]+)\*", part, re.MULTILINE))
         assert expected == answers.get(lesson, dict.fromkeys(expected, UNKNOWN)), lesson
+
+
+def test_the_contrasts_that_sections_teach_have_not_vanished():
+    answers = json.loads((FOLDER / "answers.json").read_text(encoding="utf-8"))
+    there = {key: answers[key[0]][key[1]] for key in CONTRASTS if key[0] in answers}
+    assert there and there == {key: CONTRASTS[key] for key in there}
 
 
 def test_an_answer_is_put_into_the_teachers_page(tmp_path):
