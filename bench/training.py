@@ -8,7 +8,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ from aesthemo_lib.models.networks import build
 from aesthemo_lib.models.quick_cpu import quick_cpu
 from aesthemo_lib.tasks import PATENT_TASKS
 from aesthemo_lib.training.fit import Data, fit
-from aesthemo_lib.training.optimiser import sgd
+from aesthemo_lib.training.optimiser import optimiser as fused_optimiser
 from aesthemo_lib.training.settings import Settings
 
 from .child import Job
@@ -101,8 +100,13 @@ def step_of(network: nn.Module, settings: Settings, images: Tensor, precise: boo
     """
     labels = {t.name: torch.arange(len(images), device=images.device) % len(t.classes) for t in network.tasks}
     groups = [{"params": list(network.parameters()), "lr": RATE}]
-    make = partial(torch.optim.SGD, lr=RATE) if precise else sgd
-    optimiser = make(groups, momentum=settings.momentum, weight_decay=settings.weight_decay)
+    decay = settings.weight_decay
+    if not precise:
+        optimiser = fused_optimiser(settings.optimiser, groups, settings.momentum, decay)
+    elif settings.optimiser == "adamw":
+        optimiser = torch.optim.AdamW(groups, lr=RATE, weight_decay=decay)
+    else:
+        optimiser = torch.optim.SGD(groups, lr=RATE, momentum=settings.momentum, weight_decay=decay)
 
     def step(images: Tensor = images) -> None:
         network.train()

@@ -78,17 +78,18 @@ def coalitions(players: int) -> np.ndarray:
 
 
 def shapley(
-    value: Callable[[np.ndarray], np.ndarray], players: int | Sequence[Sequence[int]], draws: int | None = None,
-    seed: int = 0, chunk: int = ROWS,
+    value: Callable[[np.ndarray], np.ndarray], players: int, draws: int | None = None, seed: int = 0, chunk: int = ROWS,
+    plan: Callable | None = None,
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Shapley values, or Owen values where players form unions, exact by enumeration or from drawn permutations.
+    """Shapley values, exact by enumeration or from drawn permutations.
 
     Args:
         value: (M, P) bool coalitions to (M, ...) float64.
-        players: P, or the unions: lists of player numbers.
+        players: P.
         draws: how many permutations to draw, each with its reverse (together they vary less than two drawn apart);
             None: exact where that takes up to ``EXACT`` coalitions, else ``DRAWS``.
         chunk: coalitions in one call of ``value``.
+        plan: see ``play``.
 
     Returns:
         (P, ...) values and their standard errors, None where exact.
@@ -97,20 +98,21 @@ def shapley(
     >>> shapley(game, players=2)[0].tolist()
     [3.0, 4.0]
     """
-    masks, combine = _plan([[p] for p in range(players)] if isinstance(players, int) else players, draws, seed)
+    masks, combine = (plan or shapley_plan)(players, draws, seed)
     return combine(np.concatenate([value(masks[start:start + chunk]) for start in range(0, len(masks), chunk)]))
 
 
-def _plan(unions: Sequence[Sequence[int]], draws: int | None, seed: int) -> tuple[np.ndarray, Callable]:
+def shapley_plan(players: int, draws: int | None, seed: int) -> tuple[np.ndarray, Callable]:
     """The distinct coalitions (M, P) that are needed, and what makes ``shapley``'s answer of their (M, ...) values."""
-    players = sum(map(len, unions))
-    needed = 2 ** len(unions) + sum(2 ** len(union) - 2 for union in unions) * 2 ** (len(unions) - 1)
-    if draws is None and needed <= EXACT:
-        masks, places = _coalitions_of(unions)
-        return masks, lambda values: (_exact(values, unions, places), None)
-    rng, draws = np.random.default_rng(seed), max(draws or DRAWS, 2)
-    orders = np.array([np.concatenate([rng.permutation(unions[u]) for u in rng.permutation(len(unions))])
-                       for _ in range(draws)])
+    if draws is None and 2**players <= EXACT:
+        return coalitions(players), lambda values: (_exact(values, players), None)
+    rng = np.random.default_rng(seed)
+    return from_orders(np.array([rng.permutation(players) for _ in range(max(draws or DRAWS, 2))]))
+
+
+def from_orders(orders: np.ndarray) -> tuple[np.ndarray, Callable]:
+    """A plan from (R, P) drawn permutations, each with its reverse."""
+    draws, players = orders.shape
     orders = np.stack([orders, orders[:, ::-1]], axis=1).reshape(-1, players)  # (2R, P)
     place = np.argsort(orders, axis=1)  # when each player joins
     masks = place[:, None, :] < np.arange(players + 1)[:, None]  # (2R, P+1, P): who has joined by then
@@ -125,36 +127,14 @@ def _plan(unions: Sequence[Sequence[int]], draws: int | None, seed: int) -> tupl
     return distinct, combine
 
 
-def _coalitions_of(unions: Sequence[Sequence[int]]) -> tuple[np.ndarray, list[np.ndarray]]:
-    """The distinct coalitions (M, P) that split at most one union; for each union the rows (2^k, 2^(U-1)) of its own
-    coalitions with those of the others."""
-    wanted = []
-    for u, union in enumerate(unions):
-        others = coalitions(len(unions) - 1)
-        masks = np.zeros((2 ** len(union), len(others), sum(map(len, unions))), dtype=bool)
-        masks[:, :, union] = coalitions(len(union))[:, None]
-        for joined, other in zip(others.T, [*unions[:u], *unions[u + 1:]], strict=True):
-            masks[:, :, other] = joined[:, None]
-        wanted.append(masks)
-    rows = np.concatenate([masks.reshape(-1, masks.shape[-1]) for masks in wanted])
-    distinct, where = np.unique(rows, axis=0, return_inverse=True)
-    ends = np.cumsum([masks.shape[0] * masks.shape[1] for masks in wanted])[:-1]
-    parts = np.split(where.ravel(), ends)
-    return distinct, [part.reshape(masks.shape[:2]) for part, masks in zip(parts, wanted, strict=True)]
+def _exact(values: np.ndarray, players: int) -> np.ndarray:
+    """(2^P, ...) values of all coalitions to (P, ...). Of differences, so that who changes nothing has exactly 0."""
+    cube, weights = values.reshape(*[2] * players, *values.shape[1:]), coalition_weights(players)
+    gains = (np.diff(cube, axis=p).reshape(-1, *values.shape[1:]) for p in range(players))
+    return np.stack([np.tensordot(weights, gain, axes=1) for gain in gains])
 
 
-def _exact(values: np.ndarray, unions: Sequence[Sequence[int]], places: list[np.ndarray]) -> np.ndarray:
-    """(M, ...) values of the coalitions to (P, ...). Of differences, so that who changes nothing has exactly 0."""
-    share, parts = _weights(len(unions)), np.empty((sum(map(len, unions)), *values.shape[1:]))
-    for union, place in zip(unions, places, strict=True):
-        cube = values[place].reshape(*[2] * len(union), *place.shape[1:], *values.shape[1:])
-        for k, player in enumerate(union):  # the Shapley value within the union, for each coalition of the others
-            gains = np.diff(cube, axis=k).reshape(-1, len(share), *values.shape[1:])
-            parts[player] = np.tensordot(share, np.tensordot(_weights(len(union)), gains, axes=1), axes=1)
-    return parts
-
-
-def _weights(players: int) -> np.ndarray:
+def coalition_weights(players: int) -> np.ndarray:
     """(2^(P-1),) the weight of each coalition of the others in a player's Shapley value."""
     sizes = coalitions(players - 1).sum(axis=1)
     return 1 / (players * np.array([comb(players - 1, k) for k in range(players)]))[sizes]
@@ -209,12 +189,16 @@ def both_ledgers(
 
 
 def play(
-    network: nn.Module, images: Tensor, baseline: Tensor | None, games: Iterable[Game], draws: int | None, seed: int
+    network: nn.Module, images: Tensor, baseline: Tensor | None, games: Iterable[Game], draws: int | None, seed: int,
+    plan: Callable | None = None,
 ) -> dict:
-    """Play the games on what flows for the images and for each baseline; average over the baselines."""
+    """Play the games on what flows for the images and for each baseline; average over the baselines.
+
+    ``plan``: of the games' players, draws and seed what ``shapley_plan`` makes, which is the default.
+    """
     keep_freed_memory()  # each level's maps take the place of the last one's
     games = list(games)
-    plans = [_plan(game.unions, draws, seed) for game in games]
+    plans = [(plan or shapley_plan)(game.players, draws, seed) for game in games]
     ledgers: dict = {}
     with evaluating(network), torch.inference_mode():
         given = baselines_of(images, baseline)

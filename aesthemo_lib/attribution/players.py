@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,13 +28,13 @@ class Game(NamedTuple):
     """A cooperative game: the logits of every coalition of its players.
 
     Attributes:
-        unions: the players by number, in unions that join one after another; of one player each, but in the path game.
+        players: P, or whatever a plan of its own takes.
         branches: the branches whose logits are the value.
         numbers: the numbers that a coalition (a 0 or 1 a player) has behind the last layer of these branches.
         parts: the ledgers that are made of the values.
     """
 
-    unions: list[list[int]]
+    players: Any
     branches: list[int]
     numbers: Callable[[Mixtures, list[int]], Sequence[int]]
     parts: list[Part]
@@ -55,7 +55,7 @@ def trunk_games(network: Exchanging) -> Iterator[Game]:
         labels = ("own", *(f"borrowed at {place}" for place in places))
         part = Part(task.name, task.name, labels, (None, *borrowed), list(players), slice(None))
         numbers = partial(_trunk_number, t=t, branches=len(network.tasks))
-        yield Game([[p] for p in players], [t], numbers, [part])
+        yield Game(len(players), [t], numbers, [part])
 
 
 def _trunk_number(mixtures: Mixtures, bits: list[int], t: int, branches: int) -> tuple[int]:
@@ -79,7 +79,7 @@ def layer_games(network: Exchanging) -> Iterator[Game]:
             parts.append(Part((i + 1, task.name), task.name, labels, tuple(here[p] for p in order), order,
                               slice(end - len(task.classes), end)))
         numbers = partial(_layer_numbers, i=i, branches=len(names))
-        yield Game([[p] for p in range(len(here))], list(range(len(names))), numbers, parts)
+        yield Game(len(here), list(range(len(names))), numbers, parts)
 
 
 def _layer_numbers(mixtures: Mixtures, bits: list[int], i: int, branches: int) -> tuple[int, ...]:

@@ -140,14 +140,13 @@ def _set(values: dict[str, str | None]) -> None:
 
 def _end_with_parent() -> None:
     """End this worker as soon as the process that started it is gone, however that ended."""
-    parent = multiprocessing.parent_process()
 
-    def watch() -> None:
-        connection.wait([parent.sentinel])
+    def watch(sentinel: int) -> None:
+        connection.wait([sentinel])
         os._exit(1)
 
-    if parent:
-        threading.Thread(target=watch, daemon=True).start()
+    if parent := multiprocessing.parent_process():
+        threading.Thread(target=watch, args=[parent.sentinel], daemon=True).start()
 
 
 def _end_children() -> None:

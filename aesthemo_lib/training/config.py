@@ -97,7 +97,7 @@ class Config:
                 raise ValueError(f"settings: {name} expects {known[name]}, got {value!r}")
             if wanted in (int, (int, float)) and not 0 <= value < float("inf"):
                 raise ValueError(f"settings: {name} expects a number of 0 or more, got {value!r}")
-        fitted: dict = DATA_SETTINGS.get((self.preset, self.data), {}) | METHOD_SETTINGS.get(self.method, {})
+        fitted = {**DATA_SETTINGS.get((self.preset, self.data), {}), **METHOD_SETTINGS.get(self.method, {})}
         settings = replace(PRESETS[self.preset], **(fitted | self.settings))
         least = min(settings.batch, settings.epochs, settings.accumulate)
         if not 1 <= settings.crop <= settings.resize or least < 1:

@@ -46,7 +46,7 @@ class FrozenBatches(TrainingBatches):
         self.place = np.full(len(pixels), -1)
         self.place[np.sort(used)] = np.arange(len(used))
         self.used, folder = np.sort(used), folder or cache_folder() / "maps"
-        facts = [pixels_sha256(pixels[self.used]), hashlib.sha256(np.ascontiguousarray(mean)).hexdigest(),
+        facts = [pixels_sha256(pixels[self.used]), hashlib.sha256(np.ascontiguousarray(mean).data).hexdigest(),
                  _weights_sha256(frozen), crop, list(std), str(fast_precision(device))]
         stem = digest(facts)[:24]
         folder.mkdir(parents=True, exist_ok=True)

@@ -197,7 +197,8 @@ def describe(config: Config, images: AnnotatedImages) -> dict:
     """All that decides a run's result, as JSON: its hash is the run's identity."""
     settings = asdict(config.training_settings())
     start = Path(settings["weights"])
-    settings["weights"] = start.name if stored_hash(start) is None else f"run {stored_hash(start)[:12]}"
+    known = stored_hash(start)
+    settings["weights"] = start.name if known is None else f"run {known[:12]}"
     for choice in fields(Settings):  # as runs that are older than the choice are described
         if choice.name in LATER and settings[choice.name] == choice.default:
             del settings[choice.name]

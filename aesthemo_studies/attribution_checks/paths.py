@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
+import numpy as np
 from torch import Tensor, nn
 
-from aesthemo_lib.attribution.ledger import Ledger, play
+from aesthemo_lib.attribution import ledger
+from aesthemo_lib.attribution.ledger import Ledger, coalition_weights, coalitions, from_orders, play
 from aesthemo_lib.attribution.mixtures import Mixtures
 from aesthemo_lib.attribution.players import Game, Part, incoming
 from aesthemo_lib.attribution.streams import Stream
@@ -32,7 +34,7 @@ def path_ledger(
     Returns:
         a ledger by task name, of 1 + (T-1) * (2 * layers - 1) players.
     """
-    return play(network, images, baseline, path_games(network), draws, seed)
+    return play(network, images, baseline, path_games(network), draws, seed, owen_plan)
 
 
 def path_games(network: Exchanging) -> Iterator[Game]:
@@ -75,3 +77,44 @@ def _sent(mixtures: Mixtures, layer: int, s: int, t: int, seen: int, sent: int) 
         maps[t] = sent
         maps = [mixtures.mixed(i, u, maps) if u != t else sent for u in range(len(maps))]
     return maps[s]
+
+
+def owen_plan(unions: Sequence[Sequence[int]], draws: int | None, seed: int) -> tuple[np.ndarray, Callable]:
+    """``shapley_plan`` where players form unions, lists of player numbers: for Owen values, exact or drawn."""
+    needed = 2 ** len(unions) + sum(2 ** len(union) - 2 for union in unions) * 2 ** (len(unions) - 1)
+    if draws is None and needed <= ledger.EXACT:
+        masks, places = _coalitions_of(unions)
+        return masks, lambda values: (_exact(values, unions, places), None)
+    rng = np.random.default_rng(seed)
+    return from_orders(np.array([
+        np.concatenate([rng.permutation(unions[u]) for u in rng.permutation(len(unions))])
+        for _ in range(max(draws or ledger.DRAWS, 2))]))
+
+
+def _coalitions_of(unions: Sequence[Sequence[int]]) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The distinct coalitions (M, P) that split at most one union; for each union the rows (2^k, 2^(U-1)) of its own
+    coalitions with those of the others."""
+    wanted = []
+    for u, union in enumerate(unions):
+        others = coalitions(len(unions) - 1)
+        masks = np.zeros((2 ** len(union), len(others), sum(map(len, unions))), dtype=bool)
+        masks[:, :, union] = coalitions(len(union))[:, None]
+        for joined, other in zip(others.T, [*unions[:u], *unions[u + 1:]], strict=True):
+            masks[:, :, other] = joined[:, None]
+        wanted.append(masks)
+    rows = np.concatenate([masks.reshape(-1, masks.shape[-1]) for masks in wanted])
+    distinct, where = np.unique(rows, axis=0, return_inverse=True)
+    ends = np.cumsum([masks.shape[0] * masks.shape[1] for masks in wanted])[:-1]
+    parts = np.split(where.ravel(), ends)
+    return distinct, [part.reshape(masks.shape[:2]) for part, masks in zip(parts, wanted, strict=True)]
+
+
+def _exact(values: np.ndarray, unions: Sequence[Sequence[int]], places: list[np.ndarray]) -> np.ndarray:
+    """(M, ...) values of the coalitions to (P, ...). Of differences, so that who changes nothing has exactly 0."""
+    weights, parts = coalition_weights(len(unions)), np.empty((sum(map(len, unions)), *values.shape[1:]))
+    for union, place in zip(unions, places, strict=True):
+        cube = values[place].reshape(*[2] * len(union), *place.shape[1:], *values.shape[1:])
+        for k, player in enumerate(union):  # the Shapley value within the union, for each coalition of the others
+            gains = np.diff(cube, axis=k).reshape(-1, len(weights), *values.shape[1:])
+            parts[player] = np.tensordot(weights, np.tensordot(coalition_weights(len(union)), gains, axes=1), axes=1)
+    return parts

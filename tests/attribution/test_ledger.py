@@ -24,7 +24,7 @@ from aesthemo_lib.models.backbones import Backbone
 from aesthemo_lib.models.networks import METHODS, CrossBranch, Exchanging, build
 from aesthemo_lib.tasks import PATENT_TASKS, Task
 from aesthemo_studies.attribution_checks.maps import patch_shapley
-from aesthemo_studies.attribution_checks.paths import path_ledger
+from aesthemo_studies.attribution_checks.paths import owen_plan, path_ledger
 from aesthemo_studies.attribution_checks.study import class_means
 from bench import ledgers as bench
 
@@ -217,12 +217,12 @@ def test_owen_values_are_the_mean_over_all_orders_that_keep_unions_together():
         asked.extend(map(tuple, masks))
         return table[masks @ 2 ** np.arange(7)]
 
-    found, error = shapley(game, unions)
+    found, error = shapley(game, unions, plan=owen_plan)
     assert error is None and np.allclose(found, expected)
     assert len(asked) == len(set(asked)) == 2**4 + (2 + 6) * 2**3
     whole = shapley(lambda masks: table[masks[:, [0, 1, 1, 2, 3, 3, 3]] @ 2 ** np.arange(7)], 4)[0]
     assert np.allclose([found[union].sum(0) for union in unions], whole)  # a union gets what it gets as one player
-    drawn, error = shapley(game, unions, draws=400)
+    drawn, error = shapley(game, unions, draws=400, plan=owen_plan)
     assert (np.abs(drawn - expected) <= 4.5 * error).all() and error.max() < 0.5
 
 
