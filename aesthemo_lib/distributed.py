@@ -44,9 +44,6 @@ def together(device: torch.device) -> Iterator[None]:
     """Join the processes that were started with this one, as the variables RANK, WORLD_SIZE, .. say.
 
     If the starter ends, this process ends too (on Linux); if another of the processes ends, the next exchange fails.
-
-    Raises:
-        ValueError: a device that no backend connects.
     """
     global _group
     if "RANK" not in os.environ or int(os.environ.get("WORLD_SIZE", 1)) < 2:

@@ -80,8 +80,7 @@ def record(network: nn.Module, wanted: Sequence[Stream], images: Tensor) -> dict
 
 @contextmanager
 def replaced(place: HookPoint, new: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Activation patching: a hook point hands on something else, which ``new`` makes from what flows there.
-    """
+    """Activation patching: a hook point hands on something else, which ``new`` makes from what flows there."""
     handle = place.register_forward_hook(lambda module, args, output: new(output).to(output))
     try:
         yield

@@ -225,14 +225,9 @@ def pixel_digests(pixels: np.ndarray) -> list[str]:
 
 
 def mean_image(pixels: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """The mean of the training images [0056], and of no others: equation 1.5 of lesson 01.
+    """The mean (S, S, 3) float32, 0..255, of the training rows of (N, S, S, 3) uint8 pixels [0056], and of no others.
 
-    Args:
-        pixels: (N, S, S, 3) uint8.
-        rows: the training rows.
-
-    Returns:
-        (S, S, 3) float32, 0..255.
+    Equation 1.5 of lesson 01.
     """
     total = np.zeros(pixels.shape[1:], dtype=np.int64)  # whole numbers, so that the order of adding can't matter
     for start in range(0, len(rows), CHUNK):

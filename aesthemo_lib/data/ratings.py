@@ -106,14 +106,9 @@ def check_ratings(ratings: pd.DataFrame, images: int, where: str = "ratings") ->
 
 
 def scale_votes(values: np.ndarray, middle: float) -> np.ndarray:
-    """One vote per rating on an ordered scale: below the middle low, above it high, on it half a vote each.
+    """One vote per rating on an ordered scale: (R,) ratings to (R, 2) votes for (low, high).
 
-    Args:
-        values: (R,) ratings.
-        middle: the middle of the scale (4 for 1..7).
-
-    Returns:
-        (R, 2) votes for (low, high).
+    Below the middle of the scale (4 for 1..7) low, above it high, on it half a vote each.
 
     >>> scale_votes(np.array([1, 4, 7]), middle=4).tolist()
     [[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]
@@ -128,15 +123,7 @@ def class_votes(values: np.ndarray | Sequence[int], classes: int) -> np.ndarray:
 
 
 def add_votes(image: np.ndarray, rating_votes: np.ndarray, images: int) -> np.ndarray:
-    """Sum the votes of single ratings by image (equation 1.1 of lesson 01).
-
-    Args:
-        image: (R,) row numbers.
-        rating_votes: (R, C).
-        images: N.
-
-    Returns:
-        (N, C).
+    """Sum the (R, C) votes of single ratings by image, (R,) row numbers, to (N, C): equation 1.1 of lesson 01.
 
     >>> add_votes(np.array([0, 0, 1]), class_votes(np.array([1, 1, 0]), 2), images=2).tolist()
     [[0.0, 2.0], [1.0, 0.0]]
@@ -147,9 +134,7 @@ def add_votes(image: np.ndarray, rating_votes: np.ndarray, images: int) -> np.nd
 
 
 def krippendorff_alpha(ratings: pd.DataFrame, level: str) -> float:
-    """Krippendorff's alpha of the raw ratings: 1 is perfect agreement, 0 what chance gives.
-
-    Equation 1.3 of lesson 01 (Krippendorff 2004).
+    """Krippendorff's alpha of the raw ratings: 1 is perfect agreement, 0 what chance gives (equation 1.3 of lesson 01).
 
     Args:
         ratings: columns image, annotator, value.

@@ -105,6 +105,13 @@ def rows_of(metrics: dict, folder: Path) -> list[dict]:
     return rows
 
 
+def check_metric(runs: pd.DataFrame, metric: str) -> None:
+    """A ValueError where a table of runs lacks a metric."""
+    if metric not in runs:
+        known = ", ".join(name for name in METRICS if name in runs)
+        raise ValueError(f"metric {metric!r} is not in these runs; choose one of {known}")
+
+
 def compare(runs: pd.DataFrame, metric: str, overlap: float = 0.0) -> pd.DataFrame:
     """Mean and interval of a metric by task and method, over the runs: columns mean, low, high, runs."""
     rows = [
@@ -134,6 +141,7 @@ def paired_differences(runs: pd.DataFrame, metric: str, reference: str, overlap:
     >>> paired_differences(runs, "auc", "independent")[["method", "mean", "pairs"]].values.tolist()
     [['cross_branch.diagonal', 0.125, 2]]
     """
+    check_metric(runs, metric)
     if reference not in set(runs["method"]):
         raise ValueError(f"reference {reference!r}: no such run; there are {', '.join(runs['method'].unique())}")
     table = runs.pivot_table(index=["task", "split", "seed"], columns="method", values=metric, sort=False)

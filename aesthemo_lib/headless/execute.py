@@ -54,7 +54,7 @@ def checked_parameters(notebook: Path, given: dict[str, str | int | float | bool
         if name not in known:
             raise ValueError(f"{notebook.stem} has no parameter {name!r}; its parameters are {', '.join(known)}")
         checked[name] = _typed(name, value, known[name]["inferred_type_name"])
-    check(_defaults(known) | checked, {name: entry["help"] for name, entry in known.items()})
+    check(_defaults(known) | checked)
     return checked
 
 
@@ -173,7 +173,7 @@ def train_plainly(parameters: dict, settings: dict, out: Path, device: str | Non
         if name not in TRAINING:
             raise ValueError(f"03_train has no parameter {name!r}; its parameters are {', '.join(TRAINING)}")
         values[name] = _typed(name, value, type(TRAINING[name]).__name__)
-    check(values, {})
+    check(values)
     kinds = {choice.name: str(choice.type) for choice in fields(Settings)}
     config = training(values, {n: _typed(n, value, kinds.get(n, "str")) for n, value in settings.items()})
     root = Path(values["root"]) if values["root"] else None

@@ -6,12 +6,12 @@ photo's number, say), only the notebook that has read them can tell.
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 from ..data.images import ON_BAD_IMAGE
 from ..data.readers import READERS
+from ..evaluation.metrics import METRICS
 from ..models.backbones import BUILDERS
 from ..models.networks import METHODS, VARIANTS
 from ..training.config import PRESETS, Config
@@ -22,7 +22,7 @@ COUNTS = {"seed": 0, "split": 0, "epochs": 0, "depth": 0, "photo": 0, "learning_
           "layer": 1, "photos": 1, "width": 1, "count": 1, "k": 1, "emotion_weight": None, "middle": None}
 """The least value of each number; None: any that is finite."""
 CHOICES = {"preset": tuple(PRESETS), "data": tuple(READERS), "backbone": ("", *BUILDERS),
-           "on_bad_image": ON_BAD_IMAGE,
+           "on_bad_image": ON_BAD_IMAGE, "metric": (*METRICS, "spearman"),
            "variant": ("", *(variant for variants in VARIANTS.values() for variant in variants))}
 FREE = {"redo", "condition"}
 """Whose type says all, or of which only the data's classes can tell."""
@@ -35,33 +35,26 @@ TRAINING: dict[str, Any] = {
 """The parameters of 03_train with their defaults, for ``aesthemo train``, which an installed wheel has too."""
 
 
-def check(values: dict, helps: dict[str, str]) -> None:
-    """Refuse what is out of range, and what contradicts itself.
-
-    Args:
-        values: every parameter of a notebook, of its declared type.
-        helps: the comments beside the parameters, by name; that of 'metric' lists its values.
+def check(values: dict) -> None:
+    """Refuse what is out of range, and what contradicts itself, among a notebook's parameters of their declared types.
 
     Raises:
         ValueError: names the parameter, what it got and what was expected.
     """
     for name, value in values.items():
-        expected = _expected(name, value, helps.get(name, ""))
+        expected = _expected(name, value)
         if expected:
             raise ValueError(f"parameter {name}: expected {expected}, got {value!r}")
     if {"variant", "split", "depth"} <= values.keys():
         training(values)
 
 
-def _expected(name: str, value, comment: str) -> str:
+def _expected(name: str, value) -> str:
     """What a value should have been; empty if it may be as it is."""
     if name in COUNTS:
         least = COUNTS[name]
         fits = abs(value) < float("inf") and (least is None or value >= least)
         return "" if fits else f"a number of {least} or more" if least is not None else "a finite number"
-    if name == "metric":
-        words = re.findall(r"[a-z]+_?[a-z0-9_]*", comment.partition(":")[2])
-        return "" if value in words and value != "or" else f"one of{comment.partition(':')[2]}"
     if name in CHOICES:
         return "" if value in CHOICES[name] else f"one of {', '.join(filter(None, CHOICES[name]))}"
     if name in ("method", "reference"):

@@ -16,9 +16,7 @@ from .style import NEUTRAL, task_colour, use_style
 def signed_maps(photo: np.ndarray, maps: dict[str, np.ndarray]) -> Figure:
     """A photo, and beside it signed maps over its grey version: red speaks for the logit, blue against it.
 
-    Args:
-        photo: (S, S, 3) pixels in 0..255.
-        maps: (s, s) by title, as ``attribution.SignedMap.at`` gives them, each on a scale of its own.
+    ``maps``: (s, s) by title, as ``attribution.SignedMap.at`` gives them, each on a scale of its own.
     """
     figure, axes = _row(1 + len(maps), 2.5, 2.8)
     for ax, (title, values) in zip(axes, {"the photo": None, **maps}.items(), strict=True):

@@ -13,7 +13,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from ..evaluation.comparison import mean_interval
+from ..evaluation.comparison import check_metric, mean_interval
 from .style import MORE_COLOURS, NEUTRAL, task_colour, use_style
 
 METHOD_COLOURS = dict(zip(("independent", "shared_bottom", "cross_branch.diagonal", "cross_branch.random"),
@@ -36,11 +36,9 @@ def _method_colour(name: str) -> str:
 
 
 def learning_curves(history: pd.DataFrame, constant: dict[str, float] | None = None) -> Figure:
-    """Training and validation loss of each task; the dot is the epoch that was kept.
+    """Training and validation loss of each task by ``Run.history``; the dot is the epoch that was kept.
 
-    Args:
-        history: as ``Run.history`` returns it.
-        constant: by task name, the loss of the best answer that looks at no image.
+    ``constant``: by task name, the loss of the best answer that looks at no image.
     """
     tasks = [name.removeprefix("train_loss_") for name in history if name.startswith("train_loss_")]
     figure, axes = panels(len(tasks))
@@ -82,6 +80,7 @@ def comparison(runs: pd.DataFrame, metric: str, lines: dict[str, dict[str, float
 
     ``lines``: by task, values to compare with by name, such as that of the majority class.
     """
+    check_metric(runs, metric)
     values = {task: {method: part[metric] for method, part in rows.groupby("method", sort=False)}
               for task, rows in runs.groupby("task", sort=False)}
     return _intervals(values, endpoint_name(metric), lines or {})
@@ -181,12 +180,9 @@ def recalls(table: pd.DataFrame) -> Figure:
 
 
 def confusion(matrices: dict[str, np.ndarray], classes: tuple[str, ...], colour: str) -> Figure:
-    """Confusion matrices side by side: in each cell the share of its row (the colour) and the count.
+    """(C, C) confusion matrices by title, side by side: in each cell the part of its row (the colour) and the count.
 
-    Args:
-        matrices: (C, C) counts by title; rows are the truth.
-        classes: C names.
-        colour: of a share of 1, such as ``plots.task_colour`` gives.
+    ``colour``: of a whole row, such as ``plots.task_colour`` gives.
     """
     shades = LinearSegmentedColormap.from_list("shares", ["white", colour])
     draw = []

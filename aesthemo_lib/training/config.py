@@ -20,7 +20,7 @@ PRESETS = {
     "paper": Settings("vgg16", "imagenet", resize=256, crop=224, batch=32, epochs=30, patience=5, learning_rate=0.001),
 }
 """'smoke' runs in seconds, 'teach' in minutes on two cores, 'paper' is the patent to the letter, on a GPU."""
-DATA_SETTINGS = {
+DATA_SETTINGS: dict[tuple[str, str], dict] = {
     ("teach", "scenes"): {"resize": 146, "crop": 128},
     ("teach", "para"): {"resize": 168, "crop": 160, "epochs": 1, "patience": 1, "frozen_groups": 0, "warm_up": 0.2},
 }
@@ -97,7 +97,7 @@ class Config:
                 raise ValueError(f"settings: {name} expects {known[name]}, got {value!r}")
             if wanted in (int, (int, float)) and not 0 <= value < float("inf"):
                 raise ValueError(f"settings: {name} expects a number of 0 or more, got {value!r}")
-        fitted = {**DATA_SETTINGS.get((self.preset, self.data), {}), **METHOD_SETTINGS.get(self.method, {})}
+        fitted = DATA_SETTINGS.get((self.preset, self.data), {}) | METHOD_SETTINGS.get(self.method, {})
         settings = replace(PRESETS[self.preset], **(fitted | self.settings))
         least = min(settings.batch, settings.epochs, settings.accumulate)
         if not 1 <= settings.crop <= settings.resize or least < 1:

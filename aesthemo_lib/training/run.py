@@ -22,8 +22,7 @@ WEIGHTS = "model.safetensors"
 
 
 def training_command(described: dict, out: str = "runs") -> str:
-    """What trains a run of this description with its preset's own settings; parameters at their default are left out.
-    """
+    """What trains a run of this description with its preset's settings; parameters at their default are left out."""
     given = {key: described[key] for key in ("method", "variant", "preset", "split", "seed") if described[key]}
     if described["data"] != "scenes":
         given |= {"data": described["data"], "root": "<folder>"}

@@ -51,7 +51,6 @@ def read(root: str | Path, tasks: Sequence[Task] | None = None,
             the like are labels if they are among them.
 
     Raises:
-        FileNotFoundError: there is no CSV.
         ValueError: a fault in it; the message names file, line, what was expected and what to do.
     """
     file = Path(root) / "labels.csv" if Path(root).is_dir() else Path(root)

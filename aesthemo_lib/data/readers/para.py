@@ -94,12 +94,7 @@ def read(
 
 
 def people(root: str | Path) -> pd.DataFrame:
-    """What ``PARA-UserInfo.csv`` says of the raters: age, gender, education, experience and Big Five, by ``userId``.
-
-    Raises:
-        FileNotFoundError: the table is missing.
-        ValueError: it has no column ``userId``.
-    """
+    """What ``PARA-UserInfo.csv`` says of the raters: age, gender, education, experience and Big Five, by ``userId``."""
     file = needed(Path(root) / "annotation" / "PARA-UserInfo.csv", "PARA's table of its 438 raters")
     return _table(file, ("userId",)).set_index("userId")
 

@@ -57,8 +57,7 @@ class Sheet:
 def load(file: Path) -> Sheet:
     """Read a CSV: UTF-8 with any number of byte order marks; commas, semicolons or tabs, or what 'sep=' says.
 
-    Raises:
-        ValueError: it is no such file, or has no rows, or a row that is not as long as the header.
+    A ValueError says that it is no such file, or has no rows, or a row that is not as long as the header.
     """
     try:
         text = file.read_bytes().decode("utf-8").lstrip("\ufeff")

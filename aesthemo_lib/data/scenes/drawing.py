@@ -69,8 +69,7 @@ def picture(factors: Mapping, key: tuple[int, int], size: int = 256,
 
 
 def motif_mask(factors: Mapping, key: tuple[int, int], size: int = 256) -> np.ndarray:
-    """(size, size) bool, where the motif of ``picture`` stands (clutter and lamp may stand before it).
-    """
+    """(size, size) bool, where the motif of ``picture`` stands (clutter and lamp may stand before it)."""
     streams = _streams(key)
     view = _view(level(factors["composition"]), factors["place"], streams["view"])
     pen = Pen(size, view.tilt)
