@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 NO_ROOM = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 """The system's numbers for a full disk, a file larger than the disk takes, and a used-up quota."""
+BUNDLED = Path(__file__).parent / "bundled"
+"""The bundled networks: 'photographs', which judges people's own, and 'scenes', whose labels have known causes."""
 NOTICE, PATIENCE = 2.0, 20.0
 """Seconds after which a notice of waiting for another process is logged, and after which ``file_lock`` may give up."""
 

@@ -23,6 +23,7 @@ from .data.readers.folders import IMAGE_SUFFIXES, SYSTEMS
 from .data.table import AnnotatedImages
 from .device import allowed_cores, set_threads
 from .evaluation.metrics import majority_class, prediction_table, softmax, task_metrics
+from .files import BUNDLED
 from .models.inference import predict_logits
 from .training.run import Run
 from .training.runs import Config, open_data
@@ -75,7 +76,7 @@ class Predictor:
                 digests += pixel_digests(pixels[good])
                 if len(good):
                     parts.append(predict_logits(
-                        self.network, pixels, good, self.mean, self.run.settings.crop, self.device, BATCH
+                        self.network, pixels, good, self.mean, self.run.settings.crop, self.device, BATCH, exact=True
                     ))
         found = {t.name: softmax(np.concatenate([part[t.name] for part in parts])) for t in self.tasks} if parts else {}
         return Answers(found, np.concatenate(rows), digests, bad)
@@ -277,10 +278,6 @@ def _train_majority(run: Run, name: str) -> int:
     return majority_class(np.array([task.index(label) if label else UNLABELLED for label in labels]))
 
 
-PACKED = "aesthemo_lib/bundled"
-"""Where the bundled network is, in a checkout; the wheel holds it too."""
-
-
-def packaged_run() -> Run:
-    """The run that comes with the library."""
-    return Run(Path(__file__).parent / "bundled")
+def packaged_run(name: str = "scenes") -> Run:
+    """One of the runs that come with the library, see ``BUNDLED``."""
+    return Run(BUNDLED / name)

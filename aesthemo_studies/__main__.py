@@ -56,8 +56,13 @@ def _parser() -> argparse.ArgumentParser:
     null.set_defaults(command=_null_bars)
     pack = commands.add_parser("pack", help="write a run anew in half precision, with a card, to be passed on")
     pack.add_argument("run", type=Path, help="a run folder, trained on scenes")
-    pack.add_argument("--out", type=Path, default=Path("aesthemo_lib/bundled"))
+    pack.add_argument("--out", type=Path, help="by default its place in aesthemo_lib/bundled")
     pack.set_defaults(command=_pack)
+    photographs = commands.add_parser("photographs", help="train on PARA what judges photographs, and pack it")
+    photographs.add_argument("--root", type=Path, required=True, help="PARA's folder")
+    photographs.add_argument("--oasis", type=Path, required=True, help="OASIS' folder, on which it is tested too")
+    photographs.add_argument("--out", type=Path, default=Path("runs/photographs"))
+    photographs.set_defaults(command=_photographs)
     notebooks = commands.add_parser("notebooks", help="run every notebook headless, and nbval")
     notebooks.add_argument("--out", type=Path, default=Path("out"))
     notebooks.set_defaults(command=_notebooks)
@@ -166,6 +171,12 @@ def _pack(given) -> None:
     from .pack import pack
 
     print(pack(given.run, given.out))
+
+
+def _photographs(given) -> None:
+    from .photographs import make
+
+    print(make(given.root, given.oasis, given.out))
 
 
 def _notebooks(given) -> None:

@@ -1,13 +1,12 @@
 """A finished run small enough to commit: its weights in half precision, with a card.
 
-``aesthemo_lib/bundled`` holds one, trained on drawn scenes, so that ``aesthemo predict`` and every lesson can start at
-once. It is a run folder like any other, without its notebook.
+``aesthemo_lib/bundled`` holds two: ``photographs``, trained on PARA, with which ``aesthemo predict`` answers, and
+``scenes``, for the lessons that need known causes. Each is a run folder like any other, without its notebook; that of
+photographs has no predictions, since those hold the labels of other people's pictures.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +15,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from aesthemo_lib.data.batches import resize, to_device
+from aesthemo_lib.files import atomic_folder
 from aesthemo_lib.models.inference import evaluating
-from aesthemo_lib.prediction import PACKED
+from aesthemo_lib.prediction import BUNDLED
 from aesthemo_lib.training.run import Run, training_command
 from aesthemo_lib.training.runs import Config, prepare
 
@@ -38,16 +38,18 @@ LICENCES = {
 
 
 
-def pack(run: Run | Path | str, out: Path | str, root: Path | None = None) -> Path:
+def pack(run: Run | Path | str, out: Path | str | None = None, root: Path | None = None,
+         foreign: dict[str, float] | None = None) -> Path:
     """Write a run anew with its weight matrices in float16, and a card that says what it is.
 
     Vectors (biases, and the statistics of batch normalisation, which float16 can't hold) and the mean image stay as
     they are.
 
     Args:
-        run: a finished run trained on scenes, or its folder.
-        out: the new folder; what stands there is replaced.
-        root: the scenes' folder. Both precisions answer its test images, and are compared.
+        run: a finished run trained on scenes or PARA, or its folder.
+        out: the new folder, by default its place in ``BUNDLED``; what stands there is replaced.
+        root: the data's folder. Both precisions answer its test images, and are compared.
+        foreign: for the card, AUCs on photographs of another set, by what is predicted there.
 
     Returns:
         out.
@@ -56,27 +58,24 @@ def pack(run: Run | Path | str, out: Path | str, root: Path | None = None) -> Pa
         ValueError: the data's terms don't let it be passed on, the file is larger than ``MOST_BYTES``, or a logit
             moves by more than ``MOST_OFF``.
     """
-    run, out = run if isinstance(run, Run) else Run(run), Path(out)
-    if run.described["data"] != "scenes":
-        raise ValueError(f"{run.folder} was trained on {run.described['data']}, and what is learnt from other people's "
-                         f"photographs is passed on under their terms only; pack a run trained on scenes")
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
-        told = copy_small(run.folder, temporary)
+    run = run if isinstance(run, Run) else Run(run)
+    data = run.described["data"]
+    if data not in CARDS:
+        raise ValueError(f"{run.folder} was trained on {data}, and what is learnt from other people's photographs is "
+                         f"passed on under their terms only; pack a run trained on {' or '.join(CARDS)}")
+    out = Path(out) if out else BUNDLED / CARDS[data][0]
+    with atomic_folder(out) as temporary:
+        record = copy_small(run.folder, temporary)
+        if data != "scenes":
+            (temporary / "predictions.csv").unlink()
         save_file(halved(load_file(run.folder / "model.safetensors")), temporary / "model.safetensors")
         size, off = (temporary / "model.safetensors").stat().st_size, largest_difference(run, Run(temporary), root)
         if size > MOST_BYTES:
             raise ValueError(f"packed, {run.folder} takes {size / 1e6:.1f} MB; the most is {MOST_BYTES / 1e6:.0f} MB")
         if not off <= MOST_OFF:
             raise ValueError(f"in half precision a logit of {run.folder} moves by {off:.3f}; the most is {MOST_OFF}")
-        text = card(run, told["weights"], size, off)
+        text = card(run, record["weights"], size, off, foreign or {})
         (temporary / "README.md").write_text(text, encoding="utf-8", newline="\n")
-        shutil.rmtree(out, ignore_errors=True)
-        os.replace(temporary, out)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return out
 
 
@@ -89,8 +88,9 @@ def halved(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def largest_difference(one: Run, other: Run, root: Path | None = None, count: int = COMPARED) -> float:
     """How far apart two runs' logits are at most, in float32, over up to ``count`` test images of the first one."""
     told = one.described
+    sides = {"resize": one.settings.resize, "crop": one.settings.crop}
     config = Config(data=told["data"], method=told["method"], variant=told["variant"], preset=told["preset"],
-                    split=told["split"], seed=told["seed"], data_options=told["data_options"])
+                    split=told["split"], seed=told["seed"], data_options=told["data_options"], settings=sides)
     prepared, found = prepare(config, root), []
     for run in (one, other):
         network, mean = run.network("cpu")
@@ -101,37 +101,61 @@ def largest_difference(one: Run, other: Run, root: Path | None = None, count: in
     return float(np.abs(found[0] - found[1]).max())
 
 
-def card(run: Run, weights: str, size: int, off: float) -> str:
-    """What whoever finds the folder should know, in Markdown."""
-    told, made, test = run.described, run.environment, next(iter(run.metrics.values()))["n"]
-    place = "/".join(["runs", *run.folder.parts[-4:]])
+CARDS = {
+    "scenes": ("scenes", """trained on drawn scenes alone""", """Scenes drawn by a program, whose labels follow known
+rules. Since ImageNet it has seen no photograph, so what it says of photographs shows how the method answers; it is no
+judgement of them, and none of people.""", """The scenes are drawn; nobody else has rights in them."""),
+    "para": ("photographs", """trained on 25,336 photographs of PARA's official training set (2,836 more for
+validation; the 48 with a copy in its test set left out; Yang et al., CVPR 2022)""",
+        """What 438 people in one study thought of some thirty thousand photographs
+from the web: *high* is a mean score above 3 of 5; *positive* is a majority of votes for amusement, excitement,
+contentment or awe, against neutral and negative ones.
+
+**What it can't do.** It has not seen paintings, screenshots or drawings, and the taste that it learnt is that of its
+raters. Faces and bodies move its answer, so it is no judge of people. It sees squares: the aspect ratio is lost.""",
+        """PARA is for research and learning, and
+is not to be sold or passed on; no photograph, rating or prediction of it is here, only weights. Use them for research
+and learning too."""),
+}
+"""By data set: the folder in ``BUNDLED``, what it was trained on, what it knows, and the terms."""
+
+
+def card(run: Run, weights: str, size: int, off: float, foreign: dict[str, float]) -> str:
+    """What someone who finds the folder should know, in Markdown."""
+    config, made, test = run.described, run.environment, next(iter(run.metrics.values()))["n"]
+    _, trained, knows, terms = CARDS[config["data"]]
     rows = "\n".join(
         f"| {name} | {m['accuracy']:.3f} | {m['majority_accuracy']:.3f} | {m['balanced_accuracy']:.3f} | "
         f"{m['auc']:.3f} | {m['log_loss']:.3f} |" for name, m in run.metrics.items()
     )
-    return f"""# A trained network to start from: {run.name}, preset {told["preset"]}
+    place = "/".join(["runs", *run.folder.parts[-4:]])
+    commands = f"    {training_command(config)}\n    python -m aesthemo_studies pack {place}"
+    if config["data"] == "para":
+        commands = "    python -m aesthemo_studies photographs --root <PARA's folder> --oasis <OASIS' folder>"
+    elsewhere = "".join(f"\n- {what}: AUC {value:.3f}" for what, value in foreign.items())
+    elsewhere = f"\nOn photographs of a set that it never saw (OASIS, `results/photographs.json`):\n{elsewhere}\n"
+    return f"""# A trained network to start from: {run.name}, preset {config["preset"]}
 
-**What it is.** A branch for each task ({run.settings.backbone}), with layers between them that exchange maps; trained
-on drawn scenes alone, at {run.settings.crop} px. The weight matrices are kept in float16 ({size / 1e6:.1f} MB): over
-{COMPARED} test scenes no logit is further than {off:.3f} from the network's in full precision.
+**What it is.** A branch for each task ({run.settings.backbone}), with layers between them that exchange maps;
+{trained}, at {run.settings.crop} px. The weight matrices are kept in float16 ({size / 1e6:.1f} MB): over
+{COMPARED} test images no logit is further than {off:.3f} from the network's in full precision.
 
-**What it knows.** Scenes drawn by a program, whose labels follow known rules. Since ImageNet it has seen no photograph,
-so what it says of photographs shows how the method answers; it is no judgement of them, and none of people.
+**What it knows.** {knows}
 
-**How good it is** on the {test} test scenes of split {told["split"]}, in full precision. One split and one seed, so
+**How good it is** on the {test} test images of split {config["split"]}, in full precision. One split and one seed, so
 without an interval:
 
 | task | accuracy | always the most frequent class | balanced accuracy | AUC | log-loss |
 |---|---|---|---|---|---|
 {rows}
-
+{elsewhere if foreign else ""}
 **How it was made**, with torch {made["torch"]} and Python {made["python"]} on {made["system"]} ({made["device"]}):
 
-    {training_command(told)}
-    python -m aesthemo_studies pack {place} --out {PACKED}
+{commands}
 
-**Terms.** Apache-2.0, as the project. The weights that the branches started from: {LICENCES.get(weights, weights)}.
-The scenes are drawn; nobody else has rights in them. The method is the subject of patent application CN109978074A.
+**Terms.** Apache-2.0, as the project. The weights that the branches started from:
+{LICENCES.get(weights, LICENCES["tf_efficientnet_lite0"])}. {terms} The method is the subject of patent application
+CN109978074A.
 
 The other files beside this one are those of the run in full precision.
 """

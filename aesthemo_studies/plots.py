@@ -71,7 +71,7 @@ def lines(name: str, rows: pd.DataFrame, metric: str, shown: Sequence[str]) -> d
 
 
 def verdicts(table: pd.DataFrame, metric: str, reference: str) -> str:
-    """Markdown, a line a task (and condition): who is ahead of, behind, or without a detectable difference from the reference.
+    """Markdown, a line a task (and condition): who is ahead, behind, or without a detectable difference.
 
     Args:
         table: as ``studies.differences`` returns it.

@@ -36,7 +36,7 @@ from .protocol import OVERLAP
 
 OASIS_RUNS = "results/oasis-teach.csv"
 COMPARED = "results/studies/compare.csv"
-SHOWN = "scene_00069.jpg"
+SHOWN = "scene_00030.jpg"
 """The test scene of the ledger and of the picture of the inspector: both answers are right, three cuts turn one."""
 TEXTS = {
     "inspector.png":
@@ -58,16 +58,17 @@ TEXTS = {
         "Ten test scenes above the probabilities that the trained network gives to low and high aesthetics and to "
         "each of the eight emotions; its answers stand out.",
     "ledger.png":
-        "A drawn night of fireworks, and beside it one bar for each class: about half of aesthetics' high and low is "
-        "borrowed from emotion's maps, of emotion's excitement next to nothing from aesthetics'.",
+        "A drawn night of fireworks, and next to it one bar for each class: a third of aesthetics' high comes from "
+        "emotion's maps, and a tenth of emotion's excitement from aesthetics'.",
     "learning-curves.png":
-        "Training and validation loss of both tasks over six epochs: all fall; a dot marks the epoch that was kept.",
+        "Training and validation loss of both tasks over five epochs: the training losses fall, the validation losses "
+        "fall slowly; a dot marks the epoch that was kept.",
     "confusion.png":
         "The confusion matrix of eight emotions, rows are the truth: most scenes lie on the diagonal, but contentment "
-        "is mostly taken for sadness, and disgust as often for amusement as not.",
+        "is mostly taken for sadness, and disgust for amusement.",
     "reliability.png":
-        "How often answers of a given confidence are right, for both tasks, beside the diagonal of answers that are "
-        "as sure as right: aesthetics lies above it, so these answers are too modest.",
+        "How often answers of a given confidence are right, for both tasks, and the diagonal of calibrated answers: "
+        "aesthetics lies above it, so the network is underconfident.",
     "oasis-auc.png":
         "Each method's AUC minus the independent networks' on the same three splits, 192 px: on aesthetics "
         "cross-branch and shared trunk lie around zero, on emotion below it; a random start lies far below on both.",

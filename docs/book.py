@@ -46,8 +46,10 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 INSTEAD = '<p>A widget; it needs a kernel. The same on a page: <a href="../inspector.html">inspector</a>.</p>'
 PAGES = {
     "README.md": "start.md", "results/README.md": "results/index.md",
-    "aesthemo_lib/bundled/README.md": "results/card.md",
-    "notebooks/rendered/README.md": "lessons/index.md", "results/attribution)": "results/index.md)", "notebooks/exercises)": "lessons/index.md#exercises)",
+    "aesthemo_lib/bundled/scenes/README.md": "results/card.md",
+    "aesthemo_lib/bundled/photographs/README.md": "results/photographs.md",
+    "notebooks/rendered/README.md": "lessons/index.md", "results/attribution)": "results/index.md)",
+    "notebooks/exercises)": "lessons/index.md#exercises)",
 }
 """Where a link in a file of the checkout leads on the site."""
 LONG = {"08_retrieval", "09_task_sequence", "10_style_transfer"}
@@ -283,7 +285,7 @@ def stage_results(folder: Path) -> None:
         shutil.copy(picture, folder)
     parts.append("\n".join(["```{toctree}", ":hidden:", "", *pages, "```"]))
     (folder / "index.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    shutil.copy(PROJECT / "aesthemo_lib" / "bundled" / "README.md", folder / "card.md")
+    shutil.copy(PROJECT / "aesthemo_lib" / "bundled" / "scenes" / "README.md", folder / "card.md")
 
 
 def table_text(path: Path, most: int = 40) -> str:

@@ -74,7 +74,7 @@ def test_the_wheel_holds_the_library_and_its_data_alone(wheel):
     assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"aesthemo_lib"}
     tracked = subprocess.check_output(["git", "ls-files", "aesthemo_lib"], cwd=PROJECT, encoding="utf-8").split("\n")
     assert set(filter(None, tracked)) <= set(names)
-    assert "aesthemo_lib/py.typed" in names and "aesthemo_lib/bundled/model.safetensors" in names
+    assert "aesthemo_lib/py.typed" in names and "aesthemo_lib/bundled/photographs/model.safetensors" in names
 
 
 def test_version_and_metadata_are_one(wheel):

@@ -17,17 +17,19 @@ def accuracy_interval(accuracy: float, n: int, z: float = 1.96) -> tuple[float, 
     return middle - half, middle + half
 
 
-def health(tasks: tuple[Task, ...], metrics: dict[str, dict], history: pd.DataFrame) -> tuple[list[str], list[str]]:
-    """What speaks for a run's having learnt, and what against.
+def health(
+    tasks: tuple[Task, ...], metrics: dict[str, dict], history: pd.DataFrame
+) -> tuple[list[str], list[str], list[str]]:
+    """What speaks for a run's having learnt, what against, and what to look at.
 
     A run learnt if, for each task, its accuracy lies above the majority class' by more than its 95 % interval, or its
-    AUC above .6; if its training loss ends below nine tenths of log C, chance among C classes; and if the best epoch is
-    not the first and no loss is NaN.
+    AUC above .6; if its training loss ends below nine tenths of log C, chance among C classes; and if no loss is NaN.
+    Where the best of several epochs is the first, training further only made it worse: worth a look.
 
     Returns:
-        a phrase for each task, and a phrase for each thing that is wrong; no such phrase: it learnt.
+        a phrase for each task, one for each thing that is wrong (none: it learnt), and one for each thing to look at.
     """
-    facts, faults = [], []
+    facts, faults, doubts = [], [], []
     for task in tasks:
         values = metrics[task.name]
         if not values["n"]:
@@ -39,15 +41,15 @@ def health(tasks: tuple[Task, ...], metrics: dict[str, dict], history: pd.DataFr
             faults.append(f"{task.name} is not above its majority class")
     for name, rows in history.groupby("network") if "network" in history else [("joint", history)]:
         faults += _of_one_network(name, rows, tasks)
-    return facts, faults
+        if len(rows) > 1 and rows["validation_loss"].to_numpy().argmin() == 0:
+            doubts.append(f"{name}: the best epoch is the first")
+    return facts, faults, doubts
 
 
 def _of_one_network(name: str, rows: pd.DataFrame, tasks: tuple[Task, ...]) -> list[str]:
-    losses, faults = rows["validation_loss"].to_numpy(), []
-    if not np.isfinite(losses).all():
+    if not np.isfinite(rows["validation_loss"]).all():
         return [f"{name}: a loss is not a number"]
-    if len(rows) > 1 and losses.argmin() == 0:
-        faults.append(f"{name}: the best epoch is the first")
+    faults = []
     for task in tasks:
         column = f"train_loss_{task.name}"
         if column in rows and rows[column].notna().any():

@@ -71,8 +71,8 @@ def _expected_place(name: str, value) -> str:
         Run(value)  # says itself what is wrong
     if name in ("out", "class_folder") and any(part.is_file() for part in (Path(value), *Path(value).parents)):
         return "a folder, or a place where one can be made"
-    if name == "weights" and value not in ("", "none", "imagenet") and not Path(value).is_file():
-        return "imagenet, none, or a file that is there"
+    if name == "weights" and value not in ("", "none", "imagenet", "photographs") and not Path(value).exists():
+        return "imagenet, photographs (the bundled network), none, or a file or run folder that is there"
     return ""
 
 

@@ -54,21 +54,29 @@ def fast(device: torch.device):
 
 def predict_logits(
     network: nn.Module, pixels: np.ndarray, rows: np.ndarray, mean: np.ndarray, side: int, device: torch.device,
-    batch: int = 64,
+    batch: int = 64, exact: bool = False,
 ) -> dict[str, np.ndarray]:
     """The logits of images as prediction sees them [0063]: resized, not cropped; (M, C) float32 by task name.
 
-    Args: see ``image_batches``.
+    Args:
+        pixels: (N, S, S, 3) uint8.
+        rows: (M,) which of them.
+        mean: (S, S, 3).
+        side: what they are resized to.
+        exact: in float32, so that every processor gives the same answers; otherwise in the device's fast precision.
+
+    Returns:
+        (M, C) float32 by task name.
     """
     mean, std = torch.as_tensor(mean, device=device), torch.tensor(network.std, device=device)
     with evaluating(network), quick_cpu(network):
         return logits_of(network, lambda part: resize(to_device(pixels, part, device), mean, std, side), rows, device,
-                         batch)
+                         batch, exact)
 
 
 def logits_of(
     forward: Callable[[Tensor], dict[str, Tensor]], inputs: Callable[[np.ndarray], Tensor], rows: np.ndarray,
-    device: torch.device, batch: int = 64,
+    device: torch.device, batch: int = 64, exact: bool = False,
 ) -> dict[str, np.ndarray]:
     """What ``forward`` makes of the inputs of some rows, a batch at a time, in the device's precision.
 
@@ -83,7 +91,7 @@ def logits_of(
         (M, C) float32 by name.
     """
     made: dict[str, Tensor] = {}
-    with torch.inference_mode(), fast(device):
+    with torch.inference_mode(), contextlib.nullcontext() if exact else fast(device):
         for start in range(0, len(rows), batch):
             mine = (start // batch) % distributed.size() == distributed.rank()
             if not mine and made:

@@ -273,7 +273,13 @@ def _cut_off(method: str, backbones: Sequence[Backbone], frozen: int, options: d
             f"the same maps, so an exchange there borrows nothing; an exchange after a trained group must be left "
             f"(freeze at most {groups - 2 + bool(options.get('after_last'))}, or exchange after the last group too)")
     trunk = nn.Sequential(*list(backbones[0].groups)[:frozen])
+    first = trunk.state_dict()
     for branch in backbones:
+        mine = nn.Sequential(*list(branch.groups)[:frozen]).state_dict()
+        if branch.weights != "random" and not all(torch.equal(mine[name], first[name]) for name in first):
+            raise ValueError(
+                f"frozen_groups={frozen}: the branches start from different weights ({branch.weights}), so no one copy "
+                f"of their first groups serves all; use frozen_groups=0")
         branch.groups, branch.channels = branch.groups[frozen:], branch.channels[frozen:]
     return trunk
 

@@ -21,8 +21,8 @@ PRESETS = {
 }
 """'smoke' runs in seconds, 'teach' in minutes on two cores, 'paper' is the patent to the letter, on a GPU."""
 DATA_SETTINGS: dict[tuple[str, str], dict] = {
-    ("teach", "scenes"): {"resize": 146, "crop": 128},
-    ("teach", "para"): {"resize": 168, "crop": 160, "epochs": 1, "patience": 1, "frozen_groups": 0, "warm_up": 0.2},
+    ("teach", "scenes"): {"resize": 146, "crop": 128, "epochs": 5, "learning_rate": 2e-4},
+    ("teach", "para"): {"resize": 160, "crop": 160, "epochs": 1, "patience": 1, "frozen_groups": 0, "warm_up": 0.2},
 }
 """Where a preset fits a data set of its own: scenes show at 128 px what photographs need 192 px for, and where
 photographs are many, one pass trains all groups."""

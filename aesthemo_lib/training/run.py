@@ -79,8 +79,9 @@ class Run:
 
     def health(self) -> str:
         """One line: what each task reached, and whether the run learnt at all; see ``evaluation.health``."""
-        facts, faults = health(self.tasks, self.metrics, self.history())
-        return f"{'; '.join(facts)}; {'did NOT learn: ' + ', '.join(faults) if faults else 'learnt'}"
+        facts, faults, doubts = health(self.tasks, self.metrics, self.history())
+        verdict = f"did NOT learn: {', '.join(faults)}" if faults else "learnt"
+        return "; ".join([*facts, verdict + (f" ({', '.join(doubts)})" if doubts else "")])
 
     def predictions(self, part: str = "test") -> pd.DataFrame:
         """Truth and probabilities of the 'test', 'validation' or 'train' images."""

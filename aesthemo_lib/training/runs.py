@@ -39,7 +39,7 @@ from ..data.images import load_pixels, mean_image, pixel_digests
 from ..data.table import AnnotatedImages, Split
 from ..device import fast_precision, pick_device, set_threads
 from ..evaluation.metrics import majority_class, prediction_table, softmax, task_metrics
-from ..files import PATIENCE, atomic_folder, digest, file_lock, write_json, write_table
+from ..files import BUNDLED, PATIENCE, atomic_folder, digest, file_lock, write_json, write_table
 from ..models.inference import predict_logits
 from ..models.networks import build
 from ..tasks import Task, with_loss_weights
@@ -100,7 +100,7 @@ def build_network(config: Config, tasks: tuple[Task, ...]) -> nn.Module:
     """
     settings = config.training_settings()
     network = build(
-        config.method, tasks, settings.backbone, settings.weights, config.variant, config.seed,
+        config.method, tasks, settings.backbone, _start(settings.weights), config.variant, config.seed,
         settings.frozen_groups, **config.options
     )
     deviations = network.deviations
@@ -193,10 +193,15 @@ def changed_images(folder: Path, seen: dict[str, str]) -> list[str]:
     return [name for name, pixels in zip(table["image"], table["pixels"], strict=True) if seen.get(name) != pixels]
 
 
+def _start(weights: str) -> str:
+    """The place of weights; 'photographs' is the bundled network for photographs."""
+    return str(BUNDLED / weights) if weights == "photographs" else weights
+
+
 def describe(config: Config, images: AnnotatedImages) -> dict:
     """All that decides a run's result, as JSON: its hash is the run's identity."""
     settings = asdict(config.training_settings())
-    start = Path(settings["weights"])
+    start = Path(_start(settings["weights"]))
     known = stored_hash(start)
     settings["weights"] = start.name if known is None else f"run {known[:12]}"
     for choice in fields(Settings):  # as runs that are older than the choice are described

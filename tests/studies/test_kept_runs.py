@@ -99,10 +99,10 @@ def own(out: Path, *places: str) -> Path:
 ], ids=["no run", "one method", "no reference", "another method", "other splits"])
 def test_who_has_no_comparison_is_shown_the_repositorys_and_told_why(places, method, reason, tmp_path, capsys):
     runs, whose = to_compare(own(tmp_path / "runs é", *places), "scenes", "teach", "independent", method)
-    assert whose == REPOSITORYS and runs["run"].nunique() == 9
+    assert whose == REPOSITORYS and runs["run"].nunique() == 12
     assert all(folder.is_relative_to(COMMITTED) for folder in runs["run"]), "the two are never mixed"
     (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith("These are the repository's runs, not yours: 9 runs of scenes, preset teach, kept in ")
+    assert line.startswith("These are the repository's runs, not yours: 12 runs of scenes, preset teach, kept in ")
     assert re.search(f"because .*{reason}", line)
     assert line.endswith("Make your own with lesson 3, or those of the main methods with: python run.py reproduce")
 
@@ -135,7 +135,8 @@ def test_runs_on_other_images_are_not_shown(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("data, preset, method, says", [
     ("oasis", "teach", "", r"not of oasis and preset teach\. .*reproduce DATA=oasis ROOT=photos$"),
     ("scenes", "paper", "", r"not of scenes and preset paper\. .*reproduce ROOT=photos PRESET=paper$"),
-    ("scenes", "teach", "nddr", r"are of cross_branch\.diagonal, independent, shared_bottom\. .*with lesson 3, or "),
+    ("scenes", "teach", "nddr",
+     r"are of cross_branch\.diagonal, independent, linear_probe, shared_bottom\. .*with lesson 3, or "),
 ])
 def test_what_the_repository_does_not_keep_is_a_clear_error(data, preset, method, says, tmp_path, monkeypatch):
     monkeypatch.setattr(kept_runs, "open_data", None)  # nothing is drawn or read to find that out

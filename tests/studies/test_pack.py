@@ -8,10 +8,12 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from sklearn.metrics import roc_auc_score
 
 from aesthemo_lib import prediction
 from aesthemo_lib.cli import main
-from aesthemo_lib.files import project_folder, write_json
+from aesthemo_lib.data.readers import read
+from aesthemo_lib.files import project_folder, read_json, write_json
 from aesthemo_lib.prediction import Predictor
 from aesthemo_lib.training.run import Run
 from aesthemo_lib.training.runs import Config, open_data, train
@@ -61,33 +63,36 @@ def test_what_may_not_be_passed_on_or_changes_too_much_is_refused_and_leaves_not
     assert [path.name for path in tmp_path.iterdir()] == ["other"]
 
 
-# --- the one that is committed
+# --- those that are committed
 
 
 def test_the_committed_weights_give_the_committed_predictions(tmp_path_factory):
     """predictions.csv was written in full precision, before packing; only the weights were rounded since."""
     run = prediction.packaged_run()
     assert (run.folder / "model.safetensors").stat().st_size <= pack.MOST_BYTES
-    told = run.described
-    assert (told["data"], told["preset"], run.name) == ("scenes", "teach", "cross_branch.diagonal")
+    config = run.described
+    assert (config["data"], config["preset"], run.name) == ("scenes", "teach", "cross_branch.diagonal")
     images, table = open_data(Config()), run.predictions().iloc[:16]
-    assert images.fingerprint() == told["images"], "the scenes are drawn otherwise now: train and pack it anew"
-    paths = {path.name: path for path in images.paths}
-    found = Predictor(run, "cpu").probabilities([paths[name] for name in table["image"]])
+    assert images.fingerprint() == config["images"], "the scenes are drawn otherwise now: train and pack it anew"
+    paths = dict(zip(images.names, images.paths, strict=True))
+    answers = Predictor(run, "cpu").probabilities([paths[name] for name in table["image"]])
     for task in run.tasks:
         columns = [f"{task.name}_{name}" for name in task.classes]
         # It was bfloat16 that answered then, where there was any, so a probability may differ by some hundredths.
-        off = np.abs(found[task.name] - table[columns].to_numpy())
+        off = np.abs(answers[task.name] - table[columns].to_numpy())
         assert off.mean() < 0.01 and off.max() < 0.1
 
 
-def test_the_card_says_what_stands_beside_it():
-    run = prediction.packaged_run()
+@pytest.mark.parametrize("name, words", [
+    ("scenes", ["drawn scenes", "python -m aesthemo_studies pack runs/scenes/cross_branch.diagonal/teach/split0-seed"]),
+    ("photographs", ["PARA", "python -m aesthemo_studies photographs", "research and", "can't do", "OASIS"]),
+])
+def test_the_card_says_what_stands_beside_it(name, words):
+    run = prediction.packaged_run(name)
     text = (run.folder / "README.md").read_text(encoding="utf-8")
-    for name, m in run.metrics.items():
-        assert f"| {name} | {m['accuracy']:.3f} | {m['majority_accuracy']:.3f} |" in text
-    assert "python -m aesthemo_studies pack runs/scenes/cross_branch.diagonal/teach/split0-seed0" in text
-    for word in ("Apache-2.0", "EfficientNet-Lite0", "drawn scenes", "float16"):
+    for task, m in run.metrics.items():
+        assert f"| {task} | {m['accuracy']:.3f} | {m['majority_accuracy']:.3f} |" in text
+    for word in ("Apache-2.0", "EfficientNet-Lite0", "float16", *words):
         assert word in text
     size = (run.folder / "model.safetensors").stat().st_size
     assert f"({size / 1e6:.1f} MB)" in text
@@ -95,12 +100,33 @@ def test_the_card_says_what_stands_beside_it():
     assert 0 < float(off) <= pack.MOST_OFF
 
 
+def test_the_network_for_photographs_holds_nobodys_truth_and_is_the_last_stage_of_the_record():
+    run = prediction.packaged_run("photographs")
+    assert {path.name for path in run.folder.iterdir()} == {
+        "README.md", "config.json", "history.csv", "metrics.json", "model.safetensors", "timing.json"}
+    record = read_json(project_folder() / "results" / "photographs.json")
+    assert record["stages"][-1]["test"] == run.metrics and run.metrics["aesthetics"]["n"] == 3000
+    for what in ("beauty", "valence"):
+        assert f"AUC {record['oasis'][what]:.3f}" in (run.folder / "README.md").read_text(encoding="utf-8")
+
+
+def test_it_orders_beauty_on_photographs_that_it_never_saw(oasis_root):
+    """A quarter of the photographs of the record, all of which gave the AUC that the card tells."""
+    images = read("oasis", oasis_root)
+    rows = np.arange(0, len(images), 4)
+    high = Predictor(prediction.packaged_run("photographs")).predict([images.paths[row] for row in rows])
+    truth = images.labels("aesthetics")[rows]
+    auc = roc_auc_score(truth[truth >= 0], high["aesthetics_high"][truth >= 0])
+    record = read_json(project_folder() / "results" / "photographs.json")["oasis"]
+    assert auc == pytest.approx(record["beauty"], abs=0.07)
+    assert auc > 0.72
+
+
 def test_predict_without_a_run_takes_it_and_says_so(tmp_path, capsys):
     Image.new("RGB", (40, 30), "teal").save(tmp_path / "own é.png")
     assert main(["predict", str(tmp_path / "own é.png"), "--csv", str(tmp_path / "a.csv")]) == 0
     said = capsys.readouterr()
-    assert "no run was named" in said.err and "own é.png" in said.out
-    assert main(["predict", str(project_folder() / prediction.PACKED), str(tmp_path / "own é.png"),
+    assert "25,336 photographs of PARA" in said.err and "own é.png" in said.out
+    assert main(["predict", str(prediction.BUNDLED / "photographs"), str(tmp_path / "own é.png"),
                  "--csv", str(tmp_path / "b.csv")]) == 0
     assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
-    assert main(["predict", str(tmp_path)]) == 1 and "no finished run" in capsys.readouterr().err
