@@ -313,7 +313,9 @@ def stage_reference(folder: Path) -> None:
         rows.append(f"* :doc:`{name.removeprefix('aesthemo_lib.')} <{name}>`: {' '.join(summary.split())}")
         names.append(f"   {name}")
         title = name.replace("_", "\\_")
-        page = [title, "=" * len(title), "", f".. automodule:: {name}", ""]
+        page = [title, "=" * len(title), "", f".. automodule:: {name}"]
+        if path.name == "__init__.py":  # a function may have the name of its module, which has a page of its own
+            page.append(f"   :exclude-members: {', '.join(sorted(p.stem for p in path.parent.glob('*.py')))}")
         (folder / f"{name}.rst").write_text("\n".join(page), encoding="utf-8")
     index = ["The library", "===========", "", "Imports run downwards only; start with "
              ":doc:`models.fusion <aesthemo_lib.models.fusion>`: the method's heart is twenty lines.", "", *rows, "",

@@ -37,6 +37,7 @@ autodoc_preserve_defaults = True
 autodoc_typehints = "signature"
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
+napoleon_use_ivar = True  # a class's attributes are described once
 nitpicky = True
 # Our own public names are checked; other projects' would need their inventories from the network.
 nitpick_ignore_regex = [("py:.*", r"(?!aesthemo_lib).*"), ("py:class", r".*\._\w+")]

@@ -76,7 +76,7 @@ def fitted(x: np.ndarray, y: np.ndarray, groups: np.ndarray, classes: int) -> Ca
 def regression(x: np.ndarray, y: np.ndarray, groups: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:
     """A logistic regression on standardised columns; C has the best log-loss in a cross-validation over whole groups.
 
-    It makes sum of cross-entropies + |W|^2 / (2 C) smallest, as scikit-learn's ``LogisticRegression`` of several
+    It makes ``sum of cross-entropies + |W|^2 / (2 C)`` smallest, as scikit-learn's ``LogisticRegression`` of several
     classes does, and also takes distributions of votes for labels.
 
     Args:
