@@ -43,6 +43,8 @@ def _parser() -> argparse.ArgumentParser:
     style.add_argument("--preset", default="teach", help="smoke, teach or paper")
     style.add_argument("--splits", type=int, default=3, help="how many, each with a style and a classifier of its own")
     style.add_argument("--steps", type=int, default=0, help="of each style's training; 0: the preset's")
+    few = _study_parser(commands, "few-labels", "few labels of one task, many of the other, on PARA", _few_labels)
+    few.add_argument("--pilot", action="store_true", help="run what the protocol was fixed with, and nothing else")
     recipe = commands.add_parser("recipe", help="write results/recipe.json from results/studies/recipe.csv")
     recipe.set_defaults(command=_recipe)
     figures = commands.add_parser("figures", help="draw the pictures that README shows")
@@ -133,6 +135,24 @@ def _style_transfer(given) -> None:
     from .style_transfer.study import study
 
     _run(study(given.out, given.data, given.root, given.preset, given.splits, given.steps), given)
+
+
+def _few_labels(given) -> None:
+    from aesthemo_lib.data.readers import data_root
+    from aesthemo_lib.files import project_folder
+
+    from .few_labels import study as few_labels
+
+    folder, root = given.to or project_folder() / "results" / "studies", given.root or data_root("para")
+    if given.pilot:
+        written = few_labels.keep_pilot(root, given.out, folder)
+    else:
+        study = few_labels.study(given.out, root)
+        if not given.gather:
+            study.run(given.jobs)
+        written = few_labels.keep(study, folder)
+    for path in written:
+        print(path)
 
 
 def _run(study, given) -> None:
