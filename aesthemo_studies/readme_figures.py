@@ -32,6 +32,7 @@ from aesthemo_lib.prediction import packaged_run
 from aesthemo_lib.tasks import EMOTION, PATENT_TASKS
 
 from . import protocol as studies
+from .few_labels import verdicts as few_labels
 from .protocol import OVERLAP
 
 OASIS_RUNS = "results/oasis-teach.csv"
@@ -93,6 +94,7 @@ def sources() -> dict[str, Picture]:
     return {
         **_of_networks(), **_of_scenes(), **_of_the_packaged_run(),
         "oasis-auc.png": Picture(_hash(runs), lambda: paired(read_runs(runs), "auc", "independent", OVERLAP)),
+        "few-labels.png": Picture(_hash(few_labels.DRAWS), lambda: few_labels.picture(few_labels.read())),
         "compare-auc.png": Picture(_hash(compared), lambda: paired(compared_runs(), "auc", "independent", OVERLAP)),
     }
 

@@ -185,9 +185,15 @@ def keep_pilot(root: Path, out: Path, folder: Path) -> list[Path]:
 
 
 def keep(study: Study, folder: Path) -> list[Path]:
-    """Write the draws, the controls' draws and the verdicts; returns their paths."""
+    """Write the draws, the controls' draws and the verdicts; returns their paths.
+
+    A number of labels, or a control, enters when all its draws are finished: a mean over some replicates would be of
+    another collection than the next one's.
+    """
+    missing = {(cell.control, cell.labels) for name, cell in study.cells.items() if not study.path(name).exists()}
     paths = [folder / path.name for path in (DRAWS, CONTROLS, VERDICTS)]
-    study.keep(paths[0], lambda cell: not cell.control)
-    study.keep(paths[1], lambda cell: cell.control)
+    for path, controls in ((paths[0], False), (paths[1], True)):
+        study.keep(path, lambda cell, controls=controls: (
+            bool(cell.control) == controls and (cell.control, cell.labels) not in missing))
     write_table(paths[2], verdicts(read(paths[0])), "%.5f")
     return paths

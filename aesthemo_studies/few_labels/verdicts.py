@@ -53,7 +53,8 @@ def contrasts(draws: pd.DataFrame, column: str = "auc_few") -> dict[tuple[str, s
                 found["difference", direction, labels, contender, reference] = difference
         if ORACLE in auc:
             gains = auc.sub(auc[PROBE], axis=0)
-            found |= {("half", direction, labels, c, ORACLE): (gains[c] - gains[ORACLE] / 2).to_numpy() for c in (*JOINT, MAPS) if c in gains}
+            for c in gains.columns.intersection([*JOINT, MAPS]):
+                found["half", direction, labels, c, ORACLE] = (gains[c] - gains[ORACLE] / 2).to_numpy()
     return found
 
 
@@ -112,9 +113,62 @@ def _share(found: dict, direction: str, labels: int, contender: str) -> float:
     return float(gain / whole)
 
 
+def summary(draws: pd.DataFrame, table: pd.DataFrame, main: int) -> str:
+    """A Markdown table for the main number of labels: AUC, gain over the probe, verdicts, by direction."""
+    lines = ["| contender | " + " | ".join(f"few labels of {d}: AUC | gain over the probe | of what is there | ahead of"
+                                           for d in TASKS) + " |", "|---" * 9 + "|"]
+    means = draws[draws["labels"] == main].groupby(["direction", "contender"])["auc_few"].mean()
+    at = table[table["labels"] == main].set_index(["question", "direction", "contender", "reference"])
+    for name in (PROBE, ALONE, TRUNK, "cross_stitch", "cross_branch.diagonal", "cross_branch.answers", IN_TURN,
+                 "late_fusion", ORACLE):
+        cells = [f"`{name}`"]
+        for direction in TASKS:
+            gain = at.loc[("difference", direction, name, PROBE)] if name != PROBE else None
+            half = at.loc[("half", direction, name, ORACLE)] if name in JOINT else None
+            beaten = [f"`{r}`" for r in (PROBE, ALONE, TRUNK)
+                      if ("difference", direction, name, r) in at.index
+                      and at.loc[("difference", direction, name, r), "verdict"] == "ahead"]
+            cells += [_short(means[direction, name]),
+                      "" if gain is None else "{} ({}, {}), {} of {}".format(
+                          *map(_short, gain[["mean", "low", "high"]]), gain["above"], gain["replicates"]),
+                      "" if half is None else f"{half['share']:.0%}: {half['verdict']}", ", ".join(beaten)]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _short(value: float) -> str:
+    return f"{value:.3f}".replace("0.", ".", 1)
+
+
 def read(path: Path = DRAWS) -> pd.DataFrame:
     """The kept draws."""
     return pd.read_csv(path, encoding="utf-8")
+
+
+def picture(draws: pd.DataFrame) -> Figure:
+    """Curves over the numbers of labels that were run; of one number, a dot a contender."""
+    return curves(draws) if draws["labels"].nunique() > 1 else dots(draws)
+
+
+def dots(draws: pd.DataFrame) -> Figure:
+    """Each contender's gain over the frozen probe at one number of labels, with 95 % intervals over replicates."""
+    figure, axes = panels(2, width=4.8, height=4.2, sharex=True, sharey=True)
+    names = [*SHOWN][::-1]
+    for ax, direction in zip(axes, TASKS, strict=True):
+        auc = draws[draws["direction"] == direction].pivot(index="replicate", columns="contender", values="auc_few")
+        gains = auc.sub(auc[PROBE], axis=0)
+        ax.axvline(0, color=NEUTRAL, linewidth=1)
+        ax.axvline(gains[ORACLE].mean() / 2, color=NEUTRAL, linewidth=1, linestyle=":")
+        for y, name in enumerate(names):
+            mean, low, high = mean_interval(gains[name].to_numpy())
+            ax.plot(gains[name], np.full(len(gains), y - 0.22), "|", color=SHOWN[name][0], markersize=5, alpha=0.6)
+            ax.errorbar(mean, y, xerr=[[mean - low], [high - mean]], color=SHOWN[name][0], marker=SHOWN[name][2],
+                        markersize=6, linestyle="", capsize=3)
+        ax.set_yticks(range(len(names)), [SHOWN[name][3] for name in names])
+        other = TASKS[1 - TASKS.index(direction)]
+        ax.set_title(f"{draws['labels'].iloc[0]} labels of {direction}, 2,000 of {other}")
+        ax.set_xlabel("AUC minus the frozen probe's")
+    return figure
 
 
 def curves(draws: pd.DataFrame) -> Figure:

@@ -1,5 +1,6 @@
 """Few labels: drawn data whose answer is known, formulas by hand, and the kept tables worked out anew."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -131,7 +132,8 @@ def test_the_table_has_a_row_a_draw():
     counts = table.groupby(["direction", "labels", "contender"]).size()
     assert (counts == PLAN["replicates"]).all() and PLAN["replicates"] >= 12
     for direction in ("aesthetics", "emotion"):
-        for labels in PLAN["labels"]:
+        assert PLAN["main"] in set(table["labels"]) <= set(PLAN["labels"])
+        for labels in table["labels"].unique():
             more = set()
             if labels == PLAN["main"]:
                 more = {told.MAPS, *(name for name in PLAN["strengths"] if "channels" in name)}
@@ -176,3 +178,9 @@ def test_the_positive_control_is_found_and_the_negative_one_is_not():
         gain = auc[told.IN_TURN] - auc["linear_probe"]
         low, high = stats.t.interval(0.95, len(gain) - 1, gain.mean(), stats.sem(gain))
         assert low > 0 if control == "noisy_copy" else low <= 0
+
+
+def test_the_table_in_the_results_is_that_of_the_draws():
+    text = (PROJECT / "results" / "README.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"<!-- table: studies/few_labels.csv -->\n(.*?)\n<!-- end of table -->", text, flags=re.S)
+    assert shown == told.summary(told.read(), told.read(told.VERDICTS), PLAN["main"])
