@@ -191,9 +191,11 @@ def keep(study: Study, folder: Path) -> list[Path]:
     another collection than the next one's.
     """
     missing = {(cell.control, cell.labels) for name, cell in study.cells.items() if not study.path(name).exists()}
-    paths = [folder / path.name for path in (DRAWS, CONTROLS, VERDICTS)]
-    for path, controls in ((paths[0], False), (paths[1], True)):
-        study.keep(path, lambda cell, controls=controls: (
-            bool(cell.control) == controls and (cell.control, cell.labels) not in missing))
-    write_table(paths[2], verdicts(read(paths[0])), "%.5f")
-    return paths
+    whole = {(cell.control, cell.labels) for cell in study.cells.values()} - missing
+    draws, controls, told = (folder / path.name for path in (DRAWS, CONTROLS, VERDICTS))
+    study.keep(draws, lambda cell: not cell.control and ("", cell.labels) in whole)
+    write_table(told, verdicts(read(draws)), "%.5f")
+    if not any(control for control, _ in whole):
+        return [draws, told]
+    study.keep(controls, lambda cell: cell.control and (cell.control, cell.labels) in whole)
+    return [draws, told, controls]

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.ticker import MultipleLocator
 from scipy import stats
 
 from aesthemo_lib.evaluation.comparison import mean_interval
@@ -119,7 +120,7 @@ def summary(draws: pd.DataFrame, table: pd.DataFrame, main: int) -> str:
                                            for d in TASKS) + " |", "|---" * 9 + "|"]
     means = draws[draws["labels"] == main].groupby(["direction", "contender"])["auc_few"].mean()
     at = table[table["labels"] == main].set_index(["question", "direction", "contender", "reference"])
-    for name in (PROBE, ALONE, TRUNK, "cross_stitch", "cross_branch.diagonal", "cross_branch.answers", IN_TURN,
+    for name in (PROBE, ALONE, TRUNK, "cross_branch.diagonal", "cross_branch.answers", IN_TURN,
                  "late_fusion", ORACLE):
         cells = [f"`{name}`"]
         for direction in TASKS:
@@ -137,7 +138,7 @@ def summary(draws: pd.DataFrame, table: pd.DataFrame, main: int) -> str:
 
 
 def _short(value: float) -> str:
-    return f"{value:.3f}".replace("0.", ".", 1)
+    return f"{value:.3f}".replace("0.", ".", 1).replace("-.000", ".000")
 
 
 def read(path: Path = DRAWS) -> pd.DataFrame:
@@ -145,13 +146,12 @@ def read(path: Path = DRAWS) -> pd.DataFrame:
     return pd.read_csv(path, encoding="utf-8")
 
 
-def picture(draws: pd.DataFrame) -> Figure:
-    """Curves over the numbers of labels that were run; of one number, a dot a contender."""
-    return curves(draws) if draws["labels"].nunique() > 1 else dots(draws)
-
-
 def dots(draws: pd.DataFrame) -> Figure:
-    """Each contender's gain over the frozen probe at one number of labels, with 95 % intervals over replicates."""
+    """Each contender's gain over the frozen probe at the main number of labels, with 95 % intervals over replicates.
+
+    A stroke is a replicate; the dotted line is half of what is there.
+    """
+    draws = draws[draws["labels"] == protocol()["main"]]
     figure, axes = panels(2, width=4.8, height=4.2, sharex=True, sharey=True)
     names = [*SHOWN][::-1]
     for ax, direction in zip(axes, TASKS, strict=True):
@@ -165,8 +165,8 @@ def dots(draws: pd.DataFrame) -> Figure:
             ax.errorbar(mean, y, xerr=[[mean - low], [high - mean]], color=SHOWN[name][0], marker=SHOWN[name][2],
                         markersize=6, linestyle="", capsize=3)
         ax.set_yticks(range(len(names)), [SHOWN[name][3] for name in names])
-        other = TASKS[1 - TASKS.index(direction)]
-        ax.set_title(f"{draws['labels'].iloc[0]} labels of {direction}, 2,000 of {other}")
+        ax.set_title(f"{draws['labels'].iloc[0]} labels of {direction}")
+        ax.xaxis.set_major_locator(MultipleLocator(0.04))
         ax.set_xlabel("AUC minus the frozen probe's")
     return figure
 
@@ -184,8 +184,7 @@ def curves(draws: pd.DataFrame) -> Figure:
             x = np.array(sorted(gains.groups)) * 1.025 ** (number - len(SHOWN) / 2)  # side by side
             ax.errorbar(x, mean, [mean - low, high - mean], color=colour, linestyle=line, marker=marker, markersize=5,
                         elinewidth=1, linewidth=1.3, label=label)
-        other = TASKS[1 - TASKS.index(direction)]
-        ax.set_title(f"few labels of {direction}, 2,000 of {other}")
+        ax.set_title(f"few labels of {direction}")
         ax.set_xscale("log")
         ticks = sorted(draws["labels"].unique())
         ax.set_xticks(ticks, [f"{n:,}" for n in ticks])

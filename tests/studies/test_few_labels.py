@@ -60,6 +60,7 @@ def test_training_sets_share_no_photograph():
     sets = few_material.replicates(np.arange(100, 400), 5, 2, 50)
     assert [len(rows) for rows in sets] == [50] * 5 + [25] * 2
     assert sorted(np.concatenate(sets)) == list(range(100, 400))
+    assert not set(sets[0]) & set(sets[-1])
     with pytest.raises(ValueError, match="300 training photographs are too few for 6 disjoint sets of 50"):
         few_material.replicates(np.arange(300), 6, 2, 50)
 
@@ -182,5 +183,54 @@ def test_the_positive_control_is_found_and_the_negative_one_is_not():
 
 def test_the_table_in_the_results_is_that_of_the_draws():
     text = (PROJECT / "results" / "README.md").read_text(encoding="utf-8")
-    (shown,) = re.findall(r"<!-- table: studies/few_labels.csv -->\n(.*?)\n<!-- end of table -->", text, flags=re.S)
+    (shown,) = re.findall(r"<!-- few labels -->\n(.*?)\n<!-- end of few labels -->", text, flags=re.S)
     assert shown == told.summary(told.read(), told.read(told.VERDICTS), PLAN["main"])
+
+
+def test_the_numbers_in_the_results_are_those_of_the_tables():
+    kept, draws = told.read(told.VERDICTS), told.read()
+    kept, draws = kept[kept["labels"] == PLAN["main"]], draws[draws["labels"] == PLAN["main"]]
+    at = kept.set_index(["question", "contender", "reference", "direction"])
+    few = ("aesthetics", "emotion")
+    text = " ".join((PROJECT / "results" / "README.md").read_text(encoding="utf-8").split())
+    text = text[text.index("## Few labels of one task"):]
+
+    def short(value: float) -> str:
+        return f"{value:.3f}".replace("0.", ".", 1).replace("-.000", ".000")
+
+    def interval(*row: str) -> str:
+        return "{} ({}, {})".format(*(short(at.loc[row, name]) for name in ("mean", "low", "high")))
+
+    trunk = [interval("difference", told.IN_TURN, "shared_bottom", d) for d in few]
+    above = [at.loc[("difference", told.IN_TURN, "shared_bottom", d), "above"] for d in few]
+    p = at.loc[("difference", told.IN_TURN, "shared_bottom", few[0]), "p_holm"]
+    half = [interval("half", told.IN_TURN, "oracle", d) for d in few]
+    share = [at.loc[("half", told.IN_TURN, "oracle", d), "share"] for d in few]
+    assert (f"shared trunk: {trunk[0]}, {above[0]} of 12, on aesthetics (Holm's p {short(p)}), {trunk[1]}, {above[1]} "
+            f"of 12, on emotion. {100 * share[0]:.0f} % and {100 * share[1]:.0f} % are carried; minus half, {half[0]} "
+            f"and {half[1]}, which does not survive Holm.") in text
+    assert {at.loc[("half", told.IN_TURN, "oracle", d), "verdict"] for d in few} == {"undecided"}
+    one = [at.loc[("difference", "cross_branch.channels_1", "cross_branch.diagonal", d)] for d in few]
+    maps = [interval("difference", told.MAPS, "linear_probe", d) for d in few]
+    assert (f"worse in 12 of 12 ({short(one[0]['mean'])}, {short(one[1]['mean'])}); all 16 of a head "
+            f"learnt before, read by a probe, gain {maps[0]} and {maps[1]}.") in text
+    assert [row["above"] for row in one] == [0, 0]
+    rich = draws.groupby(["direction", "contender"])["auc_rich"].mean().unstack()
+    cost = (rich["independent"] - rich["cross_branch.answers"])[[*few]]
+    assert f"cost the rich task {short(cost.iloc[0])} and {short(cost.iloc[1])}." in text
+
+
+def test_the_controls_in_the_results_are_those_of_their_table():
+    auc = told.read(told.CONTROLS).groupby(["control", "direction", "contender"])["auc_few"].mean().unstack()
+    copied, permuted = (auc.loc[name].loc[["aesthetics", "emotion"]] for name in PLAN["controls"])
+    text = " ".join((PROJECT / "results" / "README.md").read_text(encoding="utf-8").split())
+
+    def gain(table: pd.DataFrame, contender: str, reference: str) -> list[str]:
+        return [f"{d:.3f}".replace("0.", ".", 1) for d in table[contender] - table[reference]]
+
+    maps, answers = (gain(copied, name, "independent") for name in ("cross_branch.diagonal", told.IN_TURN))
+    said = f"control: {maps[0]} and {maps[1]} over independent heads; answers in turn {answers[0]} and {answers[1]})"
+    assert said in text
+    over = gain(permuted, told.IN_TURN, "linear_probe")
+    assert (f"over the probe {over[0]} and {over[1]}, but over independent heads "
+            f"{gain(permuted, told.IN_TURN, 'independent')[1]} on emotion") in text
