@@ -84,8 +84,8 @@ def point(how: str) -> None:
     """
     from aesthemo_lib.device import pick_device, set_threads
     from aesthemo_lib.tasks import Task
+    from aesthemo_lib.training.config import Settings
     from aesthemo_lib.training.fit import fit
-    from aesthemo_lib.training.settings import Settings
 
     set_threads()
     told, device = json.loads(how), pick_device("cpu")

@@ -21,8 +21,8 @@ from aesthemo_lib.models.inference import fast, image_batches, predict_logits
 from aesthemo_lib.models.quick_cpu import quick_cpu
 from aesthemo_lib.prediction import BATCH, Predictor
 from aesthemo_lib.tasks import AESTHETICS
+from aesthemo_lib.training.config import Settings
 from aesthemo_lib.training.run import Run
-from aesthemo_lib.training.settings import Settings
 
 from .child import Job
 from .measure import in_turn

@@ -20,9 +20,9 @@ from aesthemo_lib.models.inference import fast
 from aesthemo_lib.models.networks import build
 from aesthemo_lib.models.quick_cpu import quick_cpu
 from aesthemo_lib.tasks import PATENT_TASKS
+from aesthemo_lib.training.config import Settings
 from aesthemo_lib.training.fit import Data, fit
 from aesthemo_lib.training.optimiser import optimiser as fused_optimiser
-from aesthemo_lib.training.settings import Settings
 
 from .child import Job
 from .measure import MATRIX, STREAMED, matrix_product, metered, now, seconds

@@ -162,10 +162,10 @@ def train_plainly(parameters: dict, settings: dict, out: Path, device: str | Non
 
     Args:
         parameters: those of 03_train, as ``TRAINING`` has them.
-        settings: what the notebook does not ask for, as text; see ``training.settings.Settings``.
+        settings: what the notebook does not ask for, as text; see ``training.config.Settings``.
     """
+    from ..training.config import Settings
     from ..training.runs import train
-    from ..training.settings import Settings
     from .parameters import TRAINING, check, training
 
     values = TRAINING | {"out": str(out)}

@@ -23,12 +23,12 @@ from ..models.inference import evaluating, fast, logits_of
 from ..models.networks import LinearProbe
 from ..models.quick_cpu import quick_cpu
 from .aggregation import aggregation
+from .config import Settings, learning_rate
 from .frozen import FrozenBatches
 from .losses import joint_loss, labelled, task_losses
 from .optimiser import optimiser, state_tensors
 from .probe import start_heads
 from .resume import best_weights, resume, save_state
-from .settings import Settings, learning_rate
 
 COMPILER = "inductor"
 """What torch.compile makes a network into, see its documentation."""

@@ -16,7 +16,7 @@ from ..evaluation.health import health
 from ..files import read_json, read_tensors
 from ..models.networks import build
 from ..tasks import Task
-from .settings import Settings
+from .config import Settings
 
 WEIGHTS = "model.safetensors"
 

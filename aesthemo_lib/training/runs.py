@@ -44,11 +44,10 @@ from ..models.inference import predict_logits
 from ..models.networks import build
 from ..tasks import Task, with_loss_weights
 from . import labels as label
-from .config import SCENES, Config
+from .config import SCENES, Config, Settings
 from .fit import Data, fit
 from .resume import contiguous, write_history
 from .run import WEIGHTS, Run, stored_hash
-from .settings import Settings
 
 LATER = ("aggregation", "accumulate", "checkpoint", "compile", "optimiser", "probe_start", "group_decay", "averaging",
          "vote_targets", "frozen_groups", "views")
