@@ -13,7 +13,7 @@ import numpy as np
 
 from aesthemo_lib.attribution.ledger import Ledger, over_set, trunk_ledger
 from aesthemo_lib.files import project_folder, read_json, write_json
-from aesthemo_lib.inspector.null import KIND, NULL
+from aesthemo_lib.inspector.null import KIND, NULL, shown_rows
 from aesthemo_lib.models.inference import image_batches
 from aesthemo_lib.training.run import Run
 from aesthemo_lib.training.runs import Config, prepare, train
@@ -38,9 +38,9 @@ def write_null(run: Run, runs: Path, seeds: int, root: Path | None = None, out: 
     for name in names:
         others = [other for other in names if other != name]
         parts = list(_ledgers(run, others, name, runs / f"without-{'-'.join(others)}", seeds, root))
-        values = np.concatenate([part.values for part in parts])
+        values = shown_rows(np.concatenate([part.values for part in parts]))  # of two classes their difference
         photos = len(parts[0].values)
-        low, high = np.quantile(values, [(1 - INSIDE) / 2, (1 + INSIDE) / 2], axis=0)  # (C, P)
+        low, high = np.quantile(values, [(1 - INSIDE) / 2, (1 + INSIDE) / 2], axis=0)  # (rows, P)
         own = [stream is None for stream in parts[0].streams]
         low[:, own] = high[:, own] = 0  # the question is what is borrowed
         tasks[name] = {"low": low.round(4).tolist(), "high": high.round(4).tolist()}
@@ -59,8 +59,8 @@ def _ledgers(
     """The task's trunk ledger over the split's test photos, of each seed's network."""
     told = run.described
     for seed in range(seeds):
-        config = Config(split=told["split"], seed=seed, labels={"permute": permuted}, options=told["options"],
-                        data_options=told["data_options"], **{key: told[key] for key in KIND})
+        config = Config(split=told["split"], seed=seed, labels={"permute": permuted}, settings=told["settings"],
+                        options=told["options"], data_options=told["data_options"], **{key: told[key] for key in KIND})
         network, mean = train(config, runs, root).network()
         prepared = prepare(config, root)
         batches = image_batches(network, prepared.pixels, prepared.split.test, mean, run.settings.crop)

@@ -21,6 +21,7 @@ from aesthemo_lib.evaluation import calibration
 from aesthemo_lib.evaluation.calibration import truth_and_probabilities
 from aesthemo_lib.evaluation.comparison import read_runs
 from aesthemo_lib.files import digest, project_folder
+from aesthemo_lib.inspector.null import null_bars
 from aesthemo_lib.models.inference import image_batches
 from aesthemo_lib.models.networks import build
 from aesthemo_lib.plots.attribution import ledger_bars
@@ -38,12 +39,12 @@ from .protocol import OVERLAP
 OASIS_RUNS = "results/oasis-teach.csv"
 COMPARED = "results/studies/compare.csv"
 SHOWN = "scene_00030.jpg"
-"""The test scene of the ledger and of the picture of the inspector: both answers are right, three cuts turn one."""
+"""The test scene of the ledger: both answers are right."""
 TEXTS = {
     "inspector.png":
-        "The inspector: a drawn night of fireworks, the probabilities of both tasks, and the network with eight "
-        "switches. Three cuts, of what aesthetics borrows from emotion at layers 2, 3 and 4, have turned it from high "
-        "to low.",
+        "The inspector: a drawn lamp by a lake at dusk, the probabilities of both tasks, and the network with the mean "
+        "maps in its boxes and four switches. One cut, of what emotion borrows from aesthetics at layer 2, has turned "
+        "it from contentment to sadness, which is what people said.",
     "network.png":
         "The network: two rows of five conv groups, aesthetics above and emotion below. Between neighbouring groups "
         "each branch receives a 1x1 mix of both branches' maps.",
@@ -160,10 +161,12 @@ def _ledger_of_one(scenes: AnnotatedImages) -> Figure:
     pixels = decode(path, run.settings.resize)[None]
     ledgers = trunk_ledger(network, next(image_batches(network, pixels, [0], mean, run.settings.crop)))
     classes = {task.name: task.classes for task in run.tasks}
-    figure = ledger_bars(list(ledgers.values()), classes, photo=pixels[0])
+    null = null_bars(run, len(ledgers["emotion"].players)).get("tasks")
+    figure = ledger_bars(list(ledgers.values()), classes, photo=pixels[0], null=null)
     for ax, (name, ledger) in zip(figure.axes[1:], ledgers.items(), strict=True):
         answer = ledger.logits[0].argmax()
-        whole, borrowed = ledger.values[0, answer].sum(), ledger.borrowed()[0, answer]
+        values = ledger.values[0, answer] - (ledger.values[0, 1 - answer] if len(classes[name]) == 2 else 0)
+        whole, borrowed = values.sum(), values[1:].sum()
         ax.set_title(f"{name} says {classes[name][answer]!r}: {whole:+.2f}, {borrowed:+.2f} of it borrowed")
     return figure
 

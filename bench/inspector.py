@@ -42,7 +42,7 @@ def inspector_speed(run: Path | str, root: Path | None = None, photos: int = 4) 
     own = photo(widget.paths[names[0]])["image"]
     asked = {"first view": {}, "first view of an own photo": {"image": own}, "transplant": {"donor": names[0]}}
     asked |= {f"maps at layer {k}": {"what": "map", "layer": k} for k in range(1, layers + 1)}
-    first = {"what": "answers", "donor": "", "state": 0, "task": task, "target": 0}
+    first = {"what": "answers", "donor": "", "task": task, "target": 0}
     images = {name: widget.subject.images(widget.paths[name]) for name in names}
 
     def answer(question: str, name: str) -> str:

@@ -1,9 +1,8 @@
 """All answers that a photo gets when borrowed streams are replaced, and where in it what flows comes from: both quick.
 
-Two branches with L cross-branch layers borrow 2L streams, so there are 2^(2L) states of open and closed ones. They are
-few enough to compute all, by exact forward passes in which states that begin alike share their maps; then nothing is
-left to compute when somebody clicks. A closed stream carries what it carries for another image: for the mean image
-(a *cut*: nothing of this photo; the ledger's baseline too), or for a photo that is the donor of a *transplant*.
+S borrowed streams have 2^S states of open and closed ones: few enough to compute all, by exact forward passes in which
+states that begin alike share their maps; nothing is left to compute when somebody clicks. A closed stream carries what
+it carries for the mean image (a *cut*; the ledger's baseline too), or for the donor of a *transplant*.
 """
 
 from __future__ import annotations
@@ -12,21 +11,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..attribution.cuts import cut
 from ..attribution.maps import SignedMap
 from ..attribution.mixtures import Mixtures, maps_sent
 from ..attribution.streams import Stream, streams
 from ..models.inference import evaluating
 
 MOST_SWITCHES = 10
-"""Up to 2^10 states of a photo are computed at once; beyond, one by one as they are asked for."""
+"""All 2^10 states of a photo are computed at once; where more is borrowed, the last layers have the switches."""
 STEPS = {False: 10, True: 4}
 """Nodes of a map's quadrature: what is borrowed changes little along its path, what is own all that lies above."""
 
 
 def switches(network: nn.Module) -> list[Stream]:
-    """The borrowed streams, by layer and receiver: number k is closed in the states whose bit k is set."""
-    return [stream for stream in streams(network) if stream.borrowed]
+    """All borrowed streams, or those of the last layers: number k is closed in the states whose bit k is set."""
+    borrowed = [stream for stream in streams(network) if stream.borrowed]
+    fitting = [s for s in borrowed if sum(other.layer >= s.layer for other in borrowed) <= MOST_SWITCHES]
+    return fitting or borrowed[-MOST_SWITCHES:]
 
 
 def idle(network: nn.Module, task: str) -> int:
@@ -41,36 +41,17 @@ def distinct(network: nn.Module, task: str) -> np.ndarray:
     return states[states & idle(network, task) == 0]
 
 
-def state_logits(network: nn.Module, images: Tensor, state: int, instead: Tensor | None = None) -> dict[str, Tensor]:
-    """Every task's (B, C) logits in one state, by a forward pass with hooks.
+def all_logits(network: nn.Module, images: Tensor, instead: Tensor | None = None) -> dict[str, Tensor]:
+    """Every task's logits in every state.
 
     Args:
         images: (B, 3, s, s).
-        state: its bits say which of the ``switches`` are closed.
         instead: (1, 3, s, s), whose maps a closed stream carries; None: the mean image.
-    """
-    which = [stream for k, stream in enumerate(switches(network)) if state >> k & 1]
-    reference = torch.zeros_like(images[:1]) if instead is None else instead
-    with evaluating(network), torch.inference_mode(), cut(network, which, "mean", reference):
-        return network(images)
-
-
-def all_logits(network: nn.Module, images: Tensor, instead: Tensor | None = None) -> dict[str, Tensor]:
-    """Every task's logits for (B, 3, s, s) images in every state.
-
-    Args:
-        images, instead: see ``state_logits``.
 
     Returns:
         (2^S, B, C) by task name, for the S streams of ``switches``; state 0 is the network as it is.
-
-    Raises:
-        ValueError: there are too many states to compute them all.
     """
     known, names = switches(network), [task.name for task in network.tasks]
-    if len(known) > MOST_SWITCHES:
-        raise ValueError(f"the network borrows {len(known)} streams; all states are computed of at most "
-                         f"{MOST_SWITCHES}. state_logits computes any of them one by one")
     instead = torch.zeros_like(images[:1]) if instead is None else instead
     closing = [(s.layer - 1, names.index(s.receiver), names.index(s.source)) for s in known]
     with evaluating(network), torch.inference_mode():
@@ -91,22 +72,16 @@ def _state_numbers(mixtures: Mixtures, closed: set[tuple[int, int, int]], branch
 
 
 def stream_maps(network: nn.Module, image: Tensor, task: str, target: int, layer: int) -> dict[Stream, SignedMap]:
-    r"""Where in one photo a logit comes from, through each stream that its branch receives at one layer.
+    """Where in one photo a logit comes from, through each stream that its branch receives at one layer.
 
-    Integrated gradients at the stream alone, from the mean image's map :math:`\bar x` to the photo's :math:`x`,
-
-    .. math:: (x - \bar x) \int_0^1 \nabla f(\bar x + a (x - \bar x))\, da
-
-    with all other streams as they are: what ``attribution.stream_map`` has captum compute at the hook point, quick
-    enough to wait for, since only what lies above the layer is run and Gauss-Legendre's nodes are few.
+    Integrated gradients at the stream alone, from the mean image's map to the photo's, all other streams as they are:
+    what ``attribution.stream_map`` has captum compute, quick enough to wait for, since only what lies above the layer
+    is run and Gauss-Legendre's nodes are few.
 
     Args:
         image: (1, 3, s, s).
-        task, target: whose logit.
+        task, target: whose logit; of two classes, the second one's minus the first one's, whatever the target.
         layer: from 1.
-
-    Returns:
-        a map by stream; its ``effect`` is by how much the logit falls when this stream alone is the mean image's.
     """
     names = [t.name for t in network.tasks]
     with torch.no_grad(), evaluating(network):
@@ -118,30 +93,24 @@ def stream_maps(network: nn.Module, image: Tensor, task: str, target: int, layer
         change = here[layer - 1][s] - rest
         along = rest + torch.tensor((nodes + 1) / 2).to(change)[:, None, None, None] * change
         along.requires_grad_()
-        (slope,) = torch.autograd.grad(_with_stream(network, here, stream, along)[:, target].sum(), along)
+        (slope,) = torch.autograd.grad(_score(_with_stream(network, here, stream, along), target).sum(), along)
         values = torch.einsum("n,nkhw->khw", torch.tensor(weights / 2).to(slope), slope) * change[0]
         with torch.no_grad():
-            without = _with_stream(network, here, stream, rest)[0, target]
-        values, effect = (x.cpu().double().numpy() for x in (values, logits[task][1, target] - without))
+            without = _score(_with_stream(network, here, stream, rest), target)[0]
+        values, effect = (x.cpu().double().numpy() for x in (values, _score(logits[task], target)[1] - without))
         found[stream] = SignedMap(values.sum(0)[None], effect[None], values.sum((1, 2))[None])
     return found
 
 
-def _with_stream(network: nn.Module, here: list[list[Tensor]], stream: Stream, instead: Tensor) -> Tensor:
-    """The receiver's (S, C) logits when one stream carries ``instead`` (S, K, h, w) and all others what they do.
+def _score(logits: Tensor, target: int) -> Tensor:
+    return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits[:, target]
 
-    Only what it can change is run: at its own layer, and at the last one, the receiver alone.
-    """
-    names, last = [task.name for task in network.tasks], len(network.exchanges)
-    t, source, maps = names.index(stream.receiver), names.index(stream.source), here[stream.layer - 1]
+
+def _with_stream(network: nn.Module, here: list[list[Tensor]], stream: Stream, instead: Tensor) -> Tensor:
+    """The receiver's (S, C) logits when one stream carries ``instead`` (S, K, h, w)."""
+    names, layer = [task.name for task in network.tasks], stream.layer
+    reaching = [[instead if (r, source) == stream[1:] else x.expand(len(instead), -1, -1, -1)
+                 for source, x in zip(names, here[layer - 1], strict=True)] for r in names]
     with evaluating(network):
-        for i in range(stream.layer, last + 1):
-            reaching = [x.expand(len(instead), -1, -1, -1) for x in maps]
-            if i == stream.layer:
-                reaching[source] = instead
-            changed = {}
-            for r in [t] if i in (stream.layer, last) else range(len(names)):
-                x, groups = network.exchanges[i - 1].receive(r, reaching), network.branches[r].groups
-                changed[r] = groups[i](x) if i < len(groups) else x
-            maps = [] if i == last else [changed.get(r, x) for r, x in enumerate(here[i])]
-        return network.branches[t].head(changed[t])
+        maps = [network.exchanges[layer - 1].receive(t, x) for t, x in enumerate(reaching)]
+        return network.onward(layer, maps)[stream.receiver]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ..files import project_folder, read_json
 from ..training.run import Run
 
@@ -9,19 +11,23 @@ NULL = "results/attribution/null-bars.json"
 KIND = ("data", "method", "variant", "preset")
 
 
-def null_bars(run: Run) -> dict:
-    """What the inspector shows behind the bars of a run.
+def shown_rows(values: np.ndarray) -> np.ndarray:
+    """What is shown of (.., C, P) or (C,) values: each class; of two the difference, the second's minus the first's."""
+    axis = max(values.ndim - 2, 0)
+    return np.diff(values, axis=axis) if values.shape[axis] == 2 else values
+
+
+def null_bars(run: Run, players: int) -> dict:
+    """What the inspector shows behind the bars of a run, whose ledgers have so many players.
 
     Returns:
-        {'tasks': {name: {'low', 'high': (C, P)}}, 'note'} where ``results/attribution`` has them for this kind of run;
+        {'tasks': {name: {'low', 'high': (rows, P)}}, 'note'} where ``results/attribution`` has them for such a run;
         else the 'note' alone, which says so.
     """
-    try:
-        found = read_json(project_folder() / NULL)["networks"]
-    except FileNotFoundError:
-        return {"note": f"No null stands behind the bars: {NULL} is not there."}
-    same = [entry for entry in found if all(entry[key] == run.described[key] for key in KIND)]
-    if not same:
-        return {"note": f"No null stands behind the bars: {NULL} has none for {run.name}, "
-                        f"{run.described['preset']}, {run.described['data']}."}
-    return {"tasks": same[0]["tasks"], "note": same[0]["note"]}
+    file = project_folder() / NULL
+    for entry in read_json(file)["networks"] if file.exists() else ():
+        if (all(entry[key] == run.described[key] for key in KIND)
+                and all(len(bars["low"][0]) == players for bars in entry["tasks"].values())):
+            return {"tasks": entry["tasks"], "note": entry["note"]}
+    return {"note": f"No null stands behind the bars: {NULL} has none for {run.name}, {run.described['preset']}, "
+                    f"{run.described['data']}."}

@@ -15,8 +15,6 @@ from ..files import atomic
 from .subject import SCRIPT, STYLE, Subject, photo
 
 PAGE_SCENES = 22
-
-
 LIBRARY_PHOTOS = {"china.jpg": "danielbuechele (flickr.com/photos/danielbuechele/6061409035)",
                   "flower.jpg": "vultilion (flickr.com/photos/vultilion/6056698931)"}
 """The two photographs that scikit-learn ships, and who took them; CC BY 2.0."""
@@ -26,15 +24,14 @@ def write_page(run: Path | str, out: Path) -> Path:
     """Write the inspector as one file, of drawn scenes and scikit-learn's photographs: these may be passed on.
 
     Raises:
-        ValueError: the run was trained on other data than scenes, or has too many states, or none.
+        ValueError: the run was trained on other data than scenes, or nothing is borrowed in its network.
     """
     subject = Subject(run)
     if subject.run.described["data"] != "scenes":
         raise ValueError(f"{run} was trained on {subject.run.described['data']}, whose photographs may not be put into "
                          f"a page; name a run trained on scenes, or open the notebook 07_inspector")
-    if not subject.switches or not subject.complete:
-        raise ValueError(f"{run}: a page holds all states of cut streams, and these are none or too many here "
-                         f"({len(subject.switches)} streams); the notebook 07_inspector computes as it goes")
+    if not subject.switches:
+        raise ValueError(f"{run}: a page shows what cut streams change, but {subject.reason}")
     import sklearn.datasets
 
     folder = Path(sklearn.datasets.__file__).parent / "images"
@@ -47,7 +44,8 @@ def write_page(run: Path | str, out: Path) -> Path:
                  for name, one in images.items()}
     donors = _donors(subject, uncut)
     page = subject.page([
-        photo(path, truth, credit) | _beforehand(subject, images, path.name, donors, uncut[path.name])
+        photo(path, truth, credit) | {"unusual": subject.unusual(path)}
+        | _beforehand(subject, images, path.name, donors, uncut[path.name])
         for path, truth, credit in chosen
     ]) | {"donors": donors}
     with atomic(out) as temporary:
@@ -68,9 +66,9 @@ def _beforehand(subject: Subject, images: dict[str, Tensor], name: str, donors: 
     mine, layers = images[name], range(1, len(subject.network.exchanges) + 1)
     logits = {"": subject.answers(mine)}
     logits |= {donor: subject.answers(mine, images[donor]) for donor in donors if donor != name}
-    answer = {task: int(shares.argmax()) for task, shares in uncut.items()}
-    return {"logits": logits, "ledger": subject.ledger(mine),
-            "maps": {f"{task}/{c}/{i}": subject.map(mine, task, c, i) for task, c in answer.items() for i in layers}}
+    row = {task: 0 if len(shares) == 2 else int(shares.argmax()) for task, shares in uncut.items()}
+    return {"logits": logits, "ledger": subject.ledger(mine), "flows": subject.flows(mine),
+            "maps": {f"{task}/{c}/{i}": subject.map(mine, task, c, i) for task, c in row.items() for i in layers}}
 
 
 def html(page: dict) -> str:

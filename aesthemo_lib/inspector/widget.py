@@ -17,12 +17,10 @@ from .subject import SCRIPT, STYLE, Subject, photo
 
 
 class Inspector(anywidget.AnyWidget):
-    """The same in a notebook: photos of a run's own data, or one's own, answered by live forward passes.
+    """Photos of a run's own data (``count`` of them, in ``root``), or one's own, answered by live forward passes.
 
     Args:
         runs: folders of finished runs; the first one is shown.
-        root: the data's folder.
-        count: how many photos.
     """
 
     _esm, _css = SCRIPT, STYLE
@@ -56,41 +54,40 @@ class Inspector(anywidget.AnyWidget):
         self.page = self.subject.page(photos) | {"run": name}
 
     def _asked(self, _, question: dict, buffers: list) -> None:
-        """Answer one question: what ('answers' or 'map'), of which photo, with which donor, state, task and layer."""
+        """Answer one question: what ('answers' or 'map'), of which photo, with which donor, task and layer."""
         if question["run"] != self.run:
             return
         about = {key: value for key, value in question.items() if not key.endswith("image")}
         try:
             self.send(about | self._answer(question))
-        except ValueError as fault:
-            self.send(about | {"problem": f"{question['name']}: {getattr(fault, 'reason', fault)}"})
         except Exception as fault:  # whatever it is, the reader is told that no answer will come
-            logging.getLogger(__name__).exception("the inspector's question %s", about)
-            self.send(about | {"problem": f"{question['name']}: the network failed on it ({type(fault).__name__}); "
-                                          f"try another photo, or start the kernel again"})
+            said = getattr(fault, "reason", str(fault))
+            if not isinstance(fault, ValueError):
+                logging.getLogger(__name__).exception("the inspector's question %s", about)
+                said = f"the network failed on it ({type(fault).__name__}); try another photo, or start the kernel anew"
+            self.send(about | {"problem": f"{question['name']}: {said}"})
 
     def _answer(self, question: dict) -> dict:
-        mine = self._images(question["name"], question.get("image"))
+        mine, unusual = self._images(question["name"], question.get("image"))
         if question["what"] == "map":
             return {"maps": self.subject.map(mine, question["task"], question["target"], question["layer"])}
-        if not question["donor"]:
-            return {"logits": self.subject.answers(mine, state=question["state"]),
-                    "ledger": None if question["state"] else self.subject.ledger(mine)}
-        donor = self._images(question["donor"], question.get("donor_image"))
-        return {"logits": self.subject.answers(mine, donor, question["state"])}
+        if question["donor"]:
+            donor, _ = self._images(question["donor"], question.get("donor_image"))
+            return {"logits": self.subject.answers(mine, donor)}
+        return {"logits": self.subject.answers(mine), "ledger": self.subject.ledger(mine),
+                "flows": self.subject.flows(mine), "unusual": unusual}
 
-    def _images(self, name: str, address: str | None) -> Tensor:
-        """A photo of the data by its name, or one's own from its data address."""
+    def _images(self, name: str, address: str | None) -> tuple[Tensor, bool]:
+        """A photo of the data by its name, or one's own from its data address; whether it lies far from the data."""
         if not address:
-            return self.subject.images(self.paths[name])
+            return self.subject.images(self.paths[name]), False
         with tempfile.TemporaryDirectory() as folder:
             own = Path(folder) / "own"
             own.write_bytes(base64.b64decode(address.partition(",")[2]))
-            return self.subject.images(own)
+            return self.subject.images(own), self.subject.unusual(own)
 
 
 def _label(folder: Path) -> str:
-    """A run's place below the folder of runs, wherever it lies now."""
     try:
         run = Run(folder)
     except (FileNotFoundError, ValueError):

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..attribution.ledger import Ledger
@@ -16,8 +17,10 @@ from .style import NEUTRAL, task_colour, use_style
 def signed_maps(photo: np.ndarray, maps: dict[str, np.ndarray]) -> Figure:
     """A photo, and beside it signed maps over its grey version: red speaks for the logit, blue against it.
 
-    ``maps``: (s, s) by title, as ``attribution.SignedMap.at`` gives them, each on a scale of its own.
+    ``maps``: (s, s) by title, as ``attribution.SignedMap.at`` gives them; all on one scale, so that they compare.
     """
+    most = max((float(np.abs(values).max()) for values in maps.values()), default=0.0)
+    scale, most = f"colour: ±{most:.1g}" if most else "zero everywhere", most or 1.0
     figure, axes = _row(1 + len(maps), 2.5, 2.8)
     for ax, (title, values) in zip(axes, {"the photo": None, **maps}.items(), strict=True):
         ax.set_axis_off()
@@ -25,13 +28,10 @@ def signed_maps(photo: np.ndarray, maps: dict[str, np.ndarray]) -> Figure:
         if values is None:
             ax.imshow(_pixels(photo))
             continue
-        most = np.abs(values).max()
-        scale = f"colour: ±{most:.1g}" if most else "zero everywhere"
-        most = most or 1.0
         ax.imshow(np.asarray(photo).mean(axis=2), cmap="gray", vmin=-150, vmax=400, extent=(0, 1, 1, 0))
         strength = (np.abs(values) / most) ** 0.7
         ax.imshow(values, cmap="RdBu_r", vmin=-most, vmax=most, alpha=strength, extent=(0, 1, 1, 0))
-        ax.text(0, 1.02, scale, va="top", fontsize=7, color=NEUTRAL)
+    figure.axes[-1].text(1, 1.02, scale, va="top", ha="right", fontsize=9, color=NEUTRAL)
     return figure
 
 
@@ -42,18 +42,21 @@ def _row(count: int, width: float, height: float, **how) -> tuple[Figure, np.nda
 
 
 def ledger_bars(
-    ledgers: Sequence[Ledger], classes: Mapping[str, Sequence[str]], image: int = 0, photo: np.ndarray | None = None
+    ledgers: Sequence[Ledger], classes: Mapping[str, Sequence[str]], image: int = 0, photo: np.ndarray | None = None,
+    null: Mapping[str, Mapping] | None = None,
 ) -> Figure:
     """One image's ledgers: a bar a class, what speaks for it to the right, what against it to the left.
 
     A piece has the colour of the task whose maps it is, the darker the later the layer; hatched is what acts through
-    another branch. The diamond is logit(image) - logit(baseline) from plain passes: the pieces' sum must hit it.
+    another branch. The diamond is logit(image) - logit(baseline) from plain passes: the pieces' sum must hit it. Of
+    two classes the difference of both logits is drawn. Pieces within the null are pale.
 
     Args:
         ledgers: of one or several tasks, side by side.
         classes: the classes by task name.
         image: which of the ledgers' images.
         photo: (S, S, 3) pixels to be shown beside them.
+        null: by task, the 'low' and 'high' (rows, P) of trunk ledgers with nothing to borrow.
     """
     widest, shown = max(len(classes[ledger.task]) for ledger in ledgers), photo is not None
     figure, axes = _row(len(ledgers) + shown, 5.2 - 0.6 * shown, 2.2 + 0.36 * widest)
@@ -62,18 +65,31 @@ def ledger_bars(
         axes[0].set_axis_off()
         axes = axes[1:]
     for ax, ledger in zip(axes, ledgers, strict=True):
-        values, at = ledger.values[image], np.arange(len(classes[ledger.task]))
-        for p, label in enumerate(ledger.players):
-            start = np.where(values[:, p] > 0, values[:, :p].clip(min=0).sum(1), values[:, :p].clip(max=0).sum(1))
-            ax.barh(at, values[:, p], 0.7, left=start, label=label, edgecolor="white", lw=0.8, **_look(ledger, p))
-        ax.plot(ledger.logits[image] - ledger.baseline[image], at, "D", color="black", ms=6, label="image - baseline")
+        names = classes[ledger.task]
+        values, whole = ledger.values[image], ledger.logits[image] - ledger.baseline[image]
+        if len(names) == 2:  # the two logits are mirror images
+            names, values, whole = [f"{names[1]}\nminus {names[0]}"], np.diff(values, axis=0), np.diff(whole)
+        _stacked(ax, ledger, values, (null or {}).get(ledger.task))
+        at = np.arange(len(names))
+        ax.plot(whole, at, "D", color="black", ms=6, label="image - baseline")
         ax.axvline(0, color=NEUTRAL, lw=1)
         ax.set(title=f"{ledger.task}: what its logits are made of", xlabel="logit", yticks=at,
-               yticklabels=classes[ledger.task], ylim=(len(at) - 0.4, -0.6))
+               yticklabels=names, ylim=(len(at) - 0.4, -0.6))
         ax.locator_params(axis="x", nbins=6)
         ax.grid(axis="y", visible=False)
-        ax.legend(loc="upper center", bbox_to_anchor=(0.45, -0.45 / (0.36 * widest + 0.4)), ncols=2, fontsize=8)
+        ax.legend(loc="upper center", bbox_to_anchor=(0.45, -0.45 / (0.36 * widest + 0.4)), ncols=2, fontsize=9)
     return figure
+
+
+def _stacked(ax: Axes, ledger: Ledger, values: np.ndarray, null: Mapping | None) -> None:
+    """A (rows, P) ledger's pieces, end to end; pale where the null reaches them."""
+    for p, label in enumerate(ledger.players):
+        start = np.where(values[:, p] > 0, values[:, :p].clip(min=0).sum(1), values[:, :p].clip(max=0).sum(1))
+        bars = ax.barh(range(len(values)), values[:, p], 0.7, left=start, label=label, edgecolor="white", lw=0.8,
+                       **_look(ledger, p))
+        for c, bar in enumerate(bars):
+            if null and null["low"][c][p] <= values[c, p] <= null["high"][c][p]:
+                bar.set_alpha(0.25)
 
 
 def _look(ledger: Ledger, player: int) -> dict:

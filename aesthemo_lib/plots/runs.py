@@ -214,7 +214,7 @@ def _matrices(draw: list[tuple[str, np.ndarray, Callable]], classes, shades, low
         ax.imshow(values, cmap=shades, vmin=low, vmax=high)
         for i, j in np.ndindex(values.shape):
             dark = abs(values[i, j]) > 0.6 * high
-            ax.text(j, i, text(i, j), ha="center", va="center", fontsize=8, color="white" if dark else "black")
+            ax.text(j, i, text(i, j), ha="center", va="center", fontsize=9, color="white" if dark else "black")
         ticks = range(len(classes))
         first = number % columns == 0
         ax.set(title=title, xlabel="answer", ylabel="truth" if first else "", yticks=ticks)

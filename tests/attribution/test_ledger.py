@@ -462,13 +462,23 @@ def test_bars_lie_end_to_end_and_an_empty_map_can_be_drawn(images):
     found = trunk_ledger(network, images)
     figure = plots.ledger_bars(list(found.values()), {t.name: t.classes for t in network.tasks}, image=1)
     for ax, part in zip(figure.axes, found.values(), strict=True):
-        for c, pieces in enumerate(part.values[1]):
+        values = part.values[1]  # of two classes the difference is drawn
+        for c, pieces in enumerate(values if len(values) > 2 else values[1:] - values[:1]):
             bars = [bars.patches[c] for bars in ax.containers]
             assert [bar.get_width() for bar in bars] == pytest.approx(list(pieces))
             for sign in (1, -1):
                 ends = [(bar.get_x(), bar.get_x() + bar.get_width()) for bar in bars if sign * bar.get_width() > 0]
                 assert [start for start, _ in ends] == pytest.approx([0, *(end for _, end in ends[:-1])][:len(ends)])
     assert len(plots.signed_maps(np.zeros((16, 16, 3)), {"none": np.zeros((4, 4))}).axes) == 2
+    strong, weak = np.eye(4), 0.1 * np.eye(4)
+    drawn = plots.signed_maps(np.zeros((16, 16, 3)), {"strong": strong, "weak": weak})
+    assert len({ax.images[-1].get_clim() for ax in drawn.axes[1:]}) == 1, "compared maps have one scale"
+    shape = found["emotion"].values[1].shape
+    null = {"emotion": {"low": np.full(shape, -9.0), "high": np.full(shape, -9.0)}}
+    null["emotion"]["high"][2] = 9
+    figure = plots.ledger_bars([found["emotion"]], {"emotion": network.tasks[1].classes}, image=1, null=null)
+    pale = [[bar.get_alpha() for bar in bars.patches] for bars in figure.axes[0].containers]
+    assert all([a is not None for a in of_class] == [c == 2 for c in range(len(of_class))] for of_class in pale)
     plots.flow_bars(found, {name: np.zeros(2, int) for name in found})
 
 

@@ -11,23 +11,22 @@ from pathlib import Path
 from PIL import Image, PngImagePlugin
 from playwright.sync_api import sync_playwright
 
-from aesthemo_studies.readme_figures import SHOWN, TEXTS
+from aesthemo_studies.readme_figures import TEXTS
 
 PAGE = Path(__file__).resolve().parents[2] / "figures" / "inspector.html"
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-STATE = f"#photo={SHOWN}"
 SIZE = {"width": 1240, "height": 1000}
 
 
 def draw(browser, path: Path) -> None:
-    """A photo of the page whose aesthetics the smallest set of cuts turns, found by the page itself."""
+    """The photo that the page opens on, whose emotion the smallest set of cuts turns, found by the page itself."""
     page = browser.new_page(viewport=SIZE, color_scheme="light")
-    page.goto(PAGE.as_uri() + STATE)
-    page.locator(".flip-aesthetics").click()
+    page.goto(PAGE.as_uri())
+    page.locator(".flip-emotion").click()
     page.mouse.move(0, 0)
     page.evaluate("document.activeElement.blur()")
     page.locator(".turned").first.wait_for()
-    end = page.locator(".say").evaluate("said => said.getBoundingClientRect().bottom + scrollY") + 10
+    end = page.locator(".first").evaluate("first => first.getBoundingClientRect().bottom + scrollY") + 10
     page.evaluate("scrollTo(0, 0)")
     shot = page.screenshot(full_page=True, clip={"x": 0, "y": 0, "width": SIZE["width"], "height": end})
     picture = Image.open(io.BytesIO(shot)).convert("RGB").quantize(256)

@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import nbformat
 import pytest
@@ -131,9 +132,10 @@ def look_at_maps(page, widget) -> None:
     """Another task, class and layer, each of which the kernel answers anew."""
     widget.locator(".where summary").click()
     seen = set()
-    for task, c, layer in ((0, 0, 2), (0, 1, 2), (1, 3, 2), (1, 3, 1)):
+    for task, c, layer in ((0, None, 2), (1, 2, 2), (1, 3, 2), (1, 3, 1)):
         widget.get_by_label("Task of the maps").select_option(index=task)
-        widget.locator(".where select:visible").nth(1).select_option(index=c)
+        if c is not None:  # of two classes the difference is explained
+            widget.locator(".where select:visible").nth(1).select_option(index=c)
         widget.get_by_label("Layer of the maps").select_option(index=layer - 1)
         page.wait_for_function("document.querySelectorAll('.aesthemo .maps canvas').length == 2")
         page.wait_for_function("document.querySelector('.aesthemo .where .small').textContent.startsWith('Red')")
@@ -193,8 +195,9 @@ def test_voila_serves_the_inspector_alone(open_page, pictures, tmp_path):
     try:
         address = printed_address(server, log)
         assert address.startswith("http://127.0.0.1:") and "token=" in address
-        page, faults = open_page(1280, 900), []
+        page, faults, hosts = open_page(1280, 900), [], set()
         page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+        page.on("requestfinished", lambda request: hosts.add(urlsplit(request.url).netloc.partition(":")[0]))
         page.goto(address, wait_until="commit", timeout=180_000)  # comes when the kernel has run its one cell
         widget = page.locator(".aesthemo")
         widget.wait_for(timeout=180_000)
@@ -206,12 +209,16 @@ def test_voila_serves_the_inspector_alone(open_page, pictures, tmp_path):
         assert "import" not in read and "Traceback" not in seen and str(PROJECT) not in seen
         assert not [fault for fault in faults if "nbgrader" in fault or "jupyter-notebook" in fault]
         page.screenshot(path=pictures / "voila.png")
+        assert hosts <= {"127.0.0.1", ""}, "no other host is asked for anything"
         stranger = open_page(1280, 900)
         stranger.goto(address.partition("?")[0])
         assert stranger.locator(".aesthemo").count() == 0 and "assword" in stranger.content()
     finally:
-        server.send_signal(signal.SIGINT)
+        voila = int(subprocess.check_output(["pgrep", "-P", str(server.pid), "-f", "voila"], text=True).split()[0])
+        server.send_signal(signal.SIGTERM)
         server.wait(60)
+        with pytest.raises(ProcessLookupError):
+            os.kill(voila, 0)  # it ended with the command
 
 
 def printed_address(server: subprocess.Popen, log: Path) -> str:

@@ -12,16 +12,17 @@ import pytest
 PROJECT = Path(__file__).resolve().parents[2]
 FILE = PROJECT / "figures" / "inspector.html"
 DATA = json.loads(re.findall(r'id="data">(.*?)</script>', FILE.read_text(encoding="utf-8"), flags=re.S)[0])
+LAYERS, EVERY = DATA["layers"], 2 ** len(DATA["switches"])
 STREAMS = [f"{s['layer']}-{s['source']}-to-{s['receiver']}" for s in DATA["switches"]]
 
 
 def probabilities(photo: str, task: str, donor: str = "") -> np.ndarray:
-    """(256, C), read from the file without its script: a stream into the other branch's last group can't matter."""
+    """(states, C), read from the file without its script: a stream into the other branch's last group can't matter."""
     shown = next(one for one in DATA["photos"] if one["name"] == photo)
     classes = next(t for t in DATA["tasks"] if t["name"] == task)["classes"]
     kept = np.frombuffer(base64.b64decode(shown["logits"][donor][task]), "<f4").reshape(-1, len(classes)).astype(float)
-    heard = [k for k, s in enumerate(DATA["switches"]) if s["layer"] < 4 or s["receiver"] == task]
-    logits = kept[[sum((n >> k & 1) << place for place, k in enumerate(heard)) for n in range(256)]]
+    heard = [k for k, s in enumerate(DATA["switches"]) if s["layer"] < LAYERS or s["receiver"] == task]
+    logits = kept[[sum((n >> k & 1) << place for place, k in enumerate(heard)) for n in range(EVERY)]]
     powers = np.exp(logits - logits.max(1, keepdims=True))
     return powers / powers.sum(1, keepdims=True)
 
@@ -49,11 +50,20 @@ def expect_state(page, photo: str, state: int, donor: str = "", slot: int = 0) -
 
 def smallest(photo: str, task: str, donor: str = "") -> list[int]:
     answers = probabilities(photo, task, donor).argmax(1)
-    turned = [n for n in range(256) if answers[n] != answers[0]]
+    turned = [n for n in range(EVERY) if answers[n] != answers[0]]
     fewest = min((n.bit_count() for n in turned), default=0)
     return [n for n in turned if n.bit_count() == fewest]
 
 
+def fewest(photo: str) -> int:
+    """Of the cuts that turn any answer; 0: none do."""
+    found = [sets[0].bit_count() for sets in (smallest(photo, task) for task in ("aesthetics", "emotion")) if sets]
+    return min(found, default=0)
+
+
+NAMES = [photo["name"] for photo in DATA["photos"]]
+FIRST = min(NAMES, key=lambda name: fewest(name) or 99)
+"""What the page opens on: the first photo whose answer turns by the fewest cuts."""
 PHOTOS = ".strip:not(.givers) button"
 
 
@@ -69,21 +79,70 @@ def page(open_page):
 
 
 def test_a_click_cuts_a_stream_and_both_answers_change(page):
-    first = DATA["photos"][0]["name"]
-    expect_state(page, first, 0)
+    expect_state(page, FIRST, 0)
     page.locator(f'[data-stream="{STREAMS[0]}"] circle').click()
-    expect_state(page, first, 1)
-    page.locator(f'[data-stream="{STREAMS[5]}"] circle').click()
-    expect_state(page, first, 1 + 32)
+    expect_state(page, FIRST, 1)
+    page.locator(f'[data-stream="{STREAMS[3]}"] circle').click()
+    expect_state(page, FIRST, 1 + 8)
     page.get_by_role("button", name="Close all").click()
-    expect_state(page, first, 255)
+    expect_state(page, FIRST, EVERY - 1)
     page.get_by_role("button", name="Open all").click()
-    expect_state(page, first, 0)
+    expect_state(page, FIRST, 0)
+
+
+def test_it_opens_where_the_fewest_cuts_turn_an_answer_and_offers_the_next(page):
+    counts = [fewest(name) for name in NAMES]
+    assert page.locator(".strip:not(.givers) [aria-pressed=true]").get_attribute("title") == FIRST
+    for k in sorted(set(counts) - {0}):
+        offer = page.locator(".offer").nth(sorted(set(counts) - {0}).index(k))
+        assert offer.inner_text().startswith(str(counts.count(k)))
+        seen = set()
+        for _ in range(counts.count(k)):
+            offer.click()
+            seen.add(page.locator(".strip:not(.givers) [aria-pressed=true]").get_attribute("title"))
+        assert seen == {name for name, n in zip(NAMES, counts, strict=True) if n == k}
+    assert f"{counts.count(0)} of {len(NAMES)} by none" in page.locator(".offers").inner_text()
+
+
+def test_the_network_shows_what_flows_and_how_much(page):
+    """Boxes hold the photo's mean maps; a line is as wide as its share of the ledger, grey within the null."""
+    photo = DATA["photos"][1]
+    choose(page, photo["name"])
+    boxes = page.locator(".network svg image").evaluate_all("all => all.map(one => one.getAttribute('href'))")
+    assert len(boxes) == 2 * DATA["groups"] + bool(DATA["frozen"]) and len(set(boxes)) > DATA["groups"]
+    assert all(address.startswith("data:image/png") for address in boxes)
+    widths, grey = {}, {}
+    for stream, name in zip(DATA["switches"], STREAMS, strict=True):
+        ledger = photo["ledger"][stream["receiver"]]
+        row = int(np.argmax(ledger["logits"])) if len(ledger["values"]) > 1 else 0
+        p = ledger["layers"].index(stream["layer"])
+        share = abs(ledger["values"][row][p]) / np.abs(ledger["values"][row]).sum()
+        line = page.locator(f'[data-stream="{name}"] .borrowed')
+        widths[name] = float(line.evaluate("one => getComputedStyle(one).strokeWidth").removesuffix("px"))
+        assert widths[name] == pytest.approx(1 + 40 * share, abs=0.05)
+        bars = DATA["null"].get("tasks", {}).get(stream["receiver"])
+        grey[name] = "within" in line.get_attribute("class").split()
+        assert grey[name] == bool(bars and bars["low"][row][p] <= ledger["values"][row][p] <= bars["high"][row][p])
+
+
+def test_a_photo_that_is_far_from_the_training_data_is_marked(page):
+    assert {photo["name"] for photo in DATA["photos"] if photo["unusual"]} >= {"china.jpg", "flower.jpg"}
+    for photo in DATA["photos"][-3:]:
+        choose(page, photo["name"])
+        said = page.locator('[data-slot="0"] figcaption').inner_text()
+        assert ("Far from the training data" in said) == photo["unusual"]
+
+
+def test_the_story_has_ten_sentences_and_links_to_lessons_that_are_there(page):
+    told = page.locator(".story li p")
+    assert sum(len(re.findall(r"[.](?= )", text)) for text in told.all_inner_texts()) == 10
+    for link in page.locator(".story a").all():
+        assert (FILE.parent / link.get_attribute("href")).is_file()
 
 
 def test_the_keyboard_does_all_of_it(page):
-    names = [photo["name"] for photo in DATA["photos"]]
-    page.locator(PHOTOS).first.focus()
+    names = NAMES
+    page.locator(PHOTOS).first.click()
     for _ in range(2):
         page.keyboard.press("ArrowRight")
     knob = page.locator(f'[data-stream="{STREAMS[2]}"]')
@@ -110,9 +169,9 @@ def test_find_the_flip_is_the_smallest_set(page):
             assert said.startswith("No set of cuts turns" if not sets else "One cut turns"
                                    if expect.bit_count() == 1 else f"{expect.bit_count()} cuts turn")
             counts.append(len(sets))
-    assert max(counts) > 1, "some verdict can be turned in several ways"
-    photo, task = next((p["name"], t) for p in DATA["photos"] for t in ("aesthetics", "emotion")
-                       if len(smallest(p["name"], t)) > 1)
+    assert max(counts) > 0, "some answer turns"
+    photo, task = max(((p["name"], t) for p in DATA["photos"] for t in ("aesthetics", "emotion")),
+                      key=lambda one: len(smallest(*one)))
     choose(page, photo)
     for expected in (smallest(photo, task) * 2)[: len(smallest(photo, task)) + 1]:
         page.locator(f".flip-{task}").click()
@@ -141,8 +200,10 @@ def test_the_ledger_adds_up_and_says_so(page):
     for task in ("aesthetics", "emotion"):
         panel = page.locator(f'[data-ledger="{task}"][data-slot="0"]')
         ledger = DATA["photos"][0]["ledger"][task]
+        choose(page, NAMES[0])
         for c in range(len(ledger["values"])):
-            panel.locator("select").select_option(index=c)
+            if len(ledger["values"]) > 1:
+                panel.locator("select").select_option(index=c)
             bars = [float(text.replace("−", "-")) for text in panel.locator(".row .value").all_inner_texts()]
             np.testing.assert_allclose(bars, ledger["values"][c], atol=0.0051)
             said = panel.locator(".check").inner_text()
@@ -158,7 +219,7 @@ def test_a_transplant_gives_the_photo_another_ones_streams(page, open_page):
     page.locator(f'[data-stream="{STREAMS[1]}"] circle').click()
     for donor in DATA["donors"]:
         page.locator(f'.givers button[title="{donor}"]').click()
-        state = int(rng.integers(1, 256))
+        state = int(rng.integers(1, EVERY))
         cuts = ",".join(stream for k, stream in enumerate(STREAMS) if state >> k & 1)
         if donor == photo:
             assert page.locator(".turned").count() == 0, "its own maps change nothing"
@@ -183,26 +244,28 @@ def test_a_transplant_gives_the_photo_another_ones_streams(page, open_page):
 
 
 def test_two_photos_stand_side_by_side_under_the_same_cuts(page, open_page):
-    names = [photo["name"] for photo in DATA["photos"]]
+    names = NAMES
+    choose(page, names[0])
     page.get_by_role("button", name="Two photos").click()
     choose(page, names[5])
-    page.locator(f'[data-stream="{STREAMS[4]}"] circle').click()
-    expect_state(page, names[0], 16, slot=0)
-    expect_state(page, names[5], 16, slot=1)
+    page.locator(f'[data-stream="{STREAMS[2]}"] circle').click()
+    expect_state(page, names[0], 4, slot=0)
+    expect_state(page, names[5], 4, slot=1)
     page.locator('[data-slot="0"] .choose').click()
     choose(page, names[7])
-    expect_state(page, names[7], 16, slot=0)
+    expect_state(page, names[7], 4, slot=0)
     sums = page.locator(".ledgers .card:visible .check").all_inner_texts()
     assert len(sums) == 4 and all(said.startswith("✓") for said in sums)
     other = open_page(offline=True)
     other.goto(page.evaluate("location.href"))
-    expect_state(other, names[7], 16, slot=0)
-    expect_state(other, names[5], 16, slot=1)
+    expect_state(other, names[7], 4, slot=0)
+    expect_state(other, names[5], 4, slot=1)
     page.get_by_role("button", name="Two photos").click()
     assert page.locator('[data-slot="1"]:visible').count() == 0
 
 
 def test_who_guesses_first_sees_no_answer_and_is_judged_by_people(page):
+    choose(page, NAMES[0])
     page.get_by_role("button", name="Guess first").click()
     reveal, score = page.locator(".reveal"), page.locator(".score")
     right = {"you": 0, "network": 0}
@@ -239,8 +302,7 @@ def test_other_layers_maps_are_asked_for_while_nothing_else_is(open_page, tmp_pa
     page.goto(place.as_uri())
     if page.locator(".where").get_attribute("open") is None:
         page.locator(".where summary").click()
-    page.get_by_label("Layer of the maps").select_option(label="layer 2")
-
+    page.get_by_label("Layer of the maps").select_option(label="layer 1")
     kept = DATA["photos"][0]["maps"]
 
     def answer() -> tuple:
@@ -251,27 +313,26 @@ def test_other_layers_maps_are_asked_for_while_nothing_else_is(open_page, tmp_pa
         page.evaluate("answer => shown.receive(answer)", {"run": "", "id": question["id"], "maps": maps})
         return asked
 
-    asked = [answer() for _ in range(6)]
-    (task, target, _), layers = asked[0], [layer for *_, layer in asked[:4]]
-    assert layers.index(2) <= 1 and sorted(layers) == [1, 2, 3, 4], "what is on view comes first"
-    assert {one[:2] for one in asked[:4]} == {(task, target)}
-    assert [one[0] != task for one in asked[4:]] == [True, False] and {one[2] for one in asked[4:]} == {2}
-    assert asked[5][1] == 1 - target, "then the other task, and the other class, at the layer on view"
-    assert page.evaluate("asked.length") == 6 == len(set(asked)), "nothing was asked twice, nothing further"
-    for layer in (3, 1, 4):
+    asked = [answer() for _ in range(LAYERS + 1)]
+    assert asked[0][0] == "aesthetics" and 1 in [layer for *_, layer in asked[:2]], "what is on view comes first"
+    assert {layer for *_, layer in asked[:LAYERS]} == set(range(1, LAYERS + 1))
+    assert asked[LAYERS][0] == "emotion" and asked[LAYERS][2] == 1, "then the other task, at the layer on view"
+    assert page.evaluate("asked.length") == LAYERS + 1 == len(set(asked)), "nothing was asked twice, nothing further"
+    for layer in range(LAYERS, 0, -1):
         page.get_by_label("Layer of the maps").select_option(label=f"layer {layer}")
         assert page.locator(".where .small").first.inner_text().startswith("Red"), "shown at once"
 
 
 def test_the_maps_are_those_of_the_file(page):
     photo = DATA["photos"][0]
-    for task in ("aesthetics", "emotion"):
-        c = int(probabilities(photo["name"], task)[0].argmax())
+    choose(page, photo["name"])
+    for task, rows in (("aesthetics", 1), ("emotion", 8)):
+        c = rows > 1 and int(probabilities(photo["name"], task)[0].argmax())
         page.get_by_label("Task of the maps").select_option(label=task)
-        for layer in (1, 4):
+        for layer in (1, LAYERS):
             page.get_by_label("Layer of the maps").select_option(label=f"layer {layer}")
             told = page.locator(".maps figure").all_inner_texts()
-            for said, one in zip(told, photo["maps"][f"{task}/{c}/{layer}"], strict=True):
+            for said, one in zip(told, photo["maps"][f"{task}/{int(c)}/{layer}"], strict=True):
                 assert f"{abs(one['sum']):.3f}" in said and f"by {abs(one['effect']):.3f}" in said
             page.wait_for_function("[...document.querySelectorAll('.maps canvas')].every(c => c.height != 150)")
             red, blue = page.locator(".maps canvas").first.evaluate("""canvas => {
@@ -293,10 +354,25 @@ def test_names_are_text_never_markup(open_page, tmp_path):
     (tmp_path / "evil.html").write_text(html(data), encoding="utf-8")
     page = open_page(offline=True)
     page.goto((tmp_path / "evil.html").as_uri())
+    choose_first = page.locator(PHOTOS).first
+    choose_first.click()
     page.get_by_role("button", name="Two photos").click()
     page.locator(".flip-emotion").click()
     assert page.locator("main").inner_text().count(evil) > 3
     assert page.evaluate("window.hacked") is None and page.locator('img[src="x"]').count() == 0
+
+
+@pytest.mark.parametrize(("width", "height"), [(1366, 768), (390, 844)])
+def test_photo_answers_and_network_are_on_the_first_screen(open_page, pictures, width, height):
+    page = open_page(width, height, offline=True)
+    page.goto(FILE.as_uri())
+    answers = page.locator(".brief:visible span").all() or page.locator(".view:visible .card .answer").all()
+    assert len(answers) == 2
+    knobs = page.locator(".knob circle").all()
+    for part in (page.locator(".photo:visible"), *answers, page.locator(".network svg"), *knobs):
+        box = part.bounding_box()
+        assert 0 <= box["y"] <= height - box["height"] and 0 <= box["x"] <= width - box["width"]
+    page.screenshot(path=pictures / f"first-{width}.png")
 
 
 @pytest.mark.parametrize(("name", "width", "height", "scheme"), [

@@ -32,8 +32,8 @@ def test_the_shadow_is_the_spread_of_the_nulls_own_ledgers(run, colours_root, tm
         prepared = prepare(config, colours_root)
         network, mean = again.network()
         (images,) = image_batches(network, prepared.pixels, prepared.split.test, mean, 32, batch=999)
-        values.append(trunk_ledger(network, images)["aesthetics"].values)
-    values = np.sort(np.concatenate(values), axis=0)  # (N, C, P)
+        values.append(np.diff(trunk_ledger(network, images)["aesthetics"].values, axis=1))
+    values = np.sort(np.concatenate(values), axis=0)  # (N, 1, P)
     low, high = (np.array(made["tasks"]["aesthetics"][side]) for side in ("low", "high"))
     assert (low[:, 0] == 0).all() and (high[:, 0] == 0).all(), "the own bar has no shadow"
     inside = (values >= low - 1e-4) & (values <= high + 1e-4)
@@ -43,12 +43,13 @@ def test_the_shadow_is_the_spread_of_the_nulls_own_ledgers(run, colours_root, tm
 
 def test_it_stands_behind_its_own_kind_of_run_alone(run, tmp_path, monkeypatch):
     monkeypatch.setattr(null, "project_folder", lambda: tmp_path)
-    assert null.null_bars(run) == {"note": f"No null stands behind the bars: {null.NULL} is not there."}
+    assert null.null_bars(run, 2)["note"].startswith(f"No null stands behind the bars: {null.NULL} has none for")
     kind = {key: run.described[key] for key in null.KIND}
-    bars = {"low": [[-1.0]], "high": [[1.0]]}
+    bars = {"low": [[-1.0, 0.0]], "high": [[1.0, 0.0]]}
     write_json(tmp_path / null.NULL, {"networks": [
         kind | {"preset": "paper", "tasks": {}, "note": "other"}, kind | {"tasks": {"emotion": bars}, "note": "so"}
     ]})
-    assert null.null_bars(run) == {"tasks": {"emotion": bars}, "note": "so"}
+    assert null.null_bars(run, 2) == {"tasks": {"emotion": bars}, "note": "so"}
+    assert "has none for" in null.null_bars(run, 3)["note"], "of another number of layers"
     write_json(tmp_path / null.NULL, {"networks": []})
-    assert "has none for cross_branch.diagonal, smoke, csv" in null.null_bars(run)["note"]
+    assert "has none for cross_branch.diagonal, smoke, csv" in null.null_bars(run, 2)["note"]
