@@ -72,8 +72,8 @@ TEXTS = {
         "How often answers of a given confidence are right, for both tasks, and the diagonal of calibrated answers: "
         "aesthetics lies above it, so the network is underconfident.",
     "oasis-auc.png":
-        "Each method's AUC minus the independent networks' on the same three splits, 192 px: on aesthetics "
-        "cross-branch and shared trunk lie around zero, on emotion below it; a random start lies far below on both.",
+        "Each method's AUC minus the independent networks' on the same three splits, 192 px: for both tasks the "
+        "intervals of cross-branch, the linear probe and the shared trunk hold zero.",
     "few-labels.png":
         "AUC minus the frozen probe's with 200 labels of one task and 2,000 of the other, in both directions: the "
         "exchange of answers learnt in turn lies above zero in both; late fusion on emotion only; a shared trunk lies "
