@@ -58,7 +58,9 @@ def render(executed: Path, origin: Path, folder: Path = FOLDER) -> dict[str, str
         if "hide-output" in tags and text:
             text = f"<details><summary>Show the result</summary>\n\n{text}\n\n</details>"
         parts.append(text)
-    page = "\n\n".join(part for part in parts if part).replace(f"{PROJECT}/", "") + "\n"
+    page = "\n\n".join(part for part in parts if part) + "\n"
+    for place in (PROJECT, executed.resolve().parent):  # no folder of this machine
+        page = page.replace(f"{place}/", "")
     (folder / f"{origin.stem}.md").write_text(page, encoding="utf-8", newline="\n")
     return answers
 
