@@ -10,6 +10,7 @@ and bfloat16:
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from aesthemo_lib.training import Config, Run, train
 
 from .pack import pack
 
-STAGES = (
+STAGES: tuple[dict[str, Any], ...] = (
     {"method": "shared_bottom", "settings": {"resize": 168, "crop": 160}},
     {"method": "cross_branch", "settings": {"resize": 160, "crop": 160, "learning_rate": 3e-4}},
     {"method": "cross_branch", "settings": {"resize": 192, "crop": 192, "learning_rate": 2e-4},

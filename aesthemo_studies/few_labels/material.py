@@ -45,7 +45,7 @@ class Material:
 def material(root: Path, out: Path) -> Material:
     """PARA's, with features that are computed once (about twenty minutes on a core) and kept below ``out``."""
     images, plan = para.read(root), protocol()
-    test = images.fixed == "test"
+    test = np.asarray(images.fixed) == "test"
     x = components(_features(images.paths, images.names, out), ~test, COMPONENTS)
     y = np.stack([images.labels(name) for name in TASKS], axis=1)
     rows = np.flatnonzero(~test)

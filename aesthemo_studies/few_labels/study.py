@@ -148,7 +148,7 @@ def tuned(data: Material, replicates: Sequence[int], contender: str, labels: Seq
             losses[c] = float(np.mean([held_out_losses(drawn(data, Cell("", d, r, n)), contender, strengths, r)[place]
                                        for d, r, n in product(TASKS, replicates, labels)]))
             rows.append({"contender": contender, "task": task, "strength": c, "log_loss": losses[c]})
-        chosen[place] = min(losses, key=losses.get)
+        chosen[place] = min(losses, key=lambda c: losses[c])
     return chosen, rows
 
 
