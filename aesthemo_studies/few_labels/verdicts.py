@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import MultipleLocator
 from scipy import stats
 
 from aesthemo_lib.evaluation.comparison import mean_interval
@@ -144,31 +143,6 @@ def _short(value: float) -> str:
 def read(path: Path = DRAWS) -> pd.DataFrame:
     """The kept draws."""
     return pd.read_csv(path, encoding="utf-8")
-
-
-def dots(draws: pd.DataFrame) -> Figure:
-    """Each contender's gain over the frozen probe at the main number of labels, with 95 % intervals over replicates.
-
-    A stroke is a replicate; the dotted line is half of what is there.
-    """
-    draws = draws[draws["labels"] == protocol()["main"]]
-    figure, axes = panels(2, width=4.8, height=4.2, sharex=True, sharey=True)
-    names = [*SHOWN][::-1]
-    for ax, direction in zip(axes, TASKS, strict=True):
-        auc = draws[draws["direction"] == direction].pivot(index="replicate", columns="contender", values="auc_few")
-        gains = auc.sub(auc[PROBE], axis=0)
-        ax.axvline(0, color=NEUTRAL, linewidth=1)
-        ax.axvline(gains[ORACLE].mean() / 2, color=NEUTRAL, linewidth=1, linestyle=":")
-        for y, name in enumerate(names):
-            mean, low, high = mean_interval(gains[name].to_numpy())
-            ax.plot(gains[name], np.full(len(gains), y - 0.22), "|", color=SHOWN[name][0], markersize=5, alpha=0.6)
-            ax.errorbar(mean, y, xerr=[[mean - low], [high - mean]], color=SHOWN[name][0], marker=SHOWN[name][2],
-                        markersize=6, linestyle="", capsize=3)
-        ax.set_yticks(range(len(names)), [SHOWN[name][3] for name in names])
-        ax.set_title(f"{draws['labels'].iloc[0]} labels of {direction}")
-        ax.xaxis.set_major_locator(MultipleLocator(0.04))
-        ax.set_xlabel("AUC minus the frozen probe's")
-    return figure
 
 
 def curves(draws: pd.DataFrame) -> Figure:
