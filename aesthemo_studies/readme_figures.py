@@ -76,8 +76,8 @@ TEXTS = {
         "intervals of cross-branch, the linear probe and the shared trunk hold zero.",
     "few-labels.png":
         "AUC minus the frozen probe's against 50 to 2,000 labels of one task, with 2,000 of the other: the exchange of "
-        "answers learnt in turn starts at .07 and .05 and falls to zero, close to what is there; late fusion lies below "
-        "it; a shared trunk lies around zero, exchanged hidden maps and independent heads around or below it.",
+        "answers learnt in turn starts at .07 and .05 and falls to zero, close to what is there; late fusion lies "
+        "below it; a shared trunk lies around zero, exchanged hidden maps and independent heads around or below it.",
     "compare-auc.png":
         "Each contender's AUC minus the independent networks' on the same eight splits: for both tasks the intervals "
         "of cross-branch with a diagonal start, of its control, of cross-stitch and of the shared trunk hold zero; a "
