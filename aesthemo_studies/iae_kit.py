@@ -25,7 +25,7 @@ from aesthemo_lib.models.networks import build, count_multiplies, count_paramete
 from aesthemo_lib.tasks import PATENT_TASKS
 from aesthemo_lib.training.config import Config
 from aesthemo_lib.training.run import Run
-from aesthemo_lib.training.runs import describe
+from aesthemo_lib.training.runs import describe, weighed
 
 IMAGES = 22086
 """In IAE; how they part into training, validation and test images stands in the lists that come with them."""
@@ -131,7 +131,8 @@ def _cost(config: Config, images: int) -> dict:
 def count_outputs(network: nn.Module, side: int) -> int:
     """Numbers that a network's layers put out for one (1, 3, side, side) image: what training keeps, at most."""
     sizes: list[int] = []
-    leaves = [module for module in network.modules() if not list(module.children())]
+    leaves = [module for module in network.modules()
+              if not list(module.children()) and not isinstance(module, nn.Sequential)]
     hooks = [leaf.register_forward_hook(lambda _, __, out: sizes.append(out.numel())) for leaf in leaves]
     count_multiplies(network, side)  # any pass would do
     for hook in hooks:
@@ -169,7 +170,7 @@ def row(run: Run, preset: str = "paper") -> dict:
 
 def _described(config: Config, images: str = "") -> dict:
     """A run's description without its data set, of which it needs the fingerprint alone."""
-    stand_in: Any = SimpleNamespace(tasks=PATENT_TASKS, fingerprint=lambda: images)
+    stand_in: Any = SimpleNamespace(tasks=weighed(config, PATENT_TASKS), fingerprint=lambda: images)
     return describe(config, stand_in)
 
 

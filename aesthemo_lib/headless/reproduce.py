@@ -13,9 +13,10 @@ from ..files import atomic, digest, write_json
 from .execute import execute, execute_training, headless, notebook_path
 from .scheduler import Job, Scheduler, parallelism
 
-MAIN_METHODS = {"scenes": (("independent", ""), ("shared_bottom", ""), ("cross_branch", ""), ("linear_probe", ""))}
+QUICK_METHODS = (("independent", ""), ("shared_bottom", ""), ("cross_branch", ""), ("linear_probe", ""))
+MAIN_METHODS = {"scenes": QUICK_METHODS, "oasis": QUICK_METHODS}
 """What ``reproduce`` trains, (method, variant)."""
-OTHER_METHODS = (("independent", ""), ("shared_bottom", ""), ("cross_branch", "diagonal"), ("linear_probe", ""))
+OTHER_METHODS = (("independent", ""), ("shared_bottom", ""), ("cross_branch", "diagonal"), ("cross_branch", "random"))
 SPLITS = 3
 """Or as many seeds, where the publisher fixed the split."""
 READING_NOTEBOOKS = ("00_tour", "01_data_and_labels", "02_network", "04_compare", "05_confusion", "06_attribution")

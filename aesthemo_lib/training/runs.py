@@ -68,10 +68,13 @@ def open_data(config: Config, root: Path | None = None) -> AnnotatedImages:
     if config.data == "scenes":
         options.setdefault("images", SCENES[config.preset])
     images = readers.read(config.data, root, **options)
-    weights = config.loss_weights
-    if config.preset != "paper":  # tasks weigh alike, so that methods are compared and not weights
-        weights = {task.name: 1.0 for task in images.tasks} | weights
-    return replace(images, tasks=with_loss_weights(images.tasks, weights))
+    return replace(images, tasks=weighed(config, images.tasks))
+
+
+def weighed(config: Config, tasks: tuple[Task, ...]) -> tuple[Task, ...]:
+    """Tasks with a run's loss weights: the patent's with preset paper; else alike, so that methods are compared."""
+    alike = {} if config.preset == "paper" else {task.name: 1.0 for task in tasks}
+    return with_loss_weights(tasks, alike | config.loss_weights)
 
 
 @dataclass(frozen=True)
