@@ -52,6 +52,7 @@ ROW = _object(
     } for task in PATENT_TASKS}),
     epochs={"type": "integer", "minimum": 1}, training_seconds={"type": "number", "exclusiveMinimum": 0},
     environment={"type": "object", "additionalProperties": {"type": ["string", "null"]},
+                 "properties": {"threads": {"type": "integer"}},
                  "required": ["aesthemo_lib", "torch", "python", "system", "device", "commit"]},
     hashes=_object(config=_HASH, images=_HASH, predictions=_HASH, model=_HASH),
 )
