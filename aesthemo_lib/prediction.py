@@ -57,7 +57,7 @@ class Predictor:
             raise BadImages(answers.bad)
         return answers.probabilities
 
-    def answers(self, paths: Sequence[Path | str]) -> Answers:
+    def answers(self, paths: Sequence[Path | str], exact: bool = False) -> Answers:
         """The same for the photos that can be read, with what is wrong with the others."""
         files = [Path(path) for path in paths]
         if not files:
@@ -76,7 +76,7 @@ class Predictor:
                 digests += pixel_digests(pixels[good])
                 if len(good):
                     parts.append(predict_logits(
-                        self.network, pixels, good, self.mean, self.run.settings.crop, self.device, BATCH, exact=True
+                        self.network, pixels, good, self.mean, self.run.settings.crop, self.device, BATCH, exact
                     ))
         found = {t.name: softmax(np.concatenate([part[t.name] for part in parts])) for t in self.tasks} if parts else {}
         return Answers(found, np.concatenate(rows), digests, bad)
@@ -91,7 +91,7 @@ class Predictor:
         Raises:
             BadImages: photos can't be read; with 'skip', none can.
         """
-        answers = self.answers(paths)
+        answers = self.answers(paths, exact=True)  # the same answers on every processor
         if answers.bad and (on_bad_image != "skip" or not answers.probabilities):
             raise BadImages(answers.bad)
         answers.warn("photographs")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 
 from ..files import project_folder, read_json
@@ -24,8 +26,10 @@ def null_bars(run: Run, players: int) -> dict:
         {'tasks': {name: {'low', 'high': (rows, P)}}, 'note'} where ``results/attribution`` has them for such a run;
         else the 'note' alone, which says so.
     """
-    file = project_folder() / NULL
-    for entry in read_json(file)["networks"] if file.exists() else ():
+    networks: list[dict] = []
+    with contextlib.suppress(FileNotFoundError):  # a wheel has no checkout around it
+        networks = read_json(project_folder() / NULL)["networks"]
+    for entry in networks:
         if (all(entry[key] == run.described[key] for key in KIND)
                 and all(len(bars["low"][0]) == players for bars in entry["tasks"].values())):
             return {"tasks": entry["tasks"], "note": entry["note"]}

@@ -204,7 +204,7 @@ def describe(config: Config, images: AnnotatedImages) -> dict:
     """All that decides a run's result, as JSON: its hash is the run's identity."""
     settings = asdict(config.training_settings())
     start = Path(_start(settings["weights"]))
-    known = stored_hash(start)
+    known = stored_hash(start) if (start / "metrics.json").is_file() else None
     settings["weights"] = start.name if known is None else f"run {known[:12]}"
     for choice in fields(Settings):  # as runs that are older than the choice are described
         if choice.name in LATER and settings[choice.name] == choice.default:

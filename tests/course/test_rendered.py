@@ -43,7 +43,7 @@ def test_pictures_are_there_with_their_alternative_text_and_no_folder_is_named(p
     for alt, target in re.findall(r"!\[(.*?)\]\(([^)]+)\)", text):
         assert len(alt) > 20 and (FOLDER / target).exists()
     named = {target for _, target in re.findall(r"!\[(.*?)\]\(([^)]+)\)", text)}
-    assert {path.relative_to(FOLDER).as_posix() for path in (FOLDER / page.stem).iterdir()} <= named
+    assert {path.relative_to(FOLDER).as_posix() for path in (FOLDER / page.stem).glob("*")} <= named
     assert str(PROJECT) not in text and not re.search(r"(?<![\w.:/])/(home|tmp|root|work|Users|mnt)/", text)
 
 

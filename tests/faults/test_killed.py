@@ -181,7 +181,7 @@ def test_the_workers_of_a_killed_study_end_with_it(tmp_path):
     script.write_text(WAITING, encoding="utf-8")
     command = [sys.executable, str(script), str(tmp_path)]
     process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(PROJECT)}, start_new_session=True)
-    while len(numbers := [int(path.read_text() or 0) for path in tmp_path.glob("*.worker")]) < 2 or not all(numbers):
+    while len(numbers := [int(path.read_text(encoding="utf-8") or 0) for path in tmp_path.glob("*.worker")]) < 2 or not all(numbers):
         assert process.poll() is None
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)

@@ -1,5 +1,8 @@
 """Cross-stitch units, NDDR layers and the control without exchange, against their papers' formulas worked by hand."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -10,7 +13,7 @@ from aesthemo_lib.attribution.streams import streams
 from aesthemo_lib.models.fusion import CrossBranchLayer, CrossStitchUnit, NDDRLayer
 from aesthemo_lib.models.networks import build, count_multiplies, count_parameters
 from aesthemo_lib.tasks import PATENT_TASKS
-from aesthemo_lib.training.fit import _Loop
+from aesthemo_lib.training.fit import Data, _Loop
 from aesthemo_lib.training.run import Run
 from aesthemo_lib.training.runs import Config, train
 
@@ -131,7 +134,10 @@ def test_kept_statistics_are_the_pretrained_ones_not_the_layers_own():
     settings = Config(method="nddr").training_settings()
     assert settings.keep_statistics
     network = build("nddr", PATENT_TASKS, "efficientnet_lite0", "none")
-    loop = _Loop(network, settings, _NoBatches(), {}, 0, torch.device("cpu"), "")
+    pixels, rows = np.zeros((2, 210, 210, 3), np.uint8), np.arange(2)
+    data = Data(pixels, pixels[0].astype(np.float32), {task.name: rows for task in PATENT_TASKS}, rows, rows)
+    loop = _Loop(network, replace(settings, frozen_groups=0), data, 0, torch.device("cpu"), "")
+    loop.batches = _NoBatches()
     with pytest.raises(StopIteration):
         loop.train(0)
     norms = {name: m.training for name, m in network.named_modules() if isinstance(m, nn.BatchNorm2d)}

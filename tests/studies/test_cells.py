@@ -53,11 +53,11 @@ def test_what_is_finished_is_not_measured_again(study, tmp_path):
     study.run_cell("square_1")
     study.run(at_once=1)
     study.run(at_once=1)
-    assert (tmp_path / "measured").read_text() == "1 3 2 "
+    assert (tmp_path / "measured").read_text(encoding="utf-8") == "1 3 2 "
     study.path("square_2").unlink()
     assert study.gather()["n"].tolist() == [3, 3, 1, 1]
     study.run(at_once=1)
-    assert (tmp_path / "measured").read_text() == "1 3 2 2 "
+    assert (tmp_path / "measured").read_text(encoding="utf-8") == "1 3 2 2 "
 
 
 def test_cells_in_processes_of_their_own_run_at_once(tmp_path):

@@ -172,7 +172,7 @@ def test_the_command_trains_without_a_notebook(colours_root, tmp_path, capsys):
     asked = ["train", "-p", "data", "csv", "-p", "root", str(colours_root), "-p", "preset", "smoke",
              "-p", "epochs", "1", "--out", str(tmp_path)]
     assert cli.main([*asked, "-s", "accumulate", "2", "-s", "checkpoint", "true"]) == 0
-    run = Run(Path(capsys.readouterr().out.strip()))
+    run = Run(Path(capsys.readouterr().out.splitlines()[-1]))
     assert run.folder == tmp_path / "csv" / "cross_branch.diagonal" / "smoke" / "split0-seed0"
     told = run.described["settings"]
     assert (told["accumulate"], told["checkpoint"], told["epochs"]) == (2, True, 1) and "compile" not in told
