@@ -8,6 +8,6 @@ from .streams import Stream, hook_point, record, replaced, streams
 
 __all__ = [
     "BASELINES", "CUTS", "STREAM_MAPS", "Ledger", "SignedMap", "Stream", "baseline", "both_ledgers",
-    "channel_means", "cut", "cut_table", "hook_point", "integrated_gradients", "layer_ledger", "over_set", "patch_numbers",
-    "record", "replaced", "shapley", "stream_map", "streams", "top_channels", "trunk_ledger",
+    "channel_means", "cut", "cut_table", "hook_point", "integrated_gradients", "layer_ledger", "over_set",
+    "patch_numbers", "record", "replaced", "shapley", "stream_map", "streams", "top_channels", "trunk_ledger",
 ]

@@ -214,7 +214,8 @@ def test_voila_serves_the_inspector_alone(open_page, pictures, tmp_path):
         stranger.goto(address.partition("?")[0])
         assert stranger.locator(".aesthemo").count() == 0 and "assword" in stranger.content()
     finally:
-        voila = int(subprocess.check_output(["pgrep", "-P", str(server.pid), "-f", "voila"], encoding="utf-8").split()[0])
+        asked = ["pgrep", "-P", str(server.pid), "-f", "voila"]
+        voila = int(subprocess.check_output(asked, encoding="utf-8").split()[0])
         server.send_signal(signal.SIGTERM)
         server.wait(60)
         with pytest.raises(ProcessLookupError):

@@ -78,7 +78,8 @@ def test_the_cell_makes_the_checkout_importable(tmp_path):
     """In a kernel that does not find the library, from the folder of the notebooks, as in JupyterLab."""
     hide = "import importlib.util as u\nfind = u.find_spec\n"
     hide += "u.find_spec = lambda name: None if name == 'aesthemo_lib' else find(name)"
-    cells = [hide, FIRST_CELL, "from pathlib import Path\nimport aesthemo_lib\nprint(Path(aesthemo_lib.__file__).parents[1])"]
+    where = "from pathlib import Path\nimport aesthemo_lib\nprint(Path(aesthemo_lib.__file__).parents[1])"
+    cells = [hide, FIRST_CELL, where]
     notebook = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
     notebook.cells = [nbformat.v4.new_code_cell(cell) for cell in cells]
     nbformat.write(notebook, tmp_path / "first.ipynb")

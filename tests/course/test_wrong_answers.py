@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib.util
-import inspect
 import io
 import textwrap
 from pathlib import Path
@@ -127,7 +126,9 @@ def said(exercise: str, answers: dict[str, str]) -> list[str]:
             continue
         source, answer = cell.source + "\n", answers.get(role.get("grade_id", ""))
         if answer:
-            body = inspect.cleandoc(answer)
+            first, _, rest = answer.partition("\n")  # as written here: the first line has lost its indentation
+            rest = textwrap.dedent(rest)
+            body = f"{first}\n{textwrap.indent(rest, '    ') if first.endswith(':') else rest}".strip()
             source = course.region("SOLUTION").sub(lambda match, b=body: textwrap.indent(b, match[1]) + "\n", source)
         with contextlib.redirect_stdout(printed):
             exec(compile(source, cell.id, "exec"), names)

@@ -94,7 +94,7 @@ def test_two_processes_on_one_cache(colours_root, tmp_path, monkeypatch, caplog)
 IN_A_NOTEBOOK = """
 import time
 from aesthemo_lib.training.runs import Config, train
-config = Config(data="csv", preset="smoke", settings={"epochs": 30, "patience": 30})
+config = Config(data="csv", preset="smoke", settings={"epochs": 30, "patience": 30, "learning_rate": 0.005})
 rows = []
 def report(row):
     rows.append(row)
@@ -181,7 +181,10 @@ def test_the_workers_of_a_killed_study_end_with_it(tmp_path):
     script.write_text(WAITING, encoding="utf-8")
     command = [sys.executable, str(script), str(tmp_path)]
     process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(PROJECT)}, start_new_session=True)
-    while len(numbers := [int(path.read_text(encoding="utf-8") or 0) for path in tmp_path.glob("*.worker")]) < 2 or not all(numbers):
+    def written() -> list[int]:
+        return [int(path.read_text(encoding="utf-8") or 0) for path in tmp_path.glob("*.worker")]
+
+    while len(numbers := written()) < 2 or not all(numbers):
         assert process.poll() is None
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
