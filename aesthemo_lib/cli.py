@@ -33,7 +33,7 @@ def run(parser: argparse.ArgumentParser, arguments: list[str] | None) -> int:
             status = given.command(given) or 0
         sys.stdout.flush()
         return status
-    except BrokenPipeError:  # whoever reads the output has seen enough
+    except BrokenPipeError:  # the reader of the output, say 'head', has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
     except KeyboardInterrupt:
@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     table.add_argument("--csv", type=Path, help="write the single runs there")
     table.set_defaults(command=_table)
     inspect = commands.add_parser("inspect", help="open the inspector alone in the browser")
-    inspect.add_argument("run", type=Path, nargs="?", help="a run folder; left out: the one that comes along")
+    inspect.add_argument("run", type=Path, nargs="?", help="a run folder; left out: the bundled one")
     inspect.add_argument("--root", type=Path, help="the data's folder")
     inspect.add_argument("--photos", type=int, default=24, help="how many test photos are offered")
     inspect.add_argument("--no-browser", action="store_true", help="print the address instead of opening it")

@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     figures.add_argument("--out", type=Path, default=Path("figures"))
     figures.set_defaults(command=_figures)
     null = commands.add_parser("null-bars", help="how far the inspector's ledgers reach with nothing to borrow")
-    null.add_argument("run", type=Path, nargs="?", help="a run folder; left out: the one that comes along")
+    null.add_argument("run", type=Path, nargs="?", help="a run folder; left out: the bundled one")
     null.add_argument("--root", type=Path, help="the data's folder")
     null.add_argument("--seeds", type=int, default=3, help="networks for each task")
     null.add_argument("--out", type=Path, default=Path("runs/null"), help="where the trained networks go")
