@@ -54,7 +54,7 @@ class Settings:
 
 
 PRESETS = {
-    "smoke": Settings("tiny", "none", resize=36, crop=32, batch=16, epochs=2, patience=2, learning_rate=0.02),
+    "smoke": Settings("tiny", "none", resize=36, crop=32, batch=16, epochs=2, patience=2, learning_rate=0.005),
     "teach": Settings(
         "efficientnet_lite0", "imagenet", resize=210, crop=192, batch=32, epochs=6, patience=3, learning_rate=4e-4,
         weight_decay=0.02, optimiser="adamw", group_decay=0.65, keep_statistics=True, probe_start=True,

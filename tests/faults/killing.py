@@ -31,7 +31,7 @@ from aesthemo_lib.training.runs import Config, train
 
 PROJECT = Path(__file__).resolve().parents[2]
 COMMON = ("preset", "data", "root", "seed", "out")
-STUDY_SETTINGS = {"epochs": 30, "patience": 30, "learning_rate": 0.005}
+STUDY_SETTINGS = {"epochs": 30, "patience": 30}
 TRAIN = """
 from pathlib import Path
 from aesthemo_lib.training.runs import Config, train
@@ -65,7 +65,7 @@ def run_training(root: str, out: str, epochs: int) -> None:
     """A job: a training of many short epochs, each of which writes its state."""
     if hasattr(os, "sched_setscheduler"):  # a real-time process would keep whoever shall kill it from its turn
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-    settings = {"epochs": epochs, "patience": epochs, "learning_rate": 0.005}
+    settings = {"epochs": epochs, "patience": epochs}
     train(Config(data="csv", preset="smoke", settings=settings), Path(out), Path(root))
 
 

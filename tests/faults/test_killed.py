@@ -94,7 +94,7 @@ def test_two_processes_on_one_cache(colours_root, tmp_path, monkeypatch, caplog)
 IN_A_NOTEBOOK = """
 import time
 from aesthemo_lib.training.runs import Config, train
-config = Config(data="csv", preset="smoke", settings={"epochs": 30, "patience": 30, "learning_rate": 0.005})
+config = Config(data="csv", preset="smoke", settings={"epochs": 30, "patience": 30})
 rows = []
 def report(row):
     rows.append(row)

@@ -30,7 +30,7 @@ def grown(seen: list[tuple[int, int]]) -> tuple[float, float]:
 def train_long(root: Path, out: Path, epochs: int) -> tuple[float, float]:
     """One process, so many epochs of preset smoke."""
     seen = []
-    config = Config(data="csv", preset="smoke", settings={"epochs": epochs, "patience": epochs, "learning_rate": 0.005})
+    config = Config(data="csv", preset="smoke", settings={"epochs": epochs, "patience": epochs})
     train(config, out, root, after_epoch=lambda row: seen.append(used()))
     assert len(seen) == epochs
     return grown(seen)

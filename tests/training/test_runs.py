@@ -76,7 +76,7 @@ def test_a_finished_run_is_returned_and_another_configuration_refused(colours_ro
     assert train(Config(**SMOKE), tmp_path, colours_root).hash == first.hash
     assert (first.folder / "model.safetensors").stat().st_mtime_ns == stamp
     other = Config(**SMOKE, settings={"learning_rate": 0.03})
-    with pytest.raises(RunExists, match=r"\(it differs in settings.learning_rate: 0.02 there, 0.03 asked\)"):
+    with pytest.raises(RunExists, match=r"\(it differs in settings.learning_rate: 0.005 there, 0.03 asked\)"):
         train(other, tmp_path, colours_root)
     assert train(other, tmp_path, colours_root, redo=True).hash != first.hash
 
