@@ -1,7 +1,5 @@
 """The command ``aesthemo``. Nothing heavy is imported before it is known to be needed."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

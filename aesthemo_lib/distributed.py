@@ -5,8 +5,6 @@ process alone writes. A batch is that of all processes together, so that their n
 number of threads does. In one process all of this does nothing.
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import json

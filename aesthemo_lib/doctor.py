@@ -1,7 +1,5 @@
 """What this machine offers, and the cure for each fault. It needs Python alone, and so runs where all else fails."""
 
-from __future__ import annotations
-
 import os
 import platform
 import shutil

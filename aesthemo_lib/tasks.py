@@ -1,7 +1,5 @@
 """What is predicted: a task is a name, its classes and its weight in the joint loss."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 MIKELS_EMOTIONS = ("amusement", "awe", "contentment", "excitement", "anger", "disgust", "fear", "sadness")

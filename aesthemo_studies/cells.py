@@ -37,6 +37,18 @@ def read_rows(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, encoding="utf-8")
 
 
+def committed(name: str, command: str) -> pd.DataFrame:
+    """A study's table as committed, ``results/<name>.csv``.
+
+    Raises:
+        FileNotFoundError: it has not been made; ``command`` makes it.
+    """
+    path = project_folder() / "results" / f"{name}.csv"
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is not there; make it with: {command}")
+    return read_rows(path)
+
+
 @dataclass(frozen=True)
 class Study:
     """Cells, and how one of them is measured.

@@ -36,8 +36,6 @@ LICENCES = {
 """The terms of the weights that a branch started from."""
 
 
-
-
 def pack(run: Run | Path | str, out: Path | str | None = None, root: Path | None = None,
          foreign: dict[str, float] | None = None) -> Path:
     """Write a run anew with its weight matrices in float16, and a card that says what it is.

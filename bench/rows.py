@@ -135,10 +135,6 @@ def rounded(value: float) -> float:
     return float(f"{value:.4g}")
 
 
-
-
-
-
 def groups(names: Sequence[str], device: str | None = None) -> list[str]:
     """The groups that hold these rows (or are so called); all but ``LONG`` ones if none is named.
 
@@ -155,19 +151,5 @@ def groups(names: Sequence[str], device: str | None = None) -> list[str]:
         return [group for group in known if group not in skipped]
     wanted = {ROWS[name].group if name in ROWS else name for name in names}
     return [group for group in known if group in wanted]
-
-
-
-
-
-
-
-
-
-
-
-
-
-
 
 

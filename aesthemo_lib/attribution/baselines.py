@@ -1,7 +1,5 @@
 """What an image is compared with: the mean image, black, a blurred copy, or other photographs."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Ablation of streams (our *cuts*): zero, mean and resample ablation, and from one photo activation patching."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 

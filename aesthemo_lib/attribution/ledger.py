@@ -14,8 +14,6 @@ they are; the tests work a linear network out by hand.
   branches: what they do to this logit through later layers. The bias belongs to no stream.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import comb, sqrt

@@ -5,8 +5,6 @@ own map, borrowed, where it takes another's. Each has a hook point (``models.fus
 for captum and hooks. The ledgers, which add up exactly, are in ``ledger.py``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 

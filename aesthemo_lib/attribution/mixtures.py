@@ -5,8 +5,6 @@ questions share most of their maps, so maps are numbered: at every layer a branc
 image's; or a further number, for what becomes of one set of maps that reach the branch.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from contextlib import ExitStack
 

@@ -1,7 +1,5 @@
 """The players of each ledger, and which maps a coalition of them leads to, as numbers of ``mixtures.Mixtures``."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple

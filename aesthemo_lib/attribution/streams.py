@@ -1,7 +1,5 @@
 """Streams between branches (edges of the network's graph): find their hook points, record maps, patch activations."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial

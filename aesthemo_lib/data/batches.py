@@ -4,8 +4,6 @@ Pixels enter a network as (x - mean image) / 255 / std, the mean image taken at 
 the weights' recipe. [0056] subtracts the mean before it crops, which is the same thing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Files that lie in a data set twice: they stay in one part of a split, and their labels should agree."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import os

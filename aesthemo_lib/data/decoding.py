@@ -3,8 +3,6 @@
 docs/promises.md lists what happens to each format, bit depth and mark.
 """
 
-from __future__ import annotations
-
 import functools
 import io
 import os

@@ -1,7 +1,5 @@
 """Photographs decoded once (see ``decoding``) and kept as uint8 in a memory-mapped file."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

@@ -6,8 +6,6 @@ Adding the votes of an image gives its row of the (N, C) vote table, from which 
 the category with the highest agreement [0042].
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np

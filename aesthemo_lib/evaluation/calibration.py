@@ -1,7 +1,5 @@
 """Calibration: how often answers of a given confidence are right."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

@@ -1,7 +1,5 @@
 """Comparisons of runs: intervals, paired differences over splits, and tables."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Whether a run learnt: without that, its result says nothing about its method."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """From predictions to numbers: metrics of one run, and the mean and interval of several."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 

@@ -1,7 +1,5 @@
 """Notebooks run headless, and the main job: a plain loop over runs, then the notebooks that read them."""
 
-from __future__ import annotations
-
 import ast
 import contextlib
 import os

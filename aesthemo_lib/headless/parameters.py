@@ -4,8 +4,6 @@ A name means the same in every notebook, so that its range stands here once. Whe
 photo's number, say), only the notebook that has read them can tell.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The main job: train every method, compare them, and run the notebooks."""
 
-from __future__ import annotations
-
 import hashlib
 import time
 from functools import partial

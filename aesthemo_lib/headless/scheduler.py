@@ -4,8 +4,6 @@ Two single-threaded trainings on two cores finish sooner than two of two threads
 waits for another at each layer. Two of two threads each at once would slow each other down tenfold.
 """
 
-from __future__ import annotations
-
 import contextlib
 import multiprocessing
 import os

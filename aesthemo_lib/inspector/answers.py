@@ -5,8 +5,6 @@ states that begin alike share their maps; nothing is left to compute when somebo
 it carries for the mean image (a *cut*; the ledger's baseline too), or for the donor of a *transplant*.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """Whether a photo looks like the data that a network was trained on, judged by eight statistics of its pixels."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The null behind the inspector's bars: how far they reach in networks that had nothing to borrow."""
 
-from __future__ import annotations
-
 import contextlib
 
 import numpy as np

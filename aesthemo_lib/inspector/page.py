@@ -1,7 +1,5 @@
 """The inspector as one HTML file that needs no kernel."""
 
-from __future__ import annotations
-
 import json
 from html import escape
 from pathlib import Path

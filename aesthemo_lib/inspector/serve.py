@@ -1,7 +1,5 @@
 """The inspector alone, in a browser tab: Voila on this machine's own address, for one person."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

@@ -4,8 +4,6 @@
 kernel, which sends numbers, never pictures.
 """
 
-from __future__ import annotations
-
 import base64
 import io
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """The inspector as a widget in a notebook."""
 
-from __future__ import annotations
-
 import base64
 import logging
 import tempfile

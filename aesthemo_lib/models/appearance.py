@@ -6,8 +6,6 @@ classical ones, in torch, so that attribution has a gradient to follow; scikit-i
 binary patterns have no gradient: they are left out.)
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace

@@ -5,8 +5,6 @@ each puts out, and a head from the last group's maps to logits. VGG16 with its I
 patent's [0047, 0057]; the others are ours.
 """
 
-from __future__ import annotations
-
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence

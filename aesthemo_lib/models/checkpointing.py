@@ -1,7 +1,5 @@
 """Activation checkpointing: maps within a conv group are computed again in the backward pass instead of being kept."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Iterator
 from functools import partial

@@ -3,8 +3,6 @@
 And its relatives, and the streams that such layers hold, by name, so that each can be watched, explained or cut alone.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

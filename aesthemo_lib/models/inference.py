@@ -1,7 +1,5 @@
 """Images to logits: evaluation mode, the fast precision, and batches of cached pixels."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

@@ -4,8 +4,6 @@ Images are (B, 3, H, W) float tensors as ``data.batches`` makes them; logits are
 evaluates, predicts or explains relies on this face alone, so it is written once for every method.
 """
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack

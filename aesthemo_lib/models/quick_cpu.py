@@ -15,8 +15,6 @@ AVX2 in float32, prediction    0.94  0.91     1.00 (not used)
 ``LARGE`` layers and max-pooling save memory instead, of a pair of VGG16.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager

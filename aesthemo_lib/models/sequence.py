@@ -6,8 +6,6 @@ each task's feature, the order and the front's sharing are not in the text avail
 loss, see ``training.aggregation.HardTasks``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """Figures of signed maps, ledgers and mixtures."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import matplotlib as mpl

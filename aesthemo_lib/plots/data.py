@@ -1,7 +1,5 @@
 """Figures of photographs, votes, judgements and labels; each function returns a matplotlib ``Figure``."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path

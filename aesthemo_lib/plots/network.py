@@ -1,7 +1,5 @@
 """A diagram of a network's branches and of what they exchange."""
 
-from __future__ import annotations
-
 from itertools import pairwise
 
 from matplotlib.axes import Axes

@@ -3,8 +3,6 @@
 Style and task colours are those of ``plots``; each function returns a matplotlib ``Figure``.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np
@@ -54,24 +52,6 @@ def learning_curves(history: pd.DataFrame, constant: dict[str, float] | None = N
         ax.set(title=task, xlabel="epoch", ylabel="cross-entropy (nats)")
         ax.xaxis.get_major_locator().set_params(integer=True)
         ax.legend(fontsize=9, frameon=True, edgecolor="none")
-    return figure
-
-
-def method_curves(histories: pd.DataFrame) -> Figure:
-    """Validation loss of each task by method: thin lines are runs, the thick one their mean while all of them went on.
-
-    ``histories``: rows of ``Run.history`` with the columns method and run added.
-    """
-    tasks = [name.removeprefix("train_loss_") for name in histories if name.startswith("train_loss_")]
-    figure, axes = panels(len(tasks))
-    for ax, task in zip(axes, tasks, strict=True):
-        for method, rows in histories.dropna(subset=f"train_loss_{task}").groupby("method", sort=False):
-            table = rows.pivot(index="epoch", columns="run", values=f"validation_loss_{task}")
-            ax.plot(table, color=_method_colour(method), lw=0.7, alpha=0.5)
-            ax.plot(table.mean(axis=1, skipna=False), color=_method_colour(method), lw=2.4, label=method)
-        ax.set(title=task, xlabel="epoch", ylabel="validation cross-entropy (nats)")
-        ax.xaxis.get_major_locator().set_params(integer=True)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9)
     return figure
 
 

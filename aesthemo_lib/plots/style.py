@@ -1,7 +1,5 @@
 """One style for every figure: the colours of the tasks, fonts, and how figures are saved and shown."""
 
-from __future__ import annotations
-
 import io
 from pathlib import Path
 

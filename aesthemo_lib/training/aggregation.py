@@ -5,8 +5,6 @@ task reaches (in a pair of cross-branch networks nearly all of them; a head has 
 is). They come from the package torchjd, which returns the weights :math:`w(J J^T)` with which the rows are added.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 
 import torch

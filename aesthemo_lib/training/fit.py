@@ -1,7 +1,5 @@
 """The training loop: SGD on random crops [0056, 0061], the best validation loss kept, resumable to the same bits."""
 
-from __future__ import annotations
-
 import contextlib
 import math
 import time
@@ -67,10 +65,6 @@ class Data:
         """What the loss takes, see ``losses.task_losses``."""
         soft = {name: values * (self.labels[name] >= 0)[:, None] for name, values in self.targets.items()}
         return {name: soft.get(name, values) for name, values in self.labels.items()}
-
-
-
-
 
 
 def fit(

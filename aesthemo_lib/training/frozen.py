@@ -5,8 +5,6 @@ prediction sees it. Maps are kept in half precision, under a name that holds a h
 mean image, the frozen weights, crop and precision. Building them resumes where it was interrupted.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 import os

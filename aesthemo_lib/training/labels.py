@@ -3,8 +3,6 @@
 Only what the network learns from changes. The test images keep their labels, and so do all metrics.
 """
 
-from __future__ import annotations
-
 import numpy as np
 
 from ..data.table import AnnotatedImages, Split

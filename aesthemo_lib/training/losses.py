@@ -1,7 +1,5 @@
 """The joint loss [0058-0061]: a weighted sum of cross-entropies, each over the images labelled for its task."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional

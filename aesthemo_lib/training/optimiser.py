@@ -1,7 +1,5 @@
 """The optimiser of a training: SGD with momentum, the patent's, or AdamW; both in one pass over the weights."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -4,8 +4,6 @@ A probe says what the pretrained features are worth as they are, and it is where
 layer the first steps spoil the features that it has not yet learnt to read (Kumar et al., ICLR 2022).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np

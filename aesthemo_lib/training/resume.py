@@ -1,7 +1,5 @@
 """What a training that was cut off goes on from: its state after each epoch, in a folder beside the run."""
 
-from __future__ import annotations
-
 import csv
 import math
 import shutil

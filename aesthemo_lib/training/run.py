@@ -1,7 +1,5 @@
 """Read a finished run folder: its configuration, metrics, predictions and network."""
 
-from __future__ import annotations
-
 import contextlib
 from pathlib import Path
 

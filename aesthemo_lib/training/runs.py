@@ -16,8 +16,6 @@ What is needed to go on with a training that was cut off lies beside it, in ``<f
 its results (``kept_runs``) has no weights, and reads as any other until they are asked for.
 """
 
-from __future__ import annotations
-
 import contextlib
 import logging
 import platform
@@ -216,10 +214,6 @@ def describe(config: Config, images: AnnotatedImages) -> dict:
         "options": config.options, "data_options": config.data_options, "images": images.fingerprint(),
         "tasks": [{"name": t.name, "classes": list(t.classes), "loss_weight": t.loss_weight} for t in images.tasks],
     } | ({"labels": config.labels} if config.labels else {})
-
-
-
-
 
 
 def _difference(folder: Path, new: dict) -> str:

@@ -21,7 +21,7 @@ from aesthemo_lib.data.table import AnnotatedImages
 from aesthemo_lib.device import set_threads
 from aesthemo_lib.evaluation.calibration import truth_and_probabilities
 from aesthemo_lib.evaluation.comparison import bootstrap_interval
-from aesthemo_lib.files import atomic, cache_folder, digest, project_folder
+from aesthemo_lib.files import atomic, cache_folder, digest
 from aesthemo_lib.models.appearance import MEAN, Appearance
 from aesthemo_lib.models.backbones import HALF
 from aesthemo_lib.models.inference import predict_logits
@@ -31,7 +31,7 @@ from aesthemo_lib.training.runs import Config, Prepared, prepare
 from aesthemo_studies.endpoints import image_rows, scales
 
 from .. import comparisons, protocol
-from ..cells import Study, key, read_rows
+from ..cells import Study, committed, key
 from .gallery import Gallery, Space, class_map, search_measures, takes
 
 CONTENDERS = {
@@ -221,16 +221,9 @@ def compare(cell: tuple[int, dict[str, dict[str, Path]]], root: Path | None = No
 
 
 def read() -> pd.DataFrame:
-    """The table as committed.
-
-    Raises:
-        FileNotFoundError: it has not been made; the message says how to.
-    """
-    path = project_folder() / "results" / "retrieval.csv"
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is not there; make study STUDY=compare and STUDY=colour, then "
-                                f"python -m aesthemo_studies retrieval runs/studies --root <folder>")
-    return read_rows(path)
+    """The table as committed; see ``cells.committed``."""
+    return committed("retrieval", "make study STUDY=compare, make study STUDY=colour, "
+                                  "python -m aesthemo_studies retrieval runs/studies --root <folder>")
 
 
 def _network(prepared: Prepared, runs: dict[str, Run]) -> Seen:

@@ -25,14 +25,14 @@ from aesthemo_lib.data.images import load_pixels
 from aesthemo_lib.data.table import AnnotatedImages
 from aesthemo_lib.device import set_threads
 from aesthemo_lib.evaluation.metrics import METRICS
-from aesthemo_lib.files import atomic_folder, digest, project_folder, read_json, write_json, write_table
+from aesthemo_lib.files import atomic_folder, digest, read_json, write_json, write_table
 from aesthemo_lib.prediction import evaluate
 from aesthemo_lib.training.config import SCENES, Config
 from aesthemo_lib.training.run import Run
 from aesthemo_lib.training.runs import train
 from aesthemo_studies.style_transfer.networks import RECIPES, Recipe
 
-from ..cells import Study, key, read_rows
+from ..cells import Study, committed, key
 from .cameras import CAMERAS, seen, shoot
 from .colour_matching import histogram_matched, likeness, looked_up
 from .training import Style, train_style
@@ -255,16 +255,8 @@ def study(
 
 
 def read() -> pd.DataFrame:
-    """The table as committed.
-
-    Raises:
-        FileNotFoundError: it has not been made; the message says how to.
-    """
-    path = project_folder() / "results" / "style_transfer.csv"
-    if not path.exists():
-        raise FileNotFoundError(f"{path} is not there; make it with: "
-                                f"python -m aesthemo_studies style-transfer --root <OASIS' folder>")
-    return read_rows(path)
+    """The table as committed; see ``cells.committed``."""
+    return committed("style_transfer", "python -m aesthemo_studies style-transfer --root <OASIS' folder>")
 
 
 def with_halfway(rows: pd.DataFrame) -> pd.DataFrame:

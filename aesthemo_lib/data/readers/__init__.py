@@ -1,7 +1,5 @@
 """One reader per published data set, and ``scenes``, which is drawn; each returns an ``AnnotatedImages``."""
 
-from __future__ import annotations
-
 import inspect
 import os
 from collections.abc import Iterable

@@ -7,8 +7,6 @@ it is there, ``identity_CelebA.txt``: photographs of one person are a group. Kag
 Tried on small imitations of both layouts, and on lists of the published length; never on the real photographs.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from pathlib import Path

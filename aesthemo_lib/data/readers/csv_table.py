@@ -15,8 +15,6 @@ low or high, and its agreement at interval level::
 name starts with ``_`` is no task; it is kept in the facts. UTF-8; commas, semicolons or tabs; any line ends.
 """
 
-from __future__ import annotations
-
 import logging
 import re
 from collections import Counter

@@ -1,7 +1,5 @@
 """The full OASIS set from its two authors' public repositories, file by file, each checked against its SHA-256."""
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Class folders: ``<class>/*.jpg``, one label an image; or ``train/<class>/*.jpg`` and so on, with a fixed split."""
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Iterable

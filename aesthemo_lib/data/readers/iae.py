@@ -11,8 +11,6 @@ each score v counts v/10 of a vote for high here: the consensus is then exactly 
 say (10 and 7 are high) is kept for measures of their agreement. Tried on small imitations of both layouts only.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

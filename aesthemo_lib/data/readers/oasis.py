@@ -8,8 +8,6 @@ Tried on all 900 photographs and their published tables (the SHA-256 of each fil
 ``OASIS_data.csv`` and OSF's spelling of the table were tried on small imitations.
 """
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Sequence

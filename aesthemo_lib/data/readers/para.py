@@ -5,8 +5,6 @@ Tried on the 31,220 photographs of a public copy at 224 x 224 pixels, on the off
 The single ratings of ``PARA-Images.csv`` were tried on a small imitation. For research and learning only.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Sequence
 from pathlib import Path

@@ -5,8 +5,6 @@ Images that a list names and that are not there are left out, and a log line say
 small imitations of its published layout; the rows of ``emoset`` and ``ava`` also on lists of the published length.
 """
 
-from __future__ import annotations
-
 import csv
 import logging
 import os

@@ -1,7 +1,5 @@
 """A CSV as its cells by column: every row a line of the file, or a reason that names the line."""
 
-from __future__ import annotations
-
 import csv
 import io
 import math

@@ -1,7 +1,5 @@
 """Class names as people write them: what is no label, what is one name spelt twice, and what is no class at all."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections import Counter

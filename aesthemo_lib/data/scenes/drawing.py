@@ -6,8 +6,6 @@ horizon, tilt and the subject's place, ``clutter`` crates, signs and wires, ``mo
 family of shapes and how much there is of it. Later pictures of a series show its scene in another frame and light.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from functools import lru_cache

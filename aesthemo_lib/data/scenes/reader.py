@@ -26,8 +26,6 @@ light, and are a group, since a split by image would leak.
 All random numbers of an image come from (seed, its number), so equal parameters give equal bytes (on one machine).
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import math
