@@ -32,7 +32,7 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--study", required=True, metavar="NAME", help="its name in results/protocol.json")
     study.add_argument("--form", default="first", help="first (two hours on two cores) or long")
     study.add_argument("--cell", metavar="KEY", help="run only this cell, and write no table (for a cluster's jobs)")
-    attribution = _study_parser(commands, "attribution-study", "run what lesson 11 shows", _attribution_study)
+    attribution = _study_parser(commands, "attribution-study", "run what lesson 8 shows", _attribution_study)
     attribution.add_argument("--seeds", type=int, default=3, help="splits and seeds of each cell")
     retrieval = _study_parser(commands, "retrieval", "search by emotion, on the runs of studies compare and colour",
                               _retrieval)

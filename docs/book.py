@@ -52,7 +52,7 @@ PAGES = {
     "notebooks/exercises)": "lessons/index.md#exercises)",
 }
 """Where a link in a file of the checkout leads on the site."""
-LONG = {"08_retrieval", "09_task_sequence", "10_style_transfer"}
+LONG = {"12_neighbours"}
 """These train for many minutes with preset ``teach``, so their pages are made with ``smoke``, and say so."""
 STUDY_COLUMNS = {"study", "contender", "candidate", "validation_log_loss"}
 RUN_COLUMNS = {"task", "method", "split", "seed", "auc", "balanced_accuracy", "accuracy", "log_loss"}

@@ -20,7 +20,7 @@ SPLITS = 3
 READING_NOTEBOOKS = ("00_tour", "01_data_and_labels", "02_network", "04_compare", "05_confusion", "06_attribution")
 RUNLESS = ("01_data_and_labels", "02_network")
 """Those of them that read no run."""
-EXTRA_NOTEBOOKS = ("08_retrieval", "09_task_sequence", "10_style_transfer")
+EXTRA_NOTEBOOKS = ("12_neighbours",)
 """The neighbouring systems, each of which trains something small of its own."""
 
 

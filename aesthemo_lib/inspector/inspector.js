@@ -703,7 +703,7 @@ const STORY = [
   ["Look", "02_network", "Each row of boxes judges the same photo, one for each task. A box shows the average of the maps that leave its group: bright is where this stage responds most."],
   ["Cut", "06_attribution", "A numbered circle sits on what one branch borrows from another. Click it, and the stream carries what it carries for the mean image: nothing of this photo. Choose another photo as the giver, and the same click is a transplant."],
   ["Compare", "07_inspector", "A line is as wide as its Shapley share of the logit, and the ledger below has the same numbers. Put two photos side by side to see where the same cut matters more."],
-  ["Doubt", "more/11_attribution_checks", "Grey is what a stream reaches in networks that had nothing to borrow, so a grey line proves nothing. Most answers do not turn by one cut. And what is explained here is the network, which may be wrong about the photo."],
+  ["Doubt", "more/08_attribution_checks", "Grey is what a stream reaches in networks that had nothing to borrow, so a grey line proves nothing. Most answers do not turn by one cut. And what is explained here is the network, which may be wrong about the photo."],
 ];
 /** Where a lesson is, seen from this page: beside a notebook, in a checkout or on the site; none in an app of its own. */
 function lessonAddress(s, name) {

@@ -1,1 +1,1 @@
-"""The checks of ledgers and maps behind lesson 11."""
+"""The checks of ledgers and maps behind lesson 8."""

@@ -1,4 +1,4 @@
-"""Figures of lesson 11: the null, rank agreements, faithfulness, and what flows between the tasks over a data set.
+"""Figures of lesson 8: the null, rank agreements, faithfulness, and what flows between the tasks over a data set.
 
 Style and task colours are those of ``plots``; each function returns a matplotlib ``Figure``. Thick bars are intervals
 over images; thin ones, where there are several, over seeds.

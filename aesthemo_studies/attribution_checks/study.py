@@ -1,4 +1,4 @@
-"""The trainings and measurements behind lesson 11: ``python -m aesthemo_studies attribution-study``, resumable.
+"""The trainings and measurements behind lesson 8: ``python -m aesthemo_studies attribution-study``, resumable.
 
 A *cell* is one kind of check in one setting (a data set, scenes at one relatedness) with one split and seed: it trains
 the networks that it needs, unless they exist, and measures. ``keep`` writes a table for each kind to
@@ -270,7 +270,7 @@ def _trained(place: Workplace, which: tuple[str, int]) -> list[dict]:
 
 
 def study(out: Path, root: Path | None = None, seeds: int = 3) -> Study:
-    """The measurements of lesson 11; ``networks`` is run first.
+    """The measurements of lesson 8; ``networks`` is run first.
 
     Args:
         out: the folder of all studies.

@@ -1,1 +1,1 @@
-"""Style transfer before classification (CN111753908A), lesson 10."""
+"""Style transfer before classification (CN111753908A), lesson 12."""

@@ -23,10 +23,10 @@ TAUGHT = {
     "03_train": ("joint_loss(", "fit.fit("),
     "04_compare": ("mean_interval(",),
     "06_attribution": ("trunk_ledger(",),
-    "more/12_when_and_why": ("training_labels.told(", "study_plots.doses(", "scenes.sample("),
-    "more/13_few_labels": ("task_losses(",),
-    "more/14_published_sets": ("proportion_ci(", "task_metrics("),
-    "more/15_class": ("krippendorff_alpha(", "bootstrap_interval(", "panel_ceiling(", "one_rater_accuracy(",
+    "more/09_when_exchange_helps": ("training_labels.told(", "study_plots.doses(", "scenes.sample("),
+    "more/11_how_many_raters": ("task_losses(",),
+    "more/10_how_sure": ("proportion_ci(", "task_metrics("),
+    "more/13_your_class": ("krippendorff_alpha(", "bootstrap_interval(", "panel_ceiling(", "one_rater_accuracy(",
                       "mean_interval("),
 }
 """The library's names that a lesson derives in a few lines of its own and asserts equal."""

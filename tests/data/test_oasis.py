@@ -237,9 +237,10 @@ def test_the_scales_apart_are_the_quadrants_taken_apart(oasis_root):
         read("oasis", oasis_root, tasks=["mood"])
 
 
-def test_lesson_12_quotes_what_the_scales_have_in_common(real):
+def test_lesson_9_quotes_what_the_scales_have_in_common(real):
     facts = real.facts.astype({"beauty_mean": float})
-    text = (Path(__file__).parents[2] / "notebooks" / "more" / "12_when_and_why.ipynb").read_text(encoding="utf-8")
+    lesson = Path(__file__).parents[2] / "notebooks" / "more" / "09_when_exchange_helps.ipynb"
+    text = lesson.read_text(encoding="utf-8")
     beauty = facts["beauty_mean"]
     valence, arousal = (f"{beauty.corr(facts[name]):.2f}"[1:] for name in ("valence_mean", "arousal_mean"))
     assert f"beauty goes with valence (r = {valence} " in text and f"little with arousal ({arousal})" in text

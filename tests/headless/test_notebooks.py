@@ -201,7 +201,7 @@ def test_the_sequence_of_tasks_takes_real_photographs(place, oasis_root):
     """It says on stderr which photographs are not there, once a kernel: so its outputs aren't checked here."""
     out = place / "oasis"
     parameters = {"preset": "smoke", "data": "oasis", "root": str(oasis_root), "out": str(out)}
-    done = execute("more/09_task_sequence", parameters, out / "09.ipynb")
+    done = execute("more/12_neighbours", parameters, out / "12.ipynb")
     assert any("Scenery" in str(cell.outputs) for cell in code_cells(done))
 
 
