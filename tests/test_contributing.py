@@ -81,21 +81,21 @@ def test_a_data_set_is_read_and_trained_on(stars, tmp_path_factory):
 
 def test_a_backbone_is_the_network_that_it_splits(monkeypatch):
     monkeypatch.setattr(backbones, "BUILDERS", dict(backbones.BUILDERS))  # what is added is gone afterwards
-    module = run("a backbone", "resnet18")
+    module = run("a backbone", "alexnet")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        branch = backbones.backbone("resnet18", 3, "none")
+        branch = backbones.backbone("alexnet", 3, "none")
         torch.manual_seed(0)
-        whole = module.timm.create_model("resnet18", num_classes=3)
+        whole = module.torchvision.models.alexnet(num_classes=3)
     maps, channels = torch.rand(2, 3, 64, 64), []
     expected = whole.eval()(maps)
     for group in branch.groups.eval():
         maps = group(maps)
         channels.append(maps.shape[1])
-    assert channels == branch.channels and maps.shape[-1] == 2
+    assert channels == branch.channels and maps.shape[-1] == 1
     torch.testing.assert_close(branch.head.eval()(maps), expected)
-    joint = networks.build("cross_branch", PATENT_TASKS, "resnet18", "none", "diagonal")
-    assert joint(torch.rand(2, 3, 64, 64))["emotion"].shape == (2, 8) and len(joint.exchanges) == 4
+    joint = networks.build("cross_branch", PATENT_TASKS, "alexnet", "none", "diagonal")
+    assert joint(torch.rand(2, 3, 64, 64))["emotion"].shape == (2, 8) and len(joint.exchanges) == 2
 
 
 def test_a_method_is_its_formula_and_can_be_explained(colours_root, tmp_path, monkeypatch):

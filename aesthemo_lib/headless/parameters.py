@@ -10,7 +10,7 @@ from typing import Any
 from ..data.images import ON_BAD_IMAGE
 from ..data.readers import READERS
 from ..evaluation.metrics import METRICS
-from ..models.backbones import BUILDERS
+from ..models.backbones import BUILDERS, is_known
 from ..models.networks import METHODS, VARIANTS
 from ..training.config import PRESETS, Config
 from ..training.run import Run
@@ -19,7 +19,7 @@ COUNTS = {"seed": 0, "split": 0, "epochs": 0, "depth": 0, "photo": 0, "learning_
           "steps": 0, "cycle": 0, "identity": 0, "pool": 0,
           "layer": 1, "photos": 1, "width": 1, "count": 1, "k": 1, "emotion_weight": None, "middle": None}
 """The least value of each number; None: any that is finite."""
-CHOICES = {"preset": tuple(PRESETS), "data": tuple(READERS), "backbone": ("", *BUILDERS),
+CHOICES = {"preset": tuple(PRESETS), "data": tuple(READERS),
            "on_bad_image": ON_BAD_IMAGE, "metric": (*METRICS, "spearman"),
            "variant": ("", *(variant for variants in VARIANTS.values() for variant in variants))}
 FREE = {"redo", "condition"}
@@ -59,6 +59,8 @@ def _expected(name: str, value) -> str:
         method, dot, variant = value.partition(".")
         known = method in METHODS and (not dot or variant in VARIANTS.get(method, ()))
         return "" if known or not value else f"a method, one of {', '.join(METHODS)}"
+    if name == "backbone":
+        return "" if not value or is_known(value) else f"one of {', '.join(BUILDERS)}, or a network of timm"
     return _expected_place(name, value)
 
 

@@ -20,6 +20,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 HALF = (0.5, 0.5, 0.5)
 """What EfficientNet-Lite's weights expect: (x - mean) / 127.5."""
 
+LITE0 = {"efficientnet_lite0": "tf_efficientnet_lite0"}
 VGG_NAMES = tuple(f"vgg{depth}{bn}" for depth in (11, 13, 16, 19) for bn in ("", "_bn"))
 
 
@@ -98,18 +99,18 @@ def backbone(name: str, classes: int, weights: str = "imagenet") -> Backbone:
     """Build one branch.
 
     Args:
-        name: one of ``BUILDERS``.
+        name: one of ``BUILDERS``, or of a network of timm whose stages can be split.
         classes: C, the logits of its head.
         weights: 'imagenet', 'none' (random), or the path of a state dict (``.safetensors``, or ``.pth`` with
             tensors alone) in the layout of torchvision's or timm's model of that name.
 
     Raises:
-        ValueError: an unknown name.
+        ValueError: an unknown name, or a network that can't be split.
         FileNotFoundError: weights that are not there, with how to get them.
     """
-    if name not in BUILDERS:
-        raise ValueError(f"unknown backbone {name!r}; choose one of {', '.join(BUILDERS)}")
-    branch = BUILDERS[name](name, classes, weights)
+    if not is_known(name):
+        raise ValueError(f"unknown backbone {name!r}; choose one of {', '.join(BUILDERS)}, or a network of timm")
+    branch = BUILDERS.get(name, _timm)(name, classes, weights)
     for layer in branch.modules():
         # In-place activations overwrite what attribution methods need to see (captum's layer methods fail on them).
         if hasattr(layer, "inplace"):
@@ -140,32 +141,81 @@ def _vgg(name: str, classes: int, weights: str) -> Backbone:
     return Backbone(name, nn.ModuleList(groups), head, channels, IMAGENET_STD, _source(name, weights))
 
 
-def _efficientnet_lite0(name: str, classes: int, weights: str) -> Backbone:
-    """timm's tf_efficientnet_lite0, split where its maps shrink: by 2, 4, 8, 16 and 32, as VGG16's groups do."""
+def _timm(name: str, classes: int, weights: str) -> Backbone:
+    """A network of timm, split where its maps shrink: EfficientNet-Lite0 by 2, 4, 8, 16, 32, as VGG16's groups do."""
     import timm
 
-    network = timm.create_model("tf_efficientnet_lite0")
+    network, lite0 = timm.create_model(LITE0.get(name, name)), name in LITE0
+    std, hub = network.pretrained_cfg["std"], network.pretrained_cfg.get("hf_hub_id")
     if weights != "none":
-        path = packaged_lite0() if weights == "imagenet" else weights
+        path = Path(weights) if weights != "imagenet" else packaged_lite0() if lite0 else timm_weights_file(name, hub)
         state = _read_state(path)
-        if weights == "imagenet":
+        if weights == "imagenet" and lite0:
             # The package's 296 tensors lie in timm's order and shape, under the names of another implementation.
             state = dict(zip(network.state_dict(), state.values(), strict=True))
         _load(network, state, name, path)
-    b = network.blocks
-    groups = [
-        nn.Sequential(network.conv_stem, network.bn1, b[0]),
-        nn.Sequential(b[1]),
-        nn.Sequential(b[2]),
-        nn.Sequential(b[3], b[4]),
-        nn.Sequential(b[5], b[6]),
-    ]
-    last = nn.Linear(network.classifier.in_features, classes)
+    groups, head, channels = _split(name, network)
+    if not lite0:  # which the tests compare
+        _check_split(name, network, groups, head, channels)
+    last = nn.Linear(head[-1].in_features, classes)
     nn.init.normal_(last.weight, 0, 0.01)
     nn.init.zeros_(last.bias)
-    head = nn.Sequential(network.conv_head, network.bn2, network.global_pool, nn.Dropout(0.2), last)
-    channels = [info["num_chs"] for info in network.feature_info]
-    return Backbone(name, nn.ModuleList(groups), head, channels, HALF, _source(name, weights))
+    head = nn.Sequential(*head[:-1], nn.Dropout(0.2), last)
+    return Backbone(name, groups, head, channels, std, _source(name, weights, hub))
+
+
+def _split(name: str, network: nn.Module) -> tuple[nn.ModuleList, nn.Sequential, list[int]]:
+    """timm's network as groups, each up to the last of timm's features of one size, a head, and the groups' channels.
+
+    Raises:
+        ValueError: it has no groups of different sizes, or does not end in one fully connected layer.
+    """
+    ends = {info["reduction"]: info for info in getattr(network, "feature_info", ())}
+    last = network.pretrained_cfg.get("classifier")
+    if len(ends) < 2:
+        raise ValueError(f"backbone {name!r}: timm names no stages between which its maps shrink; branches exchange "
+                         f"maps there: take a convolutional network, such as resnet18")
+    if not isinstance(last, str) or not isinstance(network.get_submodule(last), nn.Linear):
+        raise ValueError(f"backbone {name!r} does not end in one fully connected layer, which each task replaces; "
+                         f"take another, such as resnet18")
+    stops, groups, part = [info["module"] for info in ends.values()], nn.ModuleList(), []
+    for path, module in _in_order(network, [*stops, last]):
+        part.append(module)
+        if path in stops:
+            groups.append(nn.Sequential(*part))
+            part = []
+        elif path == last:
+            break
+    return groups, nn.Sequential(*part), [info["num_chs"] for info in ends.values()]
+
+
+def _in_order(module: nn.Module, opened: Sequence[str], prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """A network's parts with their paths; a part that holds one of ``opened`` is taken apart in its turn."""
+    for name, child in module.named_children():
+        path = prefix + name
+        if any(wanted.startswith(f"{path}.") for wanted in opened):
+            yield from _in_order(child, opened, f"{path}.")
+        else:
+            yield path, child
+
+
+def _check_split(name: str, network: nn.Module, groups: nn.ModuleList, head: nn.Module, channels: list[int]) -> None:
+    """Refuse a network that is not its parts one after another, by what both make of an image."""
+    maps = torch.linspace(-1, 1, 3 * 96 * 96).view(1, 3, 96, 96)
+    network.eval()
+    try:
+        with torch.no_grad():
+            whole, shapes = network(maps), []
+            for group in groups:
+                shapes.append((maps := group(maps)).shape)
+            fits = [(len(s), s[1]) for s in shapes] == [(4, k) for k in channels]
+            reason = "" if fits and torch.allclose(head(maps), whole, 1e-3, 1e-4) else "they give another output"
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as fault:
+        reason = " ".join(str(fault).split())[:200]
+    network.train()
+    if reason:
+        raise ValueError(f"backbone {name!r} is not its stages one after another, each with (channels, height, width) "
+                         f"maps, so nothing can be exchanged between them ({reason}); take another, such as resnet18")
 
 
 TINY_CHANNELS = (8, 16, 32)
@@ -196,13 +246,22 @@ def _tiny(name: str, classes: int, weights: str) -> Backbone:
 
 
 BUILDERS: dict[str, Callable[[str, int, str], Backbone]] = {
-    **dict.fromkeys(VGG_NAMES, _vgg), "efficientnet_lite0": _efficientnet_lite0, "tiny": _tiny,
+    **dict.fromkeys(VGG_NAMES, _vgg), "efficientnet_lite0": _timm, "tiny": _tiny,
 }
-"""By name what builds a branch, from the name, the number of classes and the weights."""
+"""By name what builds a branch, from the name, the number of classes and the weights; ``_timm`` does any other name."""
 
 
-def _source(name: str, weights: str) -> str:
-    known = {"none": "random", "imagenet": "tf_efficientnet_lite0" if name == "efficientnet_lite0" else "IMAGENET1K_V1"}
+def is_known(name: str) -> bool:
+    """Whether there is a backbone of this name: one of ``BUILDERS``, or a network of timm."""
+    if name not in BUILDERS:
+        import timm
+
+        return timm.is_model(name)
+    return True
+
+
+def _source(name: str, weights: str, hub: str | None = None) -> str:
+    known = {"none": "random", "imagenet": LITE0.get(name) or hub or "IMAGENET1K_V1"}
     return known.get(weights, f"file {Path(weights).name}")
 
 
@@ -228,6 +287,18 @@ def vgg_weights_file(name: str) -> Path:
 
     url = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"].url
     return Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
+
+
+def timm_weights_file(name: str, hub: str | None) -> Path:
+    """Where timm keeps a network's ImageNet weights, if it has fetched them; a FileNotFoundError says how it does."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(hub, "model.safetensors") if hub else None
+    if not isinstance(found, str):
+        raise FileNotFoundError(f"ImageNet weights of {name} are not in timm's cache. Have them fetched once, with "
+                                f"internet, by timm.create_model({name!r}, pretrained=True), or give their path as "
+                                f"weights=FILE, or train from scratch with weights=none")
+    return Path(found)
 
 
 def imagenet_vgg(name: str) -> dict[str, Tensor]:

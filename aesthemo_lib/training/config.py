@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from ..data import readers
+from ..models.backbones import BUILDERS, is_known
 from ..models.networks import VARIANTS, checked_options
 from . import labels
 from .aggregation import AGGREGATIONS
@@ -44,6 +45,9 @@ class Settings:
     views: int = 2  # cached crops and flips of each image, with frozen groups
 
     def __post_init__(self):
+        if not is_known(self.backbone):
+            raise ValueError(f"settings: backbone: unknown {self.backbone!r}; choose one of {', '.join(BUILDERS)}, or "
+                             f"a network of timm")
         if self.optimiser not in OPTIMISERS:
             raise ValueError(f"settings: optimiser: unknown {self.optimiser!r}; choose one of {', '.join(OPTIMISERS)}")
         if self.averaging >= 1:

@@ -131,6 +131,56 @@ def test_lite0_weights_know_a_photograph(oasis_root):
     assert network(images).argmax().item() == 340  # ImageNet's zebra
 
 
+@pytest.mark.parametrize("name, sizes", [
+    ("resnet18", [48, 24, 12, 6, 3]), ("convnext_atto", [24, 12, 6, 3]), ("mobilenetv3_small_050", [48, 24, 12, 6, 3]),
+    ("regnetx_002", [48, 24, 12, 6, 3]),  # its pooling stands before, and a flattening after its last layer
+])
+def test_a_network_of_timm_joins_by_name_and_keeps_its_function(name, sizes, tmp_path):
+    import timm
+    from safetensors.torch import save_file
+
+    reference = timm.create_model(name).eval()
+    save_file(reference.state_dict(), tmp_path / "mine.safetensors")
+    branch = backbone(name, 1000, str(tmp_path / "mine.safetensors")).eval()
+    branch.head[-1].load_state_dict(reference.get_classifier().state_dict())
+    maps = images = torch.randn(1, 3, 96, 96)
+    for group, channels, side in zip(branch.groups, branch.channels, sizes, strict=True):
+        maps = group(maps)
+        assert maps.shape == (1, channels, side, side)
+    with torch.no_grad():
+        torch.testing.assert_close(branch.head(maps), reference(images))
+    assert branch.weights == "file mine.safetensors" and branch.std == reference.pretrained_cfg["std"]
+
+
+@pytest.mark.parametrize("name, says", [
+    ("vit_tiny_patch16_224", "timm names no stages between which its maps shrink"),
+    ("swin_tiny_patch4_window7_224", r"not its stages one after another.*224"),  # takes images of one size alone
+    ("dla34", "does not end in one fully connected layer"),
+    ("hrnet_w18_small", "not its stages one after another"),
+])
+def test_a_network_of_timm_that_is_no_row_of_stages_is_refused_with_the_reason(name, says):
+    with pytest.raises(ValueError, match=f"(?s)backbone '{name}'.*{says}"):
+        backbone(name, 2, "none")
+
+
+def test_timms_own_weights_are_taken_from_its_cache(tmp_path, monkeypatch):
+    import timm
+    from huggingface_hub import constants
+    from safetensors.torch import save_file
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"resnet18 are not in timm's cache.*pretrained=True.*weights=none"):
+        backbone("resnet18", 2, "imagenet")
+    folder = tmp_path / "models--timm--resnet18.a1_in1k"  # as the hub lays it
+    for name in ("refs", "snapshots/1234"):
+        (folder / name).mkdir(parents=True)
+    (folder / "refs" / "main").write_text("1234", encoding="utf-8")
+    network = timm.create_model("resnet18")
+    save_file(network.state_dict(), folder / "snapshots" / "1234" / "model.safetensors")
+    branch = backbone("resnet18", 2, "imagenet")
+    assert torch.equal(branch.groups[0][0].weight, network.conv1.weight) and branch.weights == "timm/resnet18.a1_in1k"
+
+
 def test_deviations_from_claim_3_are_named():
     with torch.device("meta"):
         assert backbone("vgg16", 2, "none").deviations() == []
