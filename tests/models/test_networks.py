@@ -1,12 +1,13 @@
 """Backbones, the cross-branch layer and the networks against the patent's numbers and plain rewrites."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
-from aesthemo_lib.models import backbones
+from aesthemo_lib.models import backbones, networks
 from aesthemo_lib.models.backbones import backbone
 from aesthemo_lib.models.fusion import CrossBranchLayer
 from aesthemo_lib.models.networks import METHODS, build, count_multiplies, count_parameters
@@ -351,3 +352,18 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path):
     with pytest.raises(ValueError, match="can't be read as tensors alone"):
         backbone("efficientnet_lite0", 2, str(tmp_path / "hostile.pth"))
     assert not (tmp_path / "was-here").exists()
+
+
+def test_branches_that_hardly_differ_share_their_frozen_groups(monkeypatch):
+    """The bundled network for photographs has two branches, and preset teach keeps two groups as they are."""
+    run = Path(networks.__file__).parents[1] / "bundled" / "photographs"
+    arguments = ("cross_branch", PATENT_TASKS, "efficientnet_lite0", str(run), "diagonal")
+    whole, cut = build(*arguments), build(*arguments, frozen=2)
+    for mine, theirs in zip(cut.frozen, whole.branches[0].groups, strict=False):
+        assert all(torch.equal(a, b) for a, b in zip(mine.parameters(), theirs.parameters(), strict=True))
+    later = zip(cut.branches[1].groups, whole.branches[1].groups[2:], strict=True)
+    assert all(torch.equal(a, b) for mine, theirs in later
+               for a, b in zip(mine.parameters(), theirs.parameters(), strict=True))
+    monkeypatch.setattr(networks, "SAME", 1e-5)
+    with pytest.raises(ValueError, match=r"different weights \(run photographs\).* use frozen_groups=0"):
+        build(*arguments, frozen=2)
