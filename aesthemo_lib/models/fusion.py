@@ -3,7 +3,8 @@
 And its relatives, and the streams that such layers hold, by name, so that each can be watched, explained or cut alone.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -137,16 +138,43 @@ class CrossBranchLayer(ExchangeLayer):
 
 
 class NDDRLayer(CrossBranchLayer):
-    r"""Gao et al., NDDR-CNN, CVPR 2019: :math:`z_t = ReLU(BN_t(W_t [x_1; ..; x_T]))`, no bias, diagonal start."""
+    r"""Gao et al., NDDR-CNN, CVPR 2019: :math:`z_t = ReLU(BN_t(W_t [x_1; ..; x_T]))`, no bias, diagonal start.
+
+    ``start_norms`` makes it begin as the mix that the diagonal start means, and leaves the ReLU out after groups that
+    end linearly, as EfficientNet-Lite's do: both are ours, since normalised maps are not what the next group expects.
+    """
 
     def __init__(self, branches: int, channels: int, alpha: float = 0.9, beta: float = 0.1):
         super().__init__(branches, channels, "diagonal", alpha, beta)
         for conv in self.convs:
             conv.register_parameter("bias", None)
         self.norms = nn.ModuleList(nn.BatchNorm2d(channels) for _ in range(branches))
+        self.register_buffer("rectified", torch.tensor(True))
 
     def mixed(self, receiver: int, stacked: Tensor) -> Tensor:
-        return nn.functional.relu(self.norms[receiver](super().mixed(receiver, stacked)))
+        normalised = self.norms[receiver](super().mixed(receiver, stacked))
+        return torch.where(self.rectified, normalised.relu(), normalised)
+
+    @contextmanager
+    def start_norms(self) -> Iterator[None]:
+        """Within this block each normalisation takes over the mean and deviation of what enters it, and gives them back.
+
+        So it changes nothing at first (data-dependent initialisation, Salimans and Kingma 2016).
+        """
+        def take_over(norm: nn.BatchNorm2d, inputs: tuple[Tensor]) -> None:
+            x = inputs[0].float()
+            variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
+            norm.running_mean.copy_(mean)
+            norm.running_var.copy_(variance)
+            with torch.no_grad():
+                norm.weight.copy_((variance + norm.eps).sqrt())
+                norm.bias.copy_(mean)
+            self.rectified &= (x >= 0).all()
+
+        with ExitStack() as hooks:
+            for norm in self.norms:
+                hooks.callback(norm.register_forward_pre_hook(take_over).remove)
+            yield
 
 
 class CrossStitchUnit(ExchangeLayer):

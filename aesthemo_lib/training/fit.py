@@ -18,7 +18,7 @@ from ..device import fast_precision
 from ..files import show_progress
 from ..models.checkpointing import checkpointed
 from ..models.inference import evaluating, fast, logits_of
-from ..models.networks import LinearProbe
+from ..models.networks import NDDR, LinearProbe
 from ..models.quick_cpu import quick_cpu
 from .aggregation import aggregation
 from .config import Settings, learning_rate
@@ -30,6 +30,8 @@ from .resume import best_weights, resume, save_state
 
 COMPILER = "inductor"
 """What torch.compile makes a network into, see its documentation."""
+NORM_ROWS = 256
+"""Images from whose maps NDDR's normalisations start."""
 START_ROWS = 4000
 """So many training images at most say where the last layers start."""
 
@@ -150,6 +152,8 @@ class _Loop:
         """Start the last layers if nothing was resumed, give every process the first one's state, and wrap the network
         for several processes; returns the history of the first."""
         history, scaler = distributed.broadcast([history, self.scaler.state_dict()], self.device)
+        if isinstance(self.network, NDDR) and not history:
+            self._start_norms(data)
         if self.settings.probe_start and not history:
             self._start_heads(data)
         self.scaler.load_state_dict(scaler)
@@ -161,6 +165,12 @@ class _Loop:
         if self.settings.compile:
             self.forward = torch.compile(self.forward, backend=COMPILER)
         return history
+
+    def _start_norms(self, data: Data) -> None:
+        with contextlib.ExitStack() as started, evaluating(self.network), torch.no_grad():
+            for layer in self.network.exchanges:
+                started.enter_context(layer.start_norms())
+            self.forward(self.batches.plain(data.train[:NORM_ROWS]))
 
     def _start_heads(self, data: Data) -> None:
         rows = data.train

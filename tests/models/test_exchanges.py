@@ -51,6 +51,20 @@ def test_an_nddr_layer_by_hand():
     torch.testing.assert_close(layer(maps)[0], reference.relu(), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("least", [-1.0, 0.0], ids=["linear maps", "rectified maps"])
+def test_an_nddr_layer_starts_as_the_mix_of_the_maps_it_saw(least):
+    torch.manual_seed(0)
+    layer, maps = NDDRLayer(2, 3).eval(), [torch.randn(4, 3, 5, 5).mul(3).add(1).clamp(min=least) for _ in range(2)]
+    with layer.start_norms(), torch.no_grad():
+        layer(maps)
+    torch.testing.assert_close(layer(maps)[0], 0.9 * maps[0] + 0.1 * maps[1], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(layer.train()(maps)[1], 0.9 * maps[1] + 0.1 * maps[0], rtol=1e-4, atol=1e-5)
+    assert layer.rectified == (least == 0)
+    again = NDDRLayer(2, 3)
+    again.load_state_dict(layer.state_dict())
+    assert again.rectified == layer.rectified
+
+
 def test_own_twice_mixes_the_own_map_alone():
     torch.manual_seed(0)
     plain, twice = (CrossBranchLayer(2, 4, "default", own_twice=own) for own in (False, True))

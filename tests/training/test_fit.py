@@ -82,6 +82,19 @@ def test_kept_statistics_stay_the_pretrained_ones():
         assert all(same) if keep else not any(same)
 
 
+def test_nddr_starts_from_its_own_maps():
+    """At a rate of nothing its normalisations keep the mean and deviation of what the diagonal mix puts out."""
+    net, plain, d = network(method="nddr"), network().eval(), data()
+    fit(net, d, replace(SETTINGS, learning_rate=0.0, epochs=1), 0, CPU)
+    seen = []
+    plain.exchanges[0].register_forward_hook(lambda _, __, out: seen.append(out[0]))
+    with torch.no_grad():
+        plain(loop_fit.TrainingBatches(d.pixels, d.train, d.mean, net.std, 16, 8, 0, CPU).plain(d.train))
+    norm = net.exchanges[0].norms[0]
+    torch.testing.assert_close(norm.bias, seen[0].mean((0, 2, 3)))
+    torch.testing.assert_close(norm.weight, seen[0].std((0, 2, 3), correction=0), rtol=1e-3, atol=3e-3)
+
+
 def test_learning_rate_rises_then_falls_to_nothing():
     settings = replace(SETTINGS, learning_rate=0.1, warm_up=0.3)
     rates = [learning_rate(step, 100, settings) for step in range(100)]
