@@ -157,7 +157,7 @@ class NDDRLayer(CrossBranchLayer):
 
     @contextmanager
     def start_norms(self) -> Iterator[None]:
-        """Within this block each normalisation takes over the mean and deviation of what enters it, and gives them back.
+        """Within this block each normalisation takes over what enters it: its mean and deviation, and gives them back.
 
         So it changes nothing at first (data-dependent initialisation, Salimans and Kingma 2016).
         """
