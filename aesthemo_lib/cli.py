@@ -1,6 +1,7 @@
 """The command ``aesthemo``. Nothing heavy is imported before it is known to be needed."""
 
 import argparse
+import importlib
 import json
 import os
 import sys
@@ -175,9 +176,11 @@ def _evaluate(given) -> None:
 
 
 def _reproduce(given) -> None:
-    from .headless.reproduce import reproduce
+    from .files import project_folder
 
-    reproduce(given.data, given.root, given.preset, given.out, bool(given.extra))
+    sys.path.append(str(project_folder()))  # the main job runs the checkout's notebooks, and comes with them
+    main_job = importlib.import_module("aesthemo_studies.reproduce")
+    main_job.reproduce(given.data, given.root, given.preset, given.out, bool(given.extra))
 
 
 def _table(given) -> None:

@@ -18,7 +18,9 @@ import pandas as pd
 
 from aesthemo_lib.device import pick_device
 from aesthemo_lib.files import digest, file_lock, project_folder, write_table
-from aesthemo_lib.headless.scheduler import Job, Scheduler, environment, parallelism
+from aesthemo_lib.headless.execute import environment
+
+from .scheduler import Job, Scheduler, parallelism
 
 
 def key(*words: object, plan: object = None) -> str:

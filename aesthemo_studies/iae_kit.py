@@ -20,12 +20,13 @@ import torch
 from torch import nn
 
 from aesthemo_lib.files import project_folder, read_json
-from aesthemo_lib.headless.reproduce import SPLITS, planned
 from aesthemo_lib.models.networks import build, count_multiplies, count_parameters
 from aesthemo_lib.tasks import PATENT_TASKS
 from aesthemo_lib.training.config import Config
 from aesthemo_lib.training.run import Run
 from aesthemo_lib.training.runs import describe, weighed
+
+from .reproduce import SPLITS, planned
 
 IMAGES = 22086
 """In IAE; how they part into training, validation and test images stands in the lists that come with them."""

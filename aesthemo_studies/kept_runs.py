@@ -13,9 +13,10 @@ import pandas as pd
 
 from aesthemo_lib.evaluation.comparison import collect
 from aesthemo_lib.files import atomic_folder, digest, project_folder, read_json, write_json
-from aesthemo_lib.headless.reproduce import planned
 from aesthemo_lib.training.run import Run, stored_hash
 from aesthemo_lib.training.runs import Config, describe, open_data
+
+from .reproduce import planned
 
 PLACE = "results/runs"
 SMALL = ("history.csv", "metrics.json", "predictions.csv", "timing.json")

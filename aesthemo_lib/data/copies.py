@@ -32,13 +32,12 @@ def group_copies(images: AnnotatedImages) -> AnnotatedImages:
     group = {name: name for name in images.groups}  # the group that each has become part of
     for first, *others in copies:
         for row in others:
-            one, other = _root(group, images.groups[first]), _root(group, images.groups[row])
-            group[other] = one
-    found = [f"{images.names[row]} = {images.names[rows[0]]}" for rows in copies for row in rows[1:]]
+            group[_root(group, images.groups[row])] = _root(group, images.groups[first])
+    pairs = [f"{images.names[row]} = {images.names[rows[0]]}" for rows in copies for row in rows[1:]]
     across, wrong = _across(images, copies), [text for rows in copies for text in _contradictions(images, rows)]
     kept = "the fixed split has them in two parts, remove one of each" if across else "they stay in one part of a split"
     logging.getLogger(__name__).warning(
-        "%s: %d files are copies of others; %s (%s)%s", images.name, len(found), kept, _some(across or found),
+        "%s: %d files are copies of others; %s (%s)%s", images.name, len(pairs), kept, _some(across or pairs),
         f"; copies whose labels contradict each other: {_some(wrong)}" if wrong else "")
     return replace(images, groups=np.array([_root(group, name) for name in images.groups]))
 

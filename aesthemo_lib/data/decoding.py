@@ -39,11 +39,7 @@ TIFF_PIXEL_TAGS = {*range(254, 260), 262, 266, 273, 274, *range(277, 280), 284, 
 
 
 class BadImage(ValueError):
-    """A file that can't be used as an image.
-
-    Attributes:
-        reason: why, without the file's name.
-    """
+    """A file that can't be used as an image; ``reason`` says why, without the file's name."""
 
     def __init__(self, path: Path, reason: str):
         self.reason = reason
@@ -61,7 +57,7 @@ def decode(path: Path | str, side: int) -> np.ndarray:
         (side, side, 3) uint8.
 
     Raises:
-        BadImage: not an image, damaged, ambiguous, or too large to be sane; a ValueError that names file and reason.
+        BadImage: not an image, damaged, ambiguous or too large; names file and reason.
     """
     return np.asarray(picture(path, side).resize((side, side), Image.Resampling.BILINEAR))
 
@@ -90,7 +86,7 @@ def picture(path: Path | str, side: int) -> Image.Image:
 
 
 class _Refused(ValueError):
-    """A reason of ours, told as it is."""
+    """A reason of ours, which is given as it is."""
 
 
 def _check_file(path: Path) -> None:

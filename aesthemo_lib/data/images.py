@@ -32,12 +32,7 @@ AT_ONCE = 8
 
 
 class BadImages(ValueError):
-    """Files that can't be used as images.
-
-    Args:
-        reasons: what is wrong, by path; kept as an attribute.
-        cure: what to do, as a last line.
-    """
+    """Files that can't be used as images: ``reasons`` by path, kept as an attribute; ``cure`` is the last line."""
 
     def __init__(self, reasons: dict[Path, str], cure: str = ""):
         self.reasons = reasons
@@ -78,7 +73,7 @@ def load_pixels(
         if bad and on_bad_image == "error":
             _forget(target)  # a bad file that is put right in place may keep its size and time
             raise BadImages(bad, "Mend them or leave them out (03_train's parameter on_bad_image=skip does)")
-    pixels = _mapped(target, shape)
+    pixels = np.memmap(target, np.uint8, "r", offset=len(_header(shape)), shape=shape)  # nothing in it is interpreted
     if not bad:
         return images, pixels
     warnings.warn(f"{images.name}: skipped {BadImages(bad)}", stacklevel=2)
@@ -96,11 +91,6 @@ def _header(shape: tuple[int, ...]) -> bytes:
     out = io.BytesIO()
     np.lib.format.write_array_header_1_0(out, {"descr": "|u1", "fortran_order": False, "shape": shape})
     return out.getvalue()
-
-
-def _mapped(file: Path, shape: tuple[int, ...]) -> np.memmap:
-    """The pixels of a cache file; nothing in it is interpreted."""
-    return np.memmap(file, np.uint8, "r", offset=len(_header(shape)), shape=shape)
 
 
 def _is_whole(target: Path, shape: tuple[int, ...]) -> bool:

@@ -20,10 +20,7 @@ RATING_COLUMNS = ("image", "annotator", "value")
 def check_votes(votes: np.ndarray, classes: int, where: str = "votes") -> np.ndarray:
     """Votes as a float64 (N, C) array, or a ValueError that names the first bad row.
 
-    Args:
-        votes: (N, C), non-negative and finite; fractions are welcome.
-        classes: C.
-        where: what to call the table in the message.
+    ``votes``: (N, C), non-negative and finite, fractions included; ``where``: what the message calls the table.
     """
     votes = np.asarray(votes, dtype=np.float64)
     if votes.ndim != 2 or votes.shape[1] != classes:
@@ -38,17 +35,11 @@ def check_votes(votes: np.ndarray, classes: int, where: str = "votes") -> np.nda
 
 
 def consensus(votes: np.ndarray) -> np.ndarray:
-    """The class with most votes of each image (equation 1.2 of lesson 01); UNLABELLED where there are none.
+    """The class with most of each image's (N, C) votes (equation 1.2 of lesson 01), (N,); UNLABELLED without votes.
 
     A tie goes to the class that stands first in the task's order, so that the label depends neither on
     the order of the annotators nor on the other images. For (low, high) that means: 'high' needs a majority.
-    ``tied`` tells which images the rule decided.
-
-    Args:
-        votes: (N, C).
-
-    Returns:
-        (N,) int64.
+    ``tied`` says which images the rule decided.
 
     >>> consensus(np.array([[1, 2], [3, 3], [0, 0]])).tolist()
     [1, 0, -1]
@@ -79,12 +70,7 @@ def consensus_share(votes: np.ndarray) -> np.ndarray:
 
 
 def check_ratings(ratings: pd.DataFrame, images: int, where: str = "ratings") -> pd.DataFrame:
-    """Ratings with the columns image (row number), annotator and value, or a ValueError naming the fault.
-
-    Args:
-        ratings: one row a judgement.
-        images: N; every image number must lie in [0, N).
-    """
+    """Ratings, a row a judgement, with the columns image (in [0, N)), annotator and value; or a ValueError."""
     missing = set(RATING_COLUMNS) - set(ratings.columns)
     if missing:
         raise ValueError(f"{where}: column {sorted(missing)[0]!r} is missing; expected {', '.join(RATING_COLUMNS)}")
@@ -136,10 +122,10 @@ def krippendorff_alpha(ratings: pd.DataFrame, level: str) -> float:
 
     Args:
         ratings: columns image, annotator, value.
-        level: the ratings' own level of measurement, 'nominal', 'ordinal', 'interval' or 'ratio'.
+        level: of measurement: 'nominal', 'ordinal', 'interval' or 'ratio'.
 
     Returns:
-        alpha; NaN where it is not defined: no image has two ratings, or all those that can be paired are the same.
+        alpha; NaN where no image has two ratings, or all those that can be paired are the same.
     """
     import krippendorff
 
@@ -210,9 +196,6 @@ def panel_ceiling(
 
 
 def count_ballots(image: np.ndarray, rating_votes: np.ndarray, images: int) -> tuple[np.ndarray, np.ndarray]:
-    """Single ratings' votes counted: (N, K) how many ballots of each kind an image got, and the (K, C) kinds.
-
-    Args: see ``add_votes``.
-    """
+    """Single ratings' votes counted: (N, K) how many ballots of each kind an image got, and the (K, C) kinds."""
     kinds, kind = np.unique(rating_votes, axis=0, return_inverse=True)
     return add_votes(image, class_votes(kind.ravel(), len(kinds)), images), kinds

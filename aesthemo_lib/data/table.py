@@ -53,7 +53,7 @@ class AnnotatedImages:
         name: the data set's name, such as 'oasis'.
         tasks: what is annotated.
         paths: N image files.
-        votes: for each task's name an (N, C) array of non-negative votes; a row of zeros is unlabelled.
+        votes: (N, C) non-negative votes by task name; a row of zeros is unlabelled.
         ratings: where single ratings are published, a table (image, annotator, value) by task name.
         levels: the measurement level of these ratings, by task name ('nominal', 'ordinal', 'interval').
         rating_votes: the (R, C) votes of the single ratings, row by row as in ``ratings``.
@@ -157,13 +157,9 @@ class AnnotatedImages:
             if name in self.rating_votes:
                 rating_votes[name] = self.rating_votes[name][keep]
         return replace(
-            self,
-            paths=[self.paths[int(row)] for row in rows],
-            votes={name: votes[rows] for name, votes in self.votes.items()},
-            ratings=ratings,
-            rating_votes=rating_votes,
-            groups=self.groups[rows],
-            facts=self.facts.iloc[rows],
+            self, paths=[self.paths[int(row)] for row in rows],
+            votes={name: votes[rows] for name, votes in self.votes.items()}, ratings=ratings, rating_votes=rating_votes,
+            groups=self.groups[rows], facts=self.facts.iloc[rows],
             fixed=None if self.fixed is None else self.fixed[rows],
         )
 

@@ -1,16 +1,16 @@
-"""Notebooks run headless, and the main job: a plain loop over runs, then the notebooks that read them."""
+"""Notebooks run headless, and trainings without their notebook."""
 
 import ast
 import contextlib
 import os
 import shutil
 import sys
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from ..files import atomic, project_folder, show_progress, usable_folder
-from .scheduler import environment
 
 
 class NotebookFailed(RuntimeError):
@@ -188,3 +188,22 @@ def _tell_epoch(row: dict) -> None:
 def headless() -> contextlib.AbstractContextManager:
     """The kernels' environment: no progress bars, and figures drawn inline (MPLBACKEND=Agg would drop them)."""
     return environment(AESTHEMO_HEADLESS="1", MPLBACKEND=None)
+
+
+@contextlib.contextmanager
+def environment(**values: str | None) -> Iterator[None]:
+    """In this block these variables are set, or with None unset, for this process and those that it starts."""
+    before = {name: os.environ.get(name) for name in values}
+    _set(values)
+    try:
+        yield
+    finally:
+        _set(before)
+
+
+def _set(values: dict[str, str | None]) -> None:
+    for name, value in values.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value  # not popped first: jobs that run alongside read it

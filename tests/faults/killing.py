@@ -180,7 +180,7 @@ def small_project(folder: Path, splits: int = 1) -> Path:
         shutil.copytree(PROJECT / package, home / package, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("run.py", "pyproject.toml", "requirements.lock"):
         shutil.copy(PROJECT / name, home)
-    jobs = home / "aesthemo_lib" / "headless" / "reproduce.py"
+    jobs = home / "aesthemo_studies" / "reproduce.py"
     text = jobs.read_text(encoding="utf-8")
     for name, value in (("MAIN_METHODS", '{"scenes": (("shared_bottom", ""),)}'), ("SPLITS", str(splits)),
                         ("READING_NOTEBOOKS", '("04_compare",)')):

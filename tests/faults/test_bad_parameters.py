@@ -8,10 +8,11 @@ import pytest
 
 from aesthemo_lib import __version__, cli
 from aesthemo_lib.files import read_json, write_json
-from aesthemo_lib.headless import execute, reproduce
+from aesthemo_lib.headless import execute
 from aesthemo_lib.headless.parameters import FREE
 from aesthemo_lib.training.run import Run
 from aesthemo_lib.training.runs import Config, RunExists, train
+from aesthemo_studies import reproduce
 
 FOLDER = Path(__file__).resolve().parents[2] / "notebooks"
 PASSED_OVER = {".ipynb_checkpoints", "exercises"}

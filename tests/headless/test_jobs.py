@@ -12,9 +12,10 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 
 from aesthemo_lib import cli
-from aesthemo_lib.headless import execute as jobs_execute, reproduce as jobs_reproduce
+from aesthemo_lib.headless import execute as jobs_execute
 from aesthemo_lib.training import run, runs
 from aesthemo_lib.training.config import PRESETS
+from aesthemo_studies import reproduce as jobs_reproduce
 
 PROJECT = Path(__file__).resolve().parents[2]
 

@@ -10,7 +10,8 @@ import psutil
 import pytest
 from test_jobs import printed, project, small_job, write_notebook  # noqa: F401
 
-from aesthemo_lib.headless import execute, reproduce, scheduler
+from aesthemo_lib.headless import execute
+from aesthemo_studies import reproduce, scheduler
 
 
 @pytest.mark.parametrize(("cores", "free", "given", "device", "expected"), [
@@ -100,8 +101,8 @@ def test_the_main_job_is_one_list_long_runs_first_and_tells_its_times(small_job,
     monkeypatch.setattr(reproduce, "parallelism", lambda *_: (1, 1))
     monkeypatch.setattr(reproduce, "execute_training", lambda parameters, folder: order.append(folder.parts[-3]))
     monkeypatch.setattr(reproduce, "_reached", lambda run: "")
-    monkeypatch.setattr("aesthemo_lib.training.run.Run", lambda folder: None)
-    monkeypatch.setattr("aesthemo_lib.training.run.stored_hash", lambda folder: None)
+    monkeypatch.setattr(reproduce, "Run", lambda folder: None)
+    monkeypatch.setattr(reproduce, "stored_hash", lambda folder: None)
     monkeypatch.setattr(reproduce, "_read_runs", lambda name, *_: order.append(name))
     reproduce.reproduce("scenes", None, "smoke", Path("runs"))
     assert order == ["independent"] * 2 + ["shared_bottom"] * 2 + ["02_network", "04_compare"]

@@ -12,10 +12,9 @@ from PIL import Image
 
 from aesthemo_lib import evaluation
 from aesthemo_lib.data import readers
-from aesthemo_lib.headless import reproduce
 from aesthemo_lib.training import run as runs_run, runs
 from aesthemo_lib.training.config import Config
-from aesthemo_studies import iae_kit
+from aesthemo_studies import iae_kit, reproduce
 from aesthemo_studies.__main__ import main
 
 PROJECT = Path(__file__).resolve().parents[2]

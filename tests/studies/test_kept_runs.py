@@ -13,16 +13,15 @@ import pytest
 from aesthemo_lib.cli import _parser, main as users_main
 from aesthemo_lib.evaluation.metrics import majority_class, task_metrics
 from aesthemo_lib.files import digest, project_folder
-from aesthemo_lib.headless import reproduce
 from aesthemo_lib.headless.execute import checked_parameters, notebook_path
 from aesthemo_lib.headless.parameters import training
-from aesthemo_lib.headless.reproduce import planned
 from aesthemo_lib.training.config import SCENES, Config
 from aesthemo_lib.training.run import Run
 from aesthemo_lib.training.runs import describe, open_data, train
-from aesthemo_studies import kept_runs
+from aesthemo_studies import kept_runs, reproduce
 from aesthemo_studies.__main__ import main
 from aesthemo_studies.kept_runs import PLACE, REPOSITORYS, SMALL, YOURS, NothingToCompare, to_compare
+from aesthemo_studies.reproduce import planned
 
 FILES = {*SMALL, "config.json"}
 COMMITTED = project_folder() / PLACE / "scenes"

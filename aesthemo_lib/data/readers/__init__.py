@@ -11,9 +11,8 @@ from ...tasks import MIKELS_EMOTIONS, PATENT_TASKS, Task
 from ..table import AnnotatedImages
 
 READERS = {
-    "scenes": "..scenes.reader", "oasis": "oasis", "csv": "csv_table", "folders": "folders", "iae": "iae",
-    "para": "para",
-    "celeba": "celeba",
+    "scenes": "..scenes.reader", "csv": "csv_table",
+    **{name: name for name in ("oasis", "folders", "iae", "para", "celeba")},
     **{name: f"published:{name}" for name in ("emoset", "abstract", "artphoto", "ava")},
 }
 """Data set name to module, and its function if that is not ``read``; imported when the data set is read."""
@@ -24,8 +23,8 @@ def read(name: str, root: str | Path | None = None, **options) -> AnnotatedImage
 
     Args:
         name: one of ``READERS``.
-        root: where it lies; see ``data_root`` for the default.
-        options: what the reader takes beside the root, such as ``sensitive=True`` for 'oasis'.
+        root: its folder; see ``data_root`` for the default.
+        options: the reader's own, such as ``sensitive=True`` for 'oasis'.
 
     Raises:
         ValueError: no such data set or option, or something in the data is wrong.
@@ -56,17 +55,18 @@ def data_root(name: str, root: str | Path | None = None) -> Path:
     return (checkout if (checkout / "notebooks").is_dir() else cache_folder()) / "data" / name
 
 
-def inside(folder: Path, name: str) -> Path:
+def inside(folder: Path, name: str, where: str = "") -> Path:
     """The file that a list of images names in its folder; a ValueError if the name is empty, or leads out of it.
 
-    A link that lies in the folder may.
+    A link that lies in the folder may lead out. ``where`` the name stands, for the message.
     """
     if name and name[0] not in "/\\" and ".." not in name and ":" not in name:  # nothing in it could lead out
         return folder / name.replace("\\", "/")
     home = Path(os.path.abspath(folder))
     path = Path(os.path.abspath(home / name.replace("\\", "/")))
     if not name or not path.is_relative_to(home):
-        raise ValueError(f"path {name!r} is not inside {folder}; expected a file in it, as seen from there")
+        raise ValueError(f"{where and f'{where}: '}path {name!r} is not inside {folder}; expected a file in it, "
+                         f"as seen from there")
     return folder / path.relative_to(home)
 
 

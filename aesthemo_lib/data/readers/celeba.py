@@ -18,7 +18,7 @@ from ...tasks import Task
 from .. import ratings as rating
 from ..table import AnnotatedImages
 from . import inside
-from .published import needed, present
+from .published import needed, present, read_table
 
 PARTS = ("train", "validation", "test")
 """list_eval_partition's 0, 1, 2."""
@@ -31,10 +31,6 @@ def read(root: str | Path, tasks: Sequence[str] = ()) -> AnnotatedImages:
         root: the folder that holds ``celeba/``, or that folder itself.
         tasks: which attributes, such as 'Smiling', all forty by default. A task's name can't begin with a digit, so
             '5_o_Clock_Shadow' becomes the task 'a_5_o_Clock_Shadow'.
-
-    Raises:
-        FileNotFoundError: a list, or every image, is missing.
-        ValueError: an unknown attribute, or a row that is not as published.
     """
     folder = Path(root) / "celeba" if (Path(root) / "celeba").is_dir() else Path(root)
     file = _either(folder, "list_attr_celeba")
@@ -74,11 +70,8 @@ def _either(folder: Path, stem: str) -> Path:
 def _list(file: Path, skip: int = 0, header: int | None = 0) -> pd.DataFrame:
     """A list by its image names."""
     kaggle = file.suffix == ".csv"
-    try:
-        table = pd.read_csv(file, sep="," if kaggle else r"\s+", skiprows=skip, header=header, encoding="utf-8-sig",
-                            index_col=None if not kaggle and header == 0 else 0, low_memory=False)
-    except ValueError as fault:  # pandas' parser errors are ValueErrors
-        raise ValueError(f"{file}: {' '.join(str(fault).split())}; expected CelebA's list as published") from None
+    table = read_table(file, (), "CelebA's list as published", sep="," if kaggle else r"\s+", skiprows=skip,
+                       header=header, index_col=None if not kaggle and header == 0 else 0, low_memory=False)
     if table.index.nlevels > 1:
         raise ValueError(f"{file}: its rows have more values than it has names; expected CelebA's list as published")
     table.index = table.index.astype(str)

@@ -29,7 +29,7 @@ from .. import ratings as rating
 from ..copies import group_copies
 from ..table import AnnotatedImages
 from . import infer_task, inside
-from .sheet import RESERVED, Sheet, found, load, missing
+from .sheet import RESERVED, Sheet, file_named, hint, load
 from .spelling import check_cells, check_names, counted, is_no_label
 
 SPLITS = ("train", "validation", "test")
@@ -99,13 +99,13 @@ def _images(sheet: Sheet) -> tuple[np.ndarray, tuple[Path, ...]]:
     """The image number of each row, and the images in the order in which they first appear."""
     folder, places, image = sheet.file.parent, {}, []
     for row, cell in enumerate(sheet.columns["path"]):
-        path = found(folder, cell)
+        path = file_named(folder, cell)
         if path is None:
             try:
                 inside(folder, cell.strip())
             except ValueError as error:
                 raise sheet.fault(str(error), row) from None
-            raise sheet.fault(f"image {cell.strip()!r} not found in {folder}{missing(folder, cell)}", row)
+            raise sheet.fault(f"image {cell.strip()!r} not found in {folder}{hint(folder, cell)}", row)
         if path in places and "annotator" not in sheet.columns:
             earlier = sheet.lines[image.index(places[path])]
             raise sheet.fault(f"path {cell!r} stands on line {earlier} too; keep one row an image, or name each row's "
@@ -134,11 +134,12 @@ def _infer(sheet: Sheet, name: str, marks: dict[str, str], classes: Sequence[str
     labels = list(marks.values()) if ":" in first else ["low", "high"] if ">" in first else sorted(counts)
     if classes and set(labels) <= set(classes):
         return Task(name, tuple(classes), infer_task(name, classes).loss_weight)
-    hint = f"if the column is no task, call it '_{name}'"
+    cure = f"if the column is no task, call it '_{name}'"
     if not 2 <= len(labels) <= MANY:
-        found = f"the single class {labels[0]!r}" if len(labels) == 1 else f"{len(labels)} classes"
-        raise sheet.fault(f"{name} has {found}; expected 2 to {MANY}; add images of other classes, or count votes in a "
-                          f"column for each class, such as '{name}:{labels[0] if len(labels) == 1 else 'awe'}'; {hint}")
+        classes_found = f"the single class {labels[0]!r}" if len(labels) == 1 else f"{len(labels)} classes"
+        raise sheet.fault(f"{name} has {classes_found}; expected 2 to {MANY}; add images of other classes, or count "
+                          f"votes in a column for each class, such as "
+                          f"'{name}:{labels[0] if len(labels) == 1 else 'awe'}'; {cure}")
     try:
         if named:
             check_names(dict.fromkeys(labels, 1), name)
@@ -147,7 +148,7 @@ def _infer(sheet: Sheet, name: str, marks: dict[str, str], classes: Sequence[str
             check_names(counts, name)
         task = infer_task(name, labels)
     except ValueError as error:
-        raise sheet.fault(f"{error}; {hint}" if f"'_{name}'" not in str(error) else str(error)) from error
+        raise sheet.fault(f"{error}; {cure}" if f"'_{name}'" not in str(error) else str(error)) from error
     return Task(name, tuple(labels), task.loss_weight) if ":" in first else task
 
 
@@ -176,8 +177,8 @@ def _judgements(sheet: Sheet, task: Task, image: np.ndarray, column: str) -> tup
         earlier = seen.setdefault((image[row], names[row]), row)
         nobody = is_no_label(names[row])
         if nobody or earlier != row:
-            found = "no annotator" if nobody else f"{names[row]!r} rated it on line {sheet.lines[earlier]} too"
-            raise sheet.fault(f"{found}; expected one rating of each annotator, under one name", row)
+            said = "no annotator" if nobody else f"{names[row]!r} rated it on line {sheet.lines[earlier]} too"
+            raise sheet.fault(f"{said}; expected one rating of each annotator, under one name", row)
     if ">" in column:
         try:
             middle = float(column.partition(">")[2])
@@ -201,11 +202,11 @@ def _report_unlabelled(sheet: Sheet, task: Task, column: str, rows: list[int]) -
     cells = sheet.columns[column]
     left = Counter(cells[row] or "empty" for row in set(range(len(cells))).difference(rows))
     if set(left) - {"empty"}:
-        found = ", ".join(f"{count} {mark if mark == 'empty' else repr(mark)}" for mark, count in sorted(left.items()))
+        marks = ", ".join(f"{count} {mark if mark == 'empty' else repr(mark)}" for mark, count in sorted(left.items()))
         logging.getLogger(__name__).warning(
             "%s: %s has no label in %d of %d rows (%s); if one of these is a class, count its votes in a column "
-            "such as '%s:%s'", sheet.file, column, left.total(), len(cells), found, task.name, next(iter(
-                sorted(set(left) - {"empty"}))))
+            "such as '%s:%s'", sheet.file, column, left.total(), len(cells), marks, task.name,
+            min(set(left) - {"empty"}))
 
 
 def _counts(sheet: Sheet, columns: list[str]) -> np.ndarray:

@@ -27,9 +27,7 @@ def checksums() -> dict[str, str]:
 
 
 def fetch(root: str | Path, sensitive: bool = False, server: str = SERVER) -> Path:
-    """Download OASIS into a folder that ``readers.oasis`` reads; calling again resumes.
-
-    Whatever bears its right name is whole; a file with other contents is replaced.
+    """Download OASIS into a folder that ``readers.oasis`` reads; calling again resumes, and replaces damaged files.
 
     Args:
         sensitive: also the images of ``readers.oasis.SENSITIVE_THEMES``.

@@ -35,7 +35,6 @@ def read(root: str | Path, task: str | Task = "emotion") -> AnnotatedImages:
             weight 1 then), or a Task, whose classes the folders must be.
 
     Raises:
-        FileNotFoundError: there is no such folder.
         ValueError: fewer than two class folders, one without images or of no class, or two spelt almost alike.
     """
     root = Path(root)
@@ -70,8 +69,8 @@ def _parts(root: Path, least: int) -> dict[Path, str]:
     """The folders that hold class folders, each with its part: the root alone, or those of a split."""
     folders = _folders(root)
     if len(folders) < least and not any(folder.name.casefold() in PARTS for folder in folders):
-        found = f"only the folder {folders[0].name!r}" if folders else "no folders"
-        raise ValueError(f"{root}: {found} in it; expected two or more class folders, such as awe/ and fear/")
+        there = f"only the folder {folders[0].name!r}" if folders else "no folders"
+        raise ValueError(f"{root}: {there} in it; expected two or more class folders, such as awe/ and fear/")
     if any(folder.name.casefold() not in PARTS for folder in folders):
         return {root: "train"}
     parts = {folder: PARTS[folder.name.casefold()] for folder in folders}

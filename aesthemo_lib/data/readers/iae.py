@@ -37,9 +37,9 @@ def read(root: str | Path, emotions: Sequence[str] = EMOTIONS) -> AnnotatedImage
 
     Args:
         root: the package's folder, or final_aes_emo.h5, or its folder. That file's images are unpacked once into PNGs
-            beside it (they are taken for RGB; look at some).
-        emotions: what the numbers 0..7 stand for. That the package's lists number emotions as the single file does is
-            our reading, since its publication doesn't say; names in the lists need no order.
+            next to it (they are taken for RGB; look at some).
+        emotions: what the numbers 0..7 stand for; that the package's lists number emotions as the single file does is
+            our reading.
     """
     root = Path(root)
     order = [emotion_number(word, "iae, emotions") for word in emotions]
@@ -171,8 +171,8 @@ def _annotated(root: Path, numbers, paths, labels: dict[str, np.ndarray], fixed)
 
 def _scores(file: Path, numbers: np.ndarray) -> np.ndarray:
     """(N, 10) the ten raters' scores of these images."""
-    with _h5(file, "score") as (found,):
-        table = np.asarray(found[:], dtype=np.float64)
+    with _h5(file, "score") as (score,):
+        table = np.asarray(score[:], dtype=np.float64)
     if table.ndim != 2 or table.shape[1] != 11 or len(table) <= numbers.max():
         raise ValueError(f"{file}: score is {table.shape}; expected {numbers.max() + 1} or more rows of ten scores and "
                          f"their total")

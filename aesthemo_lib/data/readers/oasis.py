@@ -19,6 +19,7 @@ import pandas as pd
 from ...tasks import AESTHETICS, OASIS_SCALES, OASIS_TASKS, Task
 from .. import ratings as rating
 from ..table import AnnotatedImages
+from .published import needed, read_table
 
 VALENCE_CUT = 4.0
 """The middle of the scale from 1 to 7."""
@@ -36,7 +37,7 @@ SENSITIVE_THEMES = frozenset({
 PUBLISHED, PUBLISHED_SENSITIVE = 900, 86
 
 _AFFECT = ("Theme", "Category", "Source", "Valence_mean", "Valence_SD", "Arousal_mean", "Arousal_SD")
-SINGLE = "OASIS_data.csv"
+SINGLE, PUBLISHED_FILE = "OASIS_data.csv", "the file as published"
 _FILES = ("OASIS.csv", "OASISdata.mat", "means_per_image.csv")
 
 
@@ -67,10 +68,6 @@ def read(
         sensitive: keep the images of ``SENSITIVE_THEMES``.
         tasks: which are predicted, in this order: of 'aesthetics', 'emotion', 'valence', 'arousal' (cut as the
             quadrants are) and 'category' (what the photograph shows).
-
-    Raises:
-        FileNotFoundError: one of the files, or every image, is missing.
-        ValueError: a table is not as published, or a task is not known.
     """
     root = Path(root)
     known = {task.name: task for task in (*OASIS_TASKS, *OASIS_SCALES)}
@@ -78,9 +75,8 @@ def read(
     if unknown:
         raise ValueError(f"oasis: unknown task {unknown[0]!r}; choose of {', '.join(known)}")
     for name in _FILES:
-        if not (root / name).is_file():
-            raise FileNotFoundError(f"{root / name}: not found; expected the published OASIS files {', '.join(_FILES)} "
-                                    f"and images/ (aesthemo_lib.data.readers.download.fetch gets them)")
+        needed(root / name, f"the published OASIS files {', '.join(_FILES)} and images/ "
+                            f"(aesthemo_lib.data.readers.download.fetch gets them)")
     facts = _facts(root)
     if not sensitive:
         facts = facts[~facts["group"].isin(SENSITIVE_THEMES)]
@@ -126,8 +122,9 @@ def _annotated(root: Path, facts: pd.DataFrame, paths: tuple[Path, ...], tasks: 
 def _facts(root: Path) -> pd.DataFrame:
     """What is published of each image: one row per row of OASIS.csv, in its order."""
     # Lines end in CR alone, which pandas takes; the first column has no name and holds I1 .. I900.
-    affect = _table(root / "OASIS.csv", _AFFECT)
-    beauty = _table(root / "means_per_image.csv", ("item", "Theme", "beauty_mean")).set_index("item")
+    affect = read_table(root / "OASIS.csv", _AFFECT, PUBLISHED_FILE)
+    means = read_table(root / "means_per_image.csv", ("item", "Theme", "beauty_mean"), PUBLISHED_FILE)
+    beauty = means.set_index("item")
     item = affect.iloc[:, 0].str.removeprefix("I").astype(int)
     themes = affect["Theme"].str.strip()  # 'War 2 ' and 'Crosswalk 1 ' end in a space, their image files don't
     # means_per_image.csv writes themes without spaces; equal themes prove that the two tables are joined rightly.
@@ -146,18 +143,10 @@ def _facts(root: Path) -> pd.DataFrame:
     })
 
 
-def _table(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    table = pd.read_csv(path, encoding="utf-8-sig")  # means_per_image.csv begins with a byte order mark
-    missing = [column for column in columns if column not in table]
-    if missing:
-        raise ValueError(f"{path}: column {missing[0]!r} is missing; expected the file as published")
-    return table
-
-
 def _affect_ratings(path: Path, facts: pd.DataFrame) -> dict[str, tuple[pd.DataFrame, np.ndarray]]:
     """The single ratings of valence and of arousal, and their votes; a row of the file is a person, who rated one."""
     items = [f"I{item}" for item in facts["item"]]
-    table = _table(path, ("valar", *items))
+    table = read_table(path, ("valar", *items), PUBLISHED_FILE)
     scale = table["valar"].astype(str).str.strip().str.lower()
     if strange := set(scale) - {"valence", "arousal"}:
         raise ValueError(f"{path}: column 'valar' holds {min(strange)!r}; expected Valence or Arousal in each row")

@@ -16,7 +16,7 @@ from ...tasks import AESTHETICS, Task
 from .. import ratings as rating
 from ..copies import identical_files
 from ..table import AnnotatedImages
-from .published import needed, present, with_validation
+from .published import needed, present, read_table, with_validation
 
 EMOTIONS = ("neutral", "amusement", "awe", "contentment", "excitement", "disgust", "fear", "sadness")
 """The eight answers that people could give; nobody was offered 'anger'."""
@@ -54,13 +54,9 @@ def read(
     Byte-identical files are a group. A training photograph with a copy in the official test is left out.
 
     Args:
-        root: the folder with annotation/ and imgs/.
+        root: the folder with annotation/ and imgs/; a FileNotFoundError names a table that is missing in it.
         emotion: the form, one of ``FORMS``.
         tasks: which of 'aesthetics' and 'emotion' are predicted, in this order.
-
-    Raises:
-        FileNotFoundError: a table, or every photograph, is missing.
-        ValueError: an unknown form or task, or a table that is not as published.
     """
     root = Path(root)
     if emotion not in FORMS:
@@ -100,13 +96,7 @@ def people(root: str | Path) -> pd.DataFrame:
 def _table(file: Path, columns: Sequence[str], more: Sequence[str] | None = None) -> pd.DataFrame:
     """These columns of a table, and those of ``more`` that it has (by default all)."""
     wanted = None if more is None else lambda name: name in (*columns, *more)
-    try:
-        table = pd.read_csv(file, encoding="utf-8-sig", usecols=wanted)
-    except ValueError as fault:  # pandas' parser errors and undecodable text are ValueErrors
-        raise ValueError(f"{file}: {' '.join(str(fault).split())}; expected PARA's table as published") from None
-    if missing := [name for name in columns if name not in table]:
-        raise ValueError(f"{file}: column {missing[0]!r} is missing; expected PARA's table as published")
-    return table
+    return read_table(file, columns, "PARA's table as published", usecols=wanted)
 
 
 def _giaa(root: Path, part: str) -> pd.DataFrame:

@@ -35,10 +35,7 @@ AVA_MIDDLE = 5.0
 
 
 def emotion_number(word: str, where: str | Path) -> int:
-    """The class number of an emotion, in the order of ``tasks.EMOTION``; 'Content' and 'Sad' are known too.
-
-    A ValueError that begins with ``where`` refuses another word.
-    """
+    """An emotion's class number in ``tasks.EMOTION``, 'Content' and 'Sad' included; a ValueError says ``where`` not."""
     name = SPELLINGS.get(word.strip().lower(), word.strip().lower())
     if name not in EMOTION.classes:
         raise ValueError(f"{where}: unknown emotion {word!r}; expected one of {', '.join(EMOTION.classes)}")
@@ -50,6 +47,17 @@ def needed(path: Path, expected: str) -> Path:
     if not path.exists():
         raise FileNotFoundError(f"{path}: not found; expected {expected}")
     return path
+
+
+def read_table(file: Path, columns: Sequence[str], expected: str, **how) -> pd.DataFrame:
+    """A publisher's CSV with at least these columns; a ValueError says what in it is not ``expected``."""
+    try:
+        table = pd.read_csv(file, encoding="utf-8-sig", **how)
+    except ValueError as fault:  # pandas' parser errors and undecodable text are ValueErrors
+        raise ValueError(f"{file}: {' '.join(str(fault).split())}; expected {expected}") from None
+    if missing := [name for name in columns if name not in table]:
+        raise ValueError(f"{file}: column {missing[0]!r} is missing; expected {expected}")
+    return table
 
 
 def present(images: AnnotatedImages) -> AnnotatedImages:
@@ -79,18 +87,11 @@ def _one_task(name: str, paths: Sequence[Path], task: str, votes: np.ndarray, **
     return present(AnnotatedImages(name, (ALONE[task],), tuple(paths), {task: votes}, **more))
 
 
-def _inside(folder: Path, name: str, where: str) -> Path:
-    try:
-        return inside(folder, name)
-    except ValueError as fault:
-        raise ValueError(f"{where}: {fault}") from None
-
-
 def emoset(root: str | Path) -> AnnotatedImages:
     """EmoSet-118K (Yang et al. 2023): ``train.json``, ``val.json``, ``test.json`` and ``image/``; a fixed split.
 
-    An entry is a list that begins with the emotion. The image and its annotation follow in either order, and some
-    releases have an identifier before them, so the image is the last field with an image's suffix.
+    An entry is a list that begins with the emotion. The image is its last field with an image's suffix: the annotation
+    may come before or after it, and some releases have an identifier.
     """
     root, paths, labels, fixed = Path(root), [], [], []
     for part, name in EMOSET_PARTS.items():
@@ -100,7 +101,7 @@ def emoset(root: str | Path) -> AnnotatedImages:
             if image is None:
                 raise ValueError(f"{file}: entry {row} is {str(entry)[:80]}; expected [emotion, image, annotation], "
                                  f'such as ["awe", "image/awe/awe_00000.jpg", "annotation/awe/awe_00000.json"]')
-            paths.append(_inside(root, image, f"{file}, entry {row}"))
+            paths.append(inside(root, image, f"{file}, entry {row}"))
             labels.append(emotion_number(entry[0], f"{file}, entry {row}"))
             fixed.append(name)
     votes = rating.class_votes(labels, len(EMOTION.classes))
@@ -132,7 +133,7 @@ def abstract(root: str | Path) -> AnnotatedImages:
         if len(row) != len(order) + 1 or not all(cell.isdecimal() for cell in row[1:]):
             raise ValueError(f"{file}: row {number + 1} is {','.join(row)}; expected a file name and eight counts")
         votes[number, order] = [int(cell) for cell in row[1:]]
-    paths = [_inside(file.parent, row[0], f"{file}, row {number + 1}") for number, row in enumerate(rows[1:])]
+    paths = [inside(file.parent, row[0], f"{file}, row {number + 1}") for number, row in enumerate(rows[1:])]
     return _one_task("abstract", paths, "emotion", votes)
 
 
@@ -187,12 +188,8 @@ def ava(root: str | Path) -> AnnotatedImages:
 
 def _whole_numbers(file: Path, columns: Sequence[str], expected: str, **how) -> np.ndarray:
     """A table of whole numbers of 0 or more, (N, columns) int64."""
-    try:
-        table = pd.read_csv(file, dtype=np.int64, encoding="utf-8-sig", **how)
-        if len(table) and table.shape[1] == len(columns) and (table >= 0).all(axis=None) and (
-                "header" not in how or how["header"] is None or tuple(table) == tuple(columns)):
-            return table.to_numpy()
-        reason = f"found {len(table)} rows of {table.shape[1]}"
-    except ValueError as fault:  # pandas' parser errors are ValueErrors
-        reason = " ".join(str(fault).split())
-    raise ValueError(f"{file}: expected {len(columns)} whole numbers in each row, {expected}; {reason}")
+    expected = f"{len(columns)} whole numbers in each row, {expected}"
+    table = read_table(file, columns if how["header"] == 0 else (), expected, dtype=np.int64, **how)
+    if not len(table) or table.shape[1] != len(columns) or (table < 0).any(axis=None):
+        raise ValueError(f"{file}: expected {expected}; found {len(table)} rows of {table.shape[1]}")
+    return (table[list(columns)] if how["header"] == 0 else table).to_numpy()

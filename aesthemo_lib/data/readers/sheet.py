@@ -91,8 +91,8 @@ def _names(file: Path, header: list[str]) -> list[str]:
     for number, name in enumerate(names):
         other = seen.setdefault(name.casefold(), name)
         if not name or name in names[:number] or other != name:
-            found = f"is a second {other!r}" if name == other else f"{name!r} differs from {other!r} in case only"
-            raise ValueError(f"{file}: column {number + 1} of the header {found if name else 'has no name'}; "
+            fault = f"is a second {other!r}" if name == other else f"{name!r} differs from {other!r} in case only"
+            raise ValueError(f"{file}: column {number + 1} of the header {fault if name else 'has no name'}; "
                              f"rename or remove it")
     if "path" not in names:
         raise ValueError(f"{file}: column 'path' is missing among {', '.join(names)}; call the column of the paths so")
@@ -121,14 +121,14 @@ def _check_line_breaks(sheet: Sheet, raw: dict[str, list[str]]) -> None:
                 continue
             inner = [line.split(sheet.mark) for line in cell.strip().splitlines()[1:]]
             swallowed = [cells[place].strip(' "') for cells in inner if len(cells) > max(place, 1)]
-            if name == "path" and found(sheet.file.parent, cell) is not None:
+            if name == "path" and file_named(sheet.file.parent, cell):
                 continue
-            if not name.startswith("_") or any(found(sheet.file.parent, path) is not None for path in swallowed):
+            if not name.startswith("_") or any(file_named(sheet.file.parent, path) for path in swallowed):
                 raise sheet.fault(f"the cell {cell[:20]!r}.. of column {name!r} goes over {len(inner) + 1} lines; a "
                                   f"quotation mark before it is not closed: close it, or write it twice", row)
 
 
-def found(folder: Path, name: str) -> Path | None:
+def file_named(folder: Path, name: str) -> Path | None:
     """The file that a cell names, however its accents are composed; None if there is none, or it leads out."""
     for spelt in dict.fromkeys((name, name.strip(), unicodedata.normalize("NFC", name.strip()),
                                 unicodedata.normalize("NFD", name.strip()), clean(name))):
@@ -155,8 +155,8 @@ def _entries(folder: Path) -> list[Path]:
     return list(folder.iterdir()) if folder.is_dir() else []
 
 
-def missing(folder: Path, name: str) -> str:
-    """Why a cell's path finds nothing: another case or suffix, where that is all."""
+def hint(folder: Path, name: str) -> str:
+    """What to do about a cell whose path names no file: another case or suffix, where that is all."""
     parent = (folder / name.strip().replace("\\", "/")).parent
     near = [entry.name for entry in _entries(parent) if entry.is_file() and
             entry.stem.casefold() == Path(name.strip().replace("\\", "/")).stem.casefold()]

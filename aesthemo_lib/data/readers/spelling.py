@@ -29,11 +29,9 @@ def is_no_label(text: str) -> bool:
 
 
 def check_names(counts: Mapping[str, int], what: str) -> None:
-    """Refuse names that are one class spelt in two ways, or almost another class's.
+    """Raise ValueError for names that are one class spelt in two ways, or almost another class's name.
 
-    Args:
-        counts: how often each class name occurs; ``clean`` names.
-        what: what has these classes, for the message, which names both spellings and what to do.
+    ``counts``: how often each ``clean`` class name occurs; ``what`` has these classes, for the message.
     """
     spelt: dict[str, str] = {}
     for name in counts:
@@ -52,11 +50,9 @@ def check_names(counts: Mapping[str, int], what: str) -> None:
 
 
 def check_cells(counts: Mapping[str, int], what: str) -> None:
-    """Refuse columns of labels that are no classes: lists of classes, numbers on a scale, identifiers, times.
+    """Raise ValueError for a column of labels that are no classes: lists of classes, scores, identifiers, times.
 
-    Args:
-        counts: how often each label occurs.
-        what: the column's name, for the message, which says what it looks like and how to have it read.
+    ``counts``: how often each label occurs; ``what``: the column's name, for the message, which says how to mend it.
     """
     for label in counts:
         parts = [part.strip() for part in re.split(r"[,;|]", label)]
@@ -72,8 +68,7 @@ def check_cells(counts: Mapping[str, int], what: str) -> None:
         raise ValueError(f"{what} holds numbers ({len(counts)} different ones, {low:g} to {high:g}); call the column "
                          f"'{what}>{(low + high) / 2:g}' to have them read as scores, low or high about that middle; "
                          f"if each names a class, write words instead, such as level_{min(counts)}")
-    rows = sum(counts.values())
-    if looks := _no_classes(what, counts, rows):
+    if looks := _no_classes(what, counts, sum(counts.values())):
         raise ValueError(f"{what} {looks}; if it is no task, call the column '_{what}'")
 
 

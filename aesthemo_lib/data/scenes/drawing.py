@@ -34,15 +34,12 @@ def scene_of(number):
 
 def picture(factors: Mapping, key: tuple[int, int], size: int = 256,
             omit: tuple[str, ...] = ()) -> tuple[Image.Image, dict[str, Image.Image]]:
-    """Draw one scene.
+    """Draw one scene: the RGB picture, and for each local factor a mask ('L', 255 where it is).
 
     Args:
         factors: light, lamp, sharpness, composition, clutter, mood (standard normal each), motif and place.
-        key: (seed, number of the image); all that is random in the drawing follows from it.
+        key: (seed, number of the image), from which all that is random in the drawing follows.
         omit: 'lamp' and / or 'clutter' to leave these out, everything else being the same.
-
-    Returns:
-        the RGB picture, and for each local factor a mask ('L', 255 where it stands).
     """
     streams = _streams(key)
     amount = {name: level(factors[name]) for name in ("light", "lamp", "sharpness", "composition", "clutter")}

@@ -1,29 +1,16 @@
 """``scenes``: photograph-like pictures that are drawn, with known factors and simulated annotators.
 
-The default data set: it needs no download, and one knows what its labels are made of (docs/scenes.md has all of it).
-Each picture's factors are independent and standard normal, but for the motif and the place:
+The default data set: it needs no download, and one knows what its labels are made of. docs/scenes.md has all of it;
+in short, with r = ``relatedness`` and independent standard normal factors::
 
-* ``light`` (the whole picture) and ``lamp`` (one place in it) are **shared** by both tasks,
-* ``sharpness``, ``composition`` and ``clutter`` matter to aesthetics alone,
-* ``motif`` matters to emotion alone: a kind, one of four pairs of opposites (``PAIRS``), with the sign and the size of
-  ``mood``,
-* ``place``, where the lamp stands and all else say nothing.
-
-With r = ``relatedness``, and shared = (light + lamp) / sqrt(2), the two tasks' scores are::
-
-    aesthetics_score = sqrt(r) * shared + sqrt(1 - r) * own
+    aesthetics_score = sqrt(r) * shared + sqrt(1 - r) * own        shared = (light + lamp) / sqrt(2)
     emotion_score    = sqrt(r) * shared + sqrt(1 - r) * mood
     own              = sqrt(.4) * sharpness - sqrt(.35) * clutter + sqrt(.25) * composition
 
-Each is N(0, 1) at every r, and the two correlate by exactly r. Annotators see aesthetics through the first score alone,
-emotion through the sign of the second and the motif's kind alone, so each task by itself is equally hard at every r;
-only the dependence between the tasks changes: P(both scores positive) = 1/4 + asin(r) / (2 pi). **The pictures are the
-same at every r**, with other labels; and the first n of more pictures are the same as n.
-
-Of every 20 pictures the last 5 to 8 are a **series**, near-duplicates of one scene: they share all factors but the
-light, and are a group, since a split by image would leak.
-
-All random numbers of an image come from (seed, its number), so equal parameters give equal bytes (on one machine).
+so both scores are N(0, 1) and correlate by exactly r. Raters judge aesthetics by the first score, emotion by the sign
+of the second and the motif's kind. The pictures are the same at every r, and the first n of more pictures are the same
+as n: all random numbers of an image come from (seed, its number). Of every 20 pictures the last 5 to 8 are a series,
+near-duplicates of one scene in other light, and form a group.
 """
 
 import hashlib
@@ -131,24 +118,18 @@ def votes(ratings: dict[str, pd.DataFrame], images: int) -> tuple[dict[str, np.n
 
 
 def draw(root: Path, images: int = 600, seed: int = 0, relatedness: float = 0.5, size: int = 256) -> None:
-    """Draw the data set into a folder, unless it stands there whole, with these parameters and at least as many images.
+    """Draw the data set into a folder, unless it is there, whole, with these parameters and at least as many images.
 
     Files: ``images/``, ``masks/``, ``factors.csv`` (one row an image), ``ratings.csv`` (task, image, annotator, value)
-    and ``scenes.json`` (the parameters, and a hash of all files). A damaged set, or another one, is replaced.
-
-    Args:
-        relatedness: r above, 0 .. 1.
-        size: width and height in pixels.
-
-    Raises:
-        ValueError: a parameter is out of range, or the folder holds something else.
+    and ``scenes.json`` (the parameters, and a hash of all files). A damaged set, or another one, is replaced. A
+    ValueError says that a parameter is out of range, or that the folder holds something else.
     """
     _check(images, seed, relatedness, size)
     root = Path(root).resolve()
     wanted = {"version": VERSION, "images": images, "seed": seed, "relatedness": float(relatedness), "size": size}
     with file_lock(root.parent / f".{root.name}.lock", f"drawing scenes into {root}"):
-        found = _found(root)
-        if found and found | {"images": images} == wanted and found["images"] >= images:
+        drawn = _drawn_with(root)
+        if drawn and drawn | {"images": images} == wanted and drawn["images"] >= images:
             return
         with atomic_folder(root) as folder:
             _draw_files(folder, wanted)
@@ -170,10 +151,7 @@ def read(
 
     Args:
         tasks: what is predicted, in this order: of 'aesthetics', 'emotion' and the ``ATTRIBUTES``, which nobody rates
-            (each image has one vote).
-
-    Raises:
-        ValueError: an unknown task.
+            (each image has one vote). A ValueError names an unknown one.
     """
     known = {task.name: task for task in PATENT_TASKS} | {n: Task(n, classes) for n, classes in ATTRIBUTES.items()}
     unknown = [name for name in tasks if name not in known]
@@ -208,11 +186,10 @@ def _check(images: int, seed: int, relatedness: float, size: int = 256) -> None:
             raise ValueError(f"scenes: {name} must be in {low} .. {high}, got {value}")
 
 
-def _found(root: Path) -> dict | None:
+def _drawn_with(root: Path) -> dict | None:
     """The parameters of the scenes in a folder; None if it is missing, empty, unfinished or damaged.
 
-    Raises:
-        ValueError: the folder holds something else, which must not be replaced.
+    A ValueError says that it holds something else, which must not be replaced.
     """
     if not root.exists():
         return None
@@ -222,10 +199,10 @@ def _found(root: Path) -> dict | None:
         raise ValueError(f"{root} holds something else than drawn scenes: {strange}; "
                          f"name a folder that is missing, empty or made by drawing scenes, or move that away")
     try:
-        found = read_json(root / DESCRIPTION)
-        names = (*TABLES, *(name for number in range(found["parameters"]["images"]) for name in _names(number)))
+        described = read_json(root / DESCRIPTION)
+        names = (*TABLES, *(name for number in range(described["parameters"]["images"]) for name in _names(number)))
         hashes = [_sha256((root / name).read_bytes()) for name in names]
-        return found["parameters"] if digest(hashes) == found["sha256"] else None
+        return described["parameters"] if digest(hashes) == described["sha256"] else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -11,15 +11,16 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from functools import partial
 from multiprocessing import connection
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..device import allowed_cores, free_memory
-from ..files import read_json
+from aesthemo_lib.device import allowed_cores, free_memory
+from aesthemo_lib.files import read_json
+from aesthemo_lib.headless.execute import environment
 
 MEMORY = 5e9
 """Bytes that a training of the preset 'teach' takes at most."""
@@ -115,25 +116,6 @@ def _cancel_after_failure(futures: dict[Future, Job], done: Future) -> None:
     if not done.cancelled() and done.exception():
         for future in futures:
             future.cancel()
-
-
-@contextlib.contextmanager
-def environment(**values: str | None) -> Iterator[None]:
-    """In this block these variables are set, or with None unset, for this process and those that it starts."""
-    before = {name: os.environ.get(name) for name in values}
-    _set(values)
-    try:
-        yield
-    finally:
-        _set(before)
-
-
-def _set(values: dict[str, str | None]) -> None:
-    for name, value in values.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = value  # not popped first: jobs that run alongside read it
 
 
 def _end_with_parent() -> None:

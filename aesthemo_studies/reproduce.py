@@ -5,10 +5,14 @@ import time
 from functools import partial
 from pathlib import Path
 
-from ..data.images import load_pixels, pixel_digests
-from ..device import pick_device
-from ..files import atomic, digest, write_json
-from .execute import execute, execute_training, headless, notebook_path
+from aesthemo_lib.data.images import load_pixels, pixel_digests
+from aesthemo_lib.device import pick_device
+from aesthemo_lib.files import atomic, digest, write_json
+from aesthemo_lib.headless.execute import execute, execute_training, headless, notebook_path
+from aesthemo_lib.training.config import Config
+from aesthemo_lib.training.run import Run, stored_hash
+from aesthemo_lib.training.runs import changed_images, describe, open_data
+
 from .scheduler import Job, Scheduler, parallelism
 
 QUICK_METHODS = (("independent", ""), ("shared_bottom", ""), ("cross_branch", ""), ("linear_probe", ""))
@@ -26,8 +30,6 @@ EXTRA_NOTEBOOKS = ("12_neighbours",)
 
 def planned(data: str, preset: str, fixed: bool) -> list:
     """The configurations of the main job: every method on every split, or on the publisher's own with every seed."""
-    from ..training.config import Config
-
     return [Config(data=data, method=method, variant=variant or None, preset=preset, split=0 if fixed else j, seed=j)
             for j in range(SPLITS) for method, variant in MAIN_METHODS.get(data, OTHER_METHODS)]
 
@@ -39,9 +41,6 @@ def reproduce(data: str, root: Path | None, preset: str, out: Path, extra: bool 
     ``<out>/<data>/timing.json`` records the seconds in all and of each job, how many ran at once, and how many runs had
     been finished before. With ``extra``, ``EXTRA_NOTEBOOKS`` too.
     """
-    from ..training.run import Run, stored_hash
-    from ..training.runs import Config, changed_images, describe, open_data
-
     jobs = Scheduler(*parallelism(len(planned(data, preset, fixed=False)), pick_device().type))
     images = open_data(Config(data=data, preset=preset), root)
     configs = planned(data, preset, images.fixed is not None)
@@ -75,8 +74,6 @@ def reproduce(data: str, root: Path | None, preset: str, out: Path, extra: bool 
 
 def _trainings(configs: list, root: Path | None, out: Path, jobs: Scheduler) -> list[Job]:
     """A job for each run: its training through 03_train."""
-    from ..training.run import Run
-
     ended = []
 
     def train(config) -> None:
