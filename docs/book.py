@@ -131,7 +131,8 @@ def preset_of(notebook: Path, preset: str) -> str:
 
 def executed(out: Path, preset: str, only: str = "") -> list[Path]:
     """Executed copies of all lessons, or of one; a copy is made anew if its source or the library changed."""
-    library = [path.read_bytes() for path in sorted((PROJECT / "aesthemo_lib").rglob("*.*")) if path.suffix != ".pyc"]
+    code = [path for folder in ("aesthemo_lib", "aesthemo_scenes") for path in sorted((PROJECT / folder).rglob("*.*"))]
+    library = [path.read_bytes() for path in code if path.suffix != ".pyc"]
     copies = []
     for notebook in (path for path in lessons() if only in ("", path.stem)):
         copy, began = out / notebook.name, time.monotonic()

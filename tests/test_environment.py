@@ -151,7 +151,9 @@ OURS = {*PACKAGES, "notebooks", "run", "book"}
 
 
 @pytest.mark.parametrize("folder, wishes, ours", [
-    ("aesthemo_lib", BASE + WISHES["lab"], {"h5py", "pillow_heif", "torchjd"}),  # for few, to whom a message says so
+    ("aesthemo_scenes", BASE, set()),
+    # Some packages are for few, to whom a message says so.
+    ("aesthemo_lib", BASE + WISHES["lab"], {"aesthemo_scenes", "h5py", "pillow_heif", "torchjd"}),
     ("aesthemo_course", BASE, OURS),
     ("aesthemo_studies", BASE + WISHES["study"], OURS),
     ("bench", BASE, OURS),

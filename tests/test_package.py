@@ -71,8 +71,10 @@ def scripts(wheel, tmp_path_factory) -> Path:
 
 def test_the_wheel_holds_the_library_and_its_data_alone(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {"aesthemo_lib"}
-    tracked = subprocess.check_output(["git", "ls-files", "aesthemo_lib"], cwd=PROJECT, encoding="utf-8").split("\n")
+    packages = {name.partition("/")[0] for name in names if ".dist-info/" not in name}
+    assert packages == {"aesthemo_lib", "aesthemo_scenes"}
+    command = ["git", "ls-files", "aesthemo_lib", "aesthemo_scenes"]
+    tracked = subprocess.check_output(command, cwd=PROJECT, encoding="utf-8").split("\n")
     assert set(filter(None, tracked)) <= set(names)
     assert "aesthemo_lib/py.typed" in names and "aesthemo_lib/bundled/photographs/model.safetensors" in names
 

@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 from aesthemo_lib.attribution.ledger import Ledger, layer_ledger, over_set, trunk_ledger
 from aesthemo_lib.attribution.streams import Stream, streams
-from aesthemo_lib.data.scenes.drawing import motif_mask
 from aesthemo_lib.evaluation.metrics import METRICS
 from aesthemo_lib.files import project_folder
 from aesthemo_lib.models.inference import image_batches
@@ -31,6 +30,7 @@ from aesthemo_lib.training.fit import Data, fit
 from aesthemo_lib.training.labels import told
 from aesthemo_lib.training.run import Run
 from aesthemo_lib.training.runs import Prepared, build_network, pick_device, prepare, train
+from aesthemo_scenes.drawing import motif_mask
 
 from ..cells import Study, key
 from . import ledgers as checks, map_rows, maps as faithfulness

@@ -18,10 +18,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from aesthemo_lib.data import ratings as rating
-from aesthemo_lib.data.readers import read
-from aesthemo_lib.data.scenes import reader as scenes
-from aesthemo_lib.data.scenes.drawing import PLACES, picture, scene_of
+from aesthemo_lib.data.readers import read, scenes
 from aesthemo_lib.tasks import MIKELS_EMOTIONS, PATENT_TASKS
+from aesthemo_scenes import factors as factors_of
+from aesthemo_scenes.drawing import PLACES, picture, scene_of
 
 DRAWN = 16_600
 SCENES = scene_of(np.arange(DRAWN)) == np.arange(DRAWN)  # one picture of each scene, so that all are independent
@@ -121,7 +121,7 @@ def test_every_annotator_rates_every_image_with_a_bias_of_their_own(world):
     table = ratings["aesthetics"].pivot(index="image", columns="annotator", values="value")
     assert table.shape == (MANY, 10) and not table.isna().any(axis=None)
     assert set(np.unique(table)) == set(range(1, 8))
-    assert stats.spearmanr(table.mean(), scenes.BIAS).statistic > 0.98
+    assert stats.spearmanr(table.mean(), factors_of.BIAS).statistic > 0.98
     assert stats.spearmanr(table.sub(table.mean(axis=1), axis=0).std(), scenes.NOISE).statistic > 0.9
     assert set(ratings["emotion"]["value"]) == set(range(8))
 

@@ -176,7 +176,7 @@ def small_project(folder: Path, splits: int = 1) -> Path:
     The code is the project's own; the job has one method and one notebook that reads its runs, the study one cell.
     """
     home = folder / "Zoë's course (2)"
-    for package in ("aesthemo_lib", "aesthemo_studies"):
+    for package in ("aesthemo_lib", "aesthemo_scenes", "aesthemo_studies"):
         shutil.copytree(PROJECT / package, home / package, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("run.py", "pyproject.toml", "requirements.lock"):
         shutil.copy(PROJECT / name, home)

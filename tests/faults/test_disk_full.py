@@ -15,7 +15,7 @@ from killing import check_whole, contents
 from aesthemo_lib import files
 from aesthemo_lib.data.images import load_pixels
 from aesthemo_lib.data.readers import read
-from aesthemo_lib.data.scenes.reader import draw
+from aesthemo_lib.data.readers.scenes import draw
 from aesthemo_lib.files import DiskFull
 from aesthemo_lib.training.runs import Config, train
 

@@ -10,7 +10,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 
 def test_no_source_opens_a_file_in_the_systems_encoding():
-    places = [name for name in ("aesthemo_lib", "course", "docs", "notebooks", "tests", "run.py")
+    places = [name for name in ("aesthemo_lib", "aesthemo_scenes", "course", "docs", "notebooks", "tests", "run.py")
               if (PROJECT / name).exists()]
     command = [sys.executable, "-m", "ruff", "check", "--preview", "--select", "PLW1514", *places]
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, encoding="utf-8")

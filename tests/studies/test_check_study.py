@@ -7,9 +7,10 @@ import pandas as pd
 import pytest
 
 from aesthemo_lib.attribution.ledger import trunk_ledger
-from aesthemo_lib.data.scenes import drawing as scene_drawing, reader as scenes
+from aesthemo_lib.data.readers import scenes
 from aesthemo_lib.training.config import Config
 from aesthemo_lib.training.run import Run
+from aesthemo_scenes import drawing as scene_drawing
 from aesthemo_studies.attribution_checks import ledgers as checks, plots as check_plots, study as check_study
 
 CELLS = [check_study.Cell(kind, "scenes-0.5", 0) for kind in check_study.KINDS]

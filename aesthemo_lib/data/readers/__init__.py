@@ -11,8 +11,7 @@ from ...tasks import MIKELS_EMOTIONS, PATENT_TASKS, Task
 from ..table import AnnotatedImages
 
 READERS = {
-    "scenes": "..scenes.reader", "csv": "csv_table",
-    **{name: name for name in ("oasis", "folders", "iae", "para", "celeba")},
+    **{name: name for name in ("scenes", "oasis", "folders", "iae", "para", "celeba")}, "csv": "csv_table",
     **{name: f"published:{name}" for name in ("emoset", "abstract", "artphoto", "ava")},
 }
 """Data set name to module, and its function if that is not ``read``; imported when the data set is read."""
@@ -33,7 +32,7 @@ def read(name: str, root: str | Path | None = None, **options) -> AnnotatedImage
     if name not in READERS:
         raise ValueError(f"no data set {name!r}; expected one of {', '.join(READERS)}")
     module, _, function = READERS[name].partition(":")
-    reader = getattr(import_module(module if module.startswith("..") else f".{module}", __name__), function or "read")
+    reader = getattr(import_module(f".{module}", __name__), function or "read")
     known = list(inspect.signature(reader).parameters)[1:]
     unknown = sorted(set(options) - set(known))
     if unknown:

@@ -1,1 +1,0 @@
-"""Drawn scenes whose labels have known causes."""
