@@ -48,10 +48,8 @@ def free_memory() -> float:
 def pick_device(name: str | None = None) -> torch.device:
     """The device to compute on: CUDA if there is one, else the CPU. Apple's 'mps' only when asked (it has no float64).
 
-    Of several processes on a machine, as torchrun starts them, each has a GPU of its own.
-
-    Raises:
-        ValueError: the device that was asked for is not there.
+    Of several processes on a machine, as torchrun starts them, each has a GPU of its own. A ValueError says that the
+    device that was asked for is not there.
     """
     import torch
 
@@ -99,7 +97,6 @@ def keep_freed_memory() -> None:
 def fast_precision(device: torch.device) -> torch.dtype:
     """bfloat16 where the processor multiplies it faster than float32, else float32.
 
-    On a CPU without bfloat16 instructions autocast to it is slower than float32, so the choice is by what is there.
     NVIDIA's cards from Volta up to Ampere have fast float16 instead, whose gradients need a scaled loss.
     """
     import torch

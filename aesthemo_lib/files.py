@@ -48,12 +48,9 @@ def room_for(place: Path) -> Iterator[None]:
 
 @contextmanager
 def file_lock(lock: Path, doing: str, patience: float | None = None) -> Iterator[None]:
-    """One process at a time. The lock ends with the process that holds it, however that ends.
+    """One process at a time. The file ``lock`` ends with the process that holds it, however that ends.
 
-    Args:
-        lock: a file that stands for the lock.
-        doing: what the holder does with what, for the RuntimeError's message.
-        patience: seconds to wait for another process; None waits for as long as it takes.
+    ``doing``: what the holder does, for the RuntimeError's message after ``patience`` seconds (None: no end).
     """
     from filelock import FileLock, Timeout
 
@@ -156,12 +153,9 @@ def cache_folder() -> Path:
 
 
 def usable_folder(place: str, variable: str, use: str) -> Path:
-    """A folder that is there, or is made now.
+    """A folder that is there, or is made now; a ValueError says why it can't be ``use``d.
 
-    Args:
-        place: where; a '~' in it means that no home folder is known.
-        variable: of the environment, names another one.
-        use: what happens there, for the message of the ValueError if that can't be.
+    ``variable`` of the environment names another one. A '~' in ``place`` means that no home folder is known.
     """
     folder, reason = Path(place), "it is not writable"
     if "~" in folder.parts:
@@ -185,11 +179,7 @@ def show_progress() -> bool:
 
 
 def project_folder() -> Path:
-    """The checkout: the nearest folder from here upwards that holds ``notebooks`` and ``aesthemo_lib``.
-
-    Raises:
-        FileNotFoundError: the library is installed, but its notebooks are not here.
-    """
+    """The checkout: the nearest folder from here upwards that holds ``notebooks`` and ``aesthemo_lib``, or an error."""
     for start in (Path.cwd(), Path(__file__).resolve()):
         for folder in (start, *start.parents):
             if (folder / "notebooks").is_dir() and (folder / "aesthemo_lib").is_dir():

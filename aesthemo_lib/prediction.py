@@ -32,12 +32,7 @@ BATCH = CHUNK
 
 
 class Predictor:
-    """A trained network that takes files.
-
-    Args:
-        run: a finished run, or its folder.
-        device: see ``device.pick_device``.
-    """
+    """A trained network that takes files: that of a finished ``run``; ``device``: see ``device.pick_device``."""
 
     def __init__(self, run: Run | Path | str, device: str | None = None):
         set_threads()
@@ -78,18 +73,14 @@ class Predictor:
                     parts.append(predict_logits(
                         self.network, pixels, good, self.mean, self.run.settings.crop, self.device, BATCH, exact
                     ))
-        found = {t.name: softmax(np.concatenate([part[t.name] for part in parts])) for t in self.tasks} if parts else {}
-        return Answers(found, np.concatenate(rows), digests, bad)
+        shares = {t.name: softmax(np.concatenate([p[t.name] for p in parts])) for t in self.tasks} if parts else {}
+        return Answers(shares, np.concatenate(rows), digests, bad)
 
     def predict(self, paths: Sequence[Path | str], on_bad_image: str = "error") -> pd.DataFrame:
         """A table of answers, one row a photo: photo, and for each task the answer and every class's probability.
 
-        Args:
-            paths: the photos.
-            on_bad_image: 'error', or 'skip' to leave out what can't be read, with a warning that names it.
-
-        Raises:
-            BadImages: photos can't be read; with 'skip', none can.
+        ``on_bad_image``: 'error' raises ``BadImages``; 'skip' leaves out what can't be read, with a warning that names
+        it, and raises if nothing is left.
         """
         answers = self.answers(paths, exact=True)  # the same answers on every processor
         if answers.bad and (on_bad_image != "skip" or not answers.probabilities):
@@ -128,11 +119,7 @@ class Answers:
 
 
 def is_run(path: Path) -> bool:
-    """Whether the first thing named on the command line is a run, and no photograph: there, or only meant.
-
-    Raises:
-        FileNotFoundError: it is neither.
-    """
+    """Whether the first thing named on the command line is a run and no photograph; a FileNotFoundError: neither."""
     if path.is_dir():
         return (path / "metrics.json").exists() or not _inside(path)
     suffixes = IMAGE_SUFFIXES | RAW_SUFFIXES | set(Image.registered_extensions())
@@ -144,7 +131,7 @@ def is_run(path: Path) -> bool:
 
 def photographs(named: Sequence[str]) -> list[Path]:
     """Files, folders (with all images below them) and patterns, as a list of files; a ValueError if one is empty."""
-    found: list[Path] = []
+    files: list[Path] = []
     for name in named:
         path = Path(name)
         if path.is_dir():
@@ -155,8 +142,8 @@ def photographs(named: Sequence[str]) -> list[Path]:
             more = [path]
         if not more:
             raise ValueError(f"{name}: no photographs {'in this folder' if path.is_dir() else 'match this pattern'}")
-        found += more
-    return list(dict.fromkeys(found))
+        files += more
+    return list(dict.fromkeys(files))
 
 
 def _inside(folder: Path) -> list[Path]:
@@ -171,12 +158,7 @@ def evaluate(run: Run | Path | str, data: str, root: Path | None = None, device:
 
     On the set that it was trained on, the images count that the run's predictions.csv calls its test images, with the
     labels that they have now; on any other, all images that the run was neither trained nor selected on. Images are
-    known by their names and their pixels.
-
-    Args:
-        run: a finished run, or its folder.
-        data: a data set's name.
-        root: its folder.
+    known by their names and their pixels. ``data`` names a data set, and ``root`` is its folder.
 
     Returns:
         {'tasks': metrics as in metrics.json, 'data', 'run', 'images': what was tested on, 'left_out': why, by task}.

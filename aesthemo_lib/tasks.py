@@ -39,17 +39,10 @@ class Task:
             raise ValueError(f"task {self.name!r}: loss_weight must be finite and at least 0, got {self.loss_weight}")
 
     def index(self, label: str) -> int:
-        """The position of a class.
-
-        Raises:
-            ValueError: the task has no such class.
-        """
-        try:
-            return self.classes.index(label)
-        except ValueError:
-            raise ValueError(
-                f"task {self.name!r} has no class {label!r}; its classes are {', '.join(self.classes)}"
-            ) from None
+        """The position of a class; a ValueError names those that there are."""
+        if label not in self.classes:
+            raise ValueError(f"task {self.name!r} has no class {label!r}; its classes are {', '.join(self.classes)}")
+        return self.classes.index(label)
 
 
 AESTHETICS = Task("aesthetics", ("low", "high"), 1.0)
@@ -70,11 +63,7 @@ OASIS_SCALES = (
 
 
 def with_loss_weights(tasks: tuple[Task, ...], weights: dict[str, float]) -> tuple[Task, ...]:
-    """The same tasks with other loss weights; tasks that are not named keep theirs.
-
-    Raises:
-        ValueError: a weight is given for a task that does not exist.
-    """
+    """The same tasks with other loss weights; tasks that are not named keep theirs."""
     unknown = set(weights) - {task.name for task in tasks}
     if unknown:
         raise ValueError(f"loss weights for unknown tasks {sorted(unknown)}; tasks are {[t.name for t in tasks]}")

@@ -65,12 +65,10 @@ def cut_table(
     Args:
         pixels, rows, mean, side: see ``image_batches``.
         truth: (M,) class numbers of these rows by task name, negative where unlabelled.
-        cuts: the streams of each cut, by a name for it.
-        how, reference, seed: see ``cut``.
+        cuts: the streams of each cut, by a name for it; how, reference, seed: see ``cut``.
 
     Returns:
-        one row a cut and task: cut, task, ``evaluation.task_metrics``, and changed: the proportion of photos whose
-        answer is another than uncut.
+        one row a cut and task: cut, task, ``evaluation.task_metrics``, and changed: the share of answers that change.
     """
     device, table, uncut = next(network.parameters()).device, [], {}
     for name, which in {"nothing": [], **cuts}.items():

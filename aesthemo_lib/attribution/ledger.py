@@ -5,8 +5,7 @@ for a baseline image, the logit of every coalition S is computed, and a player's
 
 .. math:: \phi_p = \sum_{S \not\ni p} \frac{|S|! (P-|S|-1)!}{P!} \left( v(S \cup p) - v(S) \right)
 
-so that they add up to logit(image) - logit(baseline), whatever the network. That they do proves nothing about whose
-they are; the tests work a linear network out by hand.
+so that they add up to logit(image) - logit(baseline), whatever the network.
 
 - **Trunk ledger**: a logit is a function of its own branch's input and of the maps that come in from other branches.
   Players: 'own', and each incoming map. What comes in at layer i holds what its branch had itself borrowed before i.
@@ -144,16 +143,13 @@ def trunk_ledger(
     """Every task's logits as own + borrowed at 1 + .. + borrowed at the last layer.
 
     Args:
-        network: any with streams between its branches.
+        network: any with streams between its branches; a ValueError refuses others.
         images: (B, 3, H, W).
         baseline: see ``attribution.baseline``; by default the mean image.
         draws, seed: see ``shapley``.
 
     Returns:
         a ledger by task name, of 1 + (T-1) * layers players.
-
-    Raises:
-        ValueError: the network has no streams.
 
     >>> from ..models.networks import build
     >>> from ..tasks import PATENT_TASKS
@@ -179,10 +175,7 @@ def layer_ledger(
 def both_ledgers(
     network: nn.Module, images: Tensor, baseline: Tensor | None = None, draws: int | None = None, seed: int = 0
 ) -> dict:
-    """Trunk and layer ledgers at once, in one dictionary, quicker than apart: they share a third of their maps.
-
-    Args, Raises: see ``trunk_ledger``.
-    """
+    """Trunk and layer ledgers in one dictionary, quicker than apart: they share a third of their maps."""
     return play(network, images, baseline, [*trunk_games(network), *layer_games(network)], draws, seed)
 
 
@@ -238,11 +231,7 @@ def _add(ledgers: dict, part: Part, shares: np.ndarray, error: np.ndarray | None
 
 
 def over_set(ledger: Callable, network: nn.Module, batches: Iterable[Tensor], **options) -> dict:
-    """``trunk_ledger``, ``layer_ledger`` or ``both_ledgers`` over a whole set, batch by batch, with their ``options``.
-
-    Args:
-        batches: (B, 3, H, W) each, see ``attribution.image_batches``.
-    """
+    """``trunk_ledger``, ``layer_ledger`` or ``both_ledgers``, with ``options``, over (B, 3, H, W) ``batches``."""
     parts = [ledger(network, images, **options) for images in batches]
     if not parts:
         raise ValueError("no images were given")

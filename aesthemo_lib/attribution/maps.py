@@ -21,11 +21,7 @@ STREAM_MAPS = ("integrated_gradients", "grad_cam", "ablation")
 
 
 def one_task(network: nn.Module, task: str) -> Callable[[Tensor], Tensor]:
-    """images -> (B, C) logits of one task, as captum needs it: a forward that returns several tensors fails there.
-
-    Raises:
-        ValueError: the network has no such task.
-    """
+    """images -> (B, C) logits of one task, as captum needs it: a forward that returns several tensors fails there."""
     names = [t.name for t in network.tasks]
     if task not in names:
         raise ValueError(f"unknown task {task!r}; the network predicts {', '.join(names)}")
@@ -63,8 +59,7 @@ def integrated_gradients(
     """Integrated gradients on the pixels (Sundararajan et al. 2017), for every network, with streams or without.
 
     Args:
-        images: (B, 3, s, s).
-        target: the class number.
+        images, target: (B, 3, s, s), and the class number.
         baseline: see ``baseline``; by default the mean image.
         steps: gradients along the straight way from baseline to image; more make the residual smaller.
     """
@@ -157,11 +152,7 @@ def _signed_map(parts: list[Tensor], effects: list[Tensor], channels: bool = Fal
 
 
 def top_channels(attribution: SignedMap, count: int = 5) -> tuple[np.ndarray, np.ndarray]:
-    """The channels of a stream with the largest attribution, over all photos of a map by integrated gradients.
-
-    Returns:
-        (count,) channel numbers, the largest absolute mean first, and their signed means, in logits.
-    """
+    """The channels of a stream with the largest attribution over all photos: (count,) numbers and signed means."""
     if attribution.channels is None:
         raise ValueError("only integrated gradients at a stream tell channels apart; make the map with that method")
     mean = attribution.channels.mean(axis=0)

@@ -12,6 +12,10 @@ from ..models.fusion import HookPoint
 from ..models.inference import evaluating
 
 
+NOTHING = ("so nothing is borrowed and there is no stream to explain or cut; plain integrated gradients "
+           "(attribution.integrated_gradients) work for it")
+
+
 class Stream(NamedTuple):
     """An edge: the map of branch ``source`` on its way to branch ``receiver`` at a cross-branch layer, from 1."""
 
@@ -36,13 +40,9 @@ def streams(network: nn.Module) -> list[Stream]:
     """
     exchanges = getattr(network, "exchanges", ())
     if not len(exchanges) or not hasattr(exchanges[0], "hook_points"):
-        raise ValueError(
-            f"a {type(network).__name__} network has no cross-branch layers, so nothing is borrowed and there is no "
-            f"stream to explain or cut; plain integrated gradients (attribution.integrated_gradients) work for it"
-        )
+        raise ValueError(f"a {type(network).__name__} network has no cross-branch layers, {NOTHING}")
     if len(network.tasks) == 1:
-        raise ValueError("a network with one task has no second branch to borrow from, so there is nothing to explain "
-                         "or cut; plain integrated gradients (attribution.integrated_gradients) work for it")
+        raise ValueError(f"a network with one task has no second branch, {NOTHING}")
     if getattr(exchanges[0], "own_twice", False):
         raise ValueError("a network with own_twice feeds each branch its own maps alone: nothing is borrowed in it, so "
                          "there is no stream to explain or cut; train cross_branch without own_twice for that")

@@ -21,10 +21,9 @@ def bootstrap_interval(
     Photographs of one group are near-duplicates: to resample them one by one would make the interval too narrow.
 
     Args:
-        values: N rows.
+        values, groups: N rows, and their (N,) groups' names.
         statistic: a number from such a table, or an array of numbers, each of which gets its interval. Draws in
             which one is not finite are left out of its interval.
-        groups: (N,) names.
 
     Returns:
         the lower and upper end: two floats, or two arrays of the statistic's shape.
@@ -46,9 +45,7 @@ def bootstrap_interval(
 def mean_interval(values: np.ndarray, level: float = 0.95, overlap: float = 0.0) -> tuple[float, float, float]:
     """Mean and Student interval of repeated runs: (mean, low, high); a single run has no interval (NaN).
 
-    Equation 4.1 of lesson 04, and with an overlap equation 4.2.
-
-    Runs on other splits of the same images share training images, so their results are no independent draws and the
+    Equation 4.1 of lesson 04, and with an overlap equation 4.2. Runs on other splits of the same images share training images, so their results are no independent draws and the
     plain interval is too narrow as an interval of the method; it describes the spread. Nadeau & Bengio (2003) widen
     it: the variance of the mean is s^2 (1/n + overlap).
 
@@ -126,13 +123,9 @@ def paired_differences(runs: pd.DataFrame, metric: str, reference: str, overlap:
     Pairs cancel what a split makes hard or easy for every method.
 
     Args:
-        runs: as ``collect`` returns them, of one data set and preset.
-        metric: a column of it.
+        runs, metric: as ``collect`` returns them, of one data set and preset; a column of it.
         reference: a method's name.
         overlap: see ``mean_interval``.
-
-    Raises:
-        ValueError: no run of the reference.
 
     >>> runs = pd.DataFrame({"task": "emotion", "split": [0, 1, 0, 1], "seed": 0, "auc": [0.75, 0.5, 0.5, 0.5],
     ...                      "method": ["cross_branch.diagonal"] * 2 + ["independent"] * 2})

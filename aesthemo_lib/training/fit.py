@@ -45,8 +45,7 @@ class Data:
     """What the loop reads.
 
     Attributes:
-        pixels: (N, S, S, 3) uint8.
-        mean: (S, S, 3) float32, of the training rows.
+        pixels, mean: (N, S, S, 3) uint8, and the training rows' mean (S, S, 3) float32.
         labels: (N,) int64 by task name, negative where unlabelled.
         train, validation: row numbers.
         targets: by task name (N, C) float32 rows that sum to 1, which are learned in place of the labels where these
@@ -76,9 +75,8 @@ def fit(
     """Train a network in place; it ends with the weights of the epoch with the best validation loss.
 
     Args:
-        network: any with ``tasks``, ``std`` and ``exchange_parameters``; moved to ``device``.
-        data: pixels, labels and rows.
-        settings: how.
+        network: any ``models.backbones.Network``; moved to ``device``.
+        data, settings: what it learns from, and how.
         seed: of batch order, crops, flips and dropout.
         state: a folder for what resuming needs; if it holds a state of this training, that is gone on with.
         title: what the progress bar says.
@@ -110,7 +108,7 @@ def fit(
             if first and state is not None:
                 save_state(state, epoch + 1, loop, better, history)
             elif first and better:  # a state holds the best weights too, so that memory need not
-                best = {name: value.detach().clone() for name, value in loop.tested().items()}
+                best = {name: value.detach().clone() for name, value in network.state_dict().items()}
             if first and after_epoch:
                 after_epoch(row)
     if first:
@@ -145,8 +143,6 @@ class _Loop:
                              f"with accumulate 1")
         self.optimiser = optimiser(settings.optimiser, _rates(network, settings, self.aggregation), settings.momentum,
                                    settings.weight_decay)
-        self.average = {name: value.detach().clone() for name, value in network.state_dict().items()
-                        if settings.averaging and value.is_floating_point()}
 
     def begin(self, history: list[dict], data: Data) -> list[dict]:
         """Start the last layers if nothing was resumed, give every process the first one's state, and wrap the network
@@ -159,7 +155,6 @@ class _Loop:
         self.scaler.load_state_dict(scaler)
         if history and distributed.size() > 1:
             distributed.copy(state_tensors(self.optimiser).values())
-            distributed.copy(self.average.values())
         distributed.copy(self.aggregation.state_dict().values())
         self.forward = distributed.wrap_ddp(self.forward, self.device)
         if self.settings.compile:
@@ -178,22 +173,11 @@ class _Loop:
             rows = np.sort(np.random.default_rng([self.seed, 4]).permutation(rows)[:START_ROWS])
         groups = np.arange(len(data.pixels)) if data.groups is None else data.groups
         start_heads(self.network, self.forward, self.batches.plain, rows, data.learned(), groups, self.device)
-        for name, value in self.network.state_dict().items():
-            if name in self.average:
-                self.average[name].copy_(value)
-
-    def tested(self) -> dict[str, Tensor]:
-        """The weights that are validated and kept: the moving average, or the newest."""
-        return self.network.state_dict() | self.average
 
     def validate(self, data: Data) -> dict[str, float]:
         """Losses and accuracies on the validation rows."""
-        newest = {name: value.detach().clone() for name, value in self.network.state_dict().items()
-                  if name in self.average}
-        self.network.load_state_dict(self.tested())
         with evaluating(self.network):
             logits = logits_of(self.forward, self.batches.plain, data.validation, self.device)
-        self.network.load_state_dict(self.network.state_dict() | newest)
         return _validation_row(logits, data, self.network.tasks)
 
     def train(self, epoch: int) -> dict[str, float]:
@@ -243,10 +227,6 @@ class _Loop:
             weight.grad = distributed.total(weight.grad) / distributed.size()  # the network's are exchanged already
         self.scaler.step(self.optimiser)
         self.scaler.update()
-        if self.average:
-            now = self.network.state_dict()
-            torch._foreach_lerp_(list(self.average.values()), [now[name] for name in self.average],
-                                 1 - self.settings.averaging)
         return done.sum(dim=0)
 
     def _labels(self, rows: np.ndarray) -> dict[str, Tensor]:
@@ -268,10 +248,8 @@ class _Loop:
 
     def _check(self, total: float, epoch: int, rate: float) -> None:
         if not math.isfinite(total):
-            raise Diverged(
-                f"the training loss became {total} in epoch {epoch + 1} at learning rate {rate:.2g}; "
-                f"lower learning_rate (or exchange_factor), and check the images and labels"
-            )
+            raise Diverged(f"the training loss became {total} in epoch {epoch + 1} at learning rate {rate:.2g}; "
+                           f"lower learning_rate (or exchange_factor), and check the images and labels")
 
 
 class _AfterFrozen(nn.Module):
