@@ -4,27 +4,21 @@ import os
 import platform
 import shutil
 import sys
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from .device import allowed_cores, fast_precision, pick_device, set_threads
+from .device import allowed_cores, fast_precision, free_memory, pick_device
 
-OLDEST, NEWEST = (3, 11), (3, 14)
 PROJECT = Path(__file__).resolve().parents[1]
 MAKE = ("run 'python run.py fetch', which makes the environment .venv" if (PROJECT / "run.py").is_file()
         else "install the wheel again, with its dependencies")
-MINUTES = {"scenes": 3.8, "oasis": 14.0}
-"""What ``reproduce`` with the preset 'teach' took on the two cores that trained at ``RATE``."""
-RATE = 76.0
-"""Images a second of ``training_rate`` there."""
 
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at: its name, 'ok', 'warn' or 'fail', what was found, and the cure ('' if ok)."""
+    """One thing looked at: its name, 'ok', 'warn' or 'fail', what it is like, and the cure ('' if ok)."""
 
     name: str
     status: str
@@ -33,16 +27,11 @@ class Check:
 
 
 def checks(data: str = "scenes", root: Path | None = None) -> list[Check]:
-    """Look at everything that the project stands on.
-
-    Args:
-        data: the data set that will be used.
-        root: its folder; see ``data.readers.data_root`` for the default.
-    """
+    """Look at everything that the project depends on, and at the data set that will be used, in its folder ``root``."""
     looks = {
         "Python": _python, "environment": _environment, "kernel": _kernel, "packages": _packages, "cores": _cores,
         "memory": _memory, "disk": _disk, "torch": _torch, "precision": _precision, "EfficientNet-Lite0": _lite0,
-        "VGG16": _vgg16, f"data {data}": lambda: _data(data, root), "expected time": lambda: _minutes(data),
+        "VGG16": _vgg16, f"data {data}": lambda: _data(data, root),
     }  # fmt: skip
     return [_look(name, look) for name, look in looks.items()]
 
@@ -68,10 +57,7 @@ def _look(name: str, look: Callable[[], tuple]) -> Check:
 
 
 def _python() -> tuple:
-    found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
-    if OLDEST <= sys.version_info[:2] <= NEWEST:
-        return "ok", found
-    return "fail", found, f"install a Python from 3.{OLDEST[1]} to 3.{NEWEST[1]}"
+    return "ok", f"{platform.python_version()} on {platform.system()} {platform.machine()}"  # pip and run.py ask for it
 
 
 def _environment() -> tuple:
@@ -86,8 +72,7 @@ def _kernel() -> tuple:
     from jupyter_client.kernelspec import KernelSpecManager
 
     spec = KernelSpecManager().get_kernel_spec("python3")
-    program = Path(spec.argv[0])
-    # jupyter_client puts its own interpreter in the place of a bare name.
+    program = Path(spec.argv[0])  # jupyter_client puts its own interpreter in the place of a bare name
     if program.parent == Path() or program.parent == Path(sys.executable).parent:
         return "ok", f"python3 starts {sys.executable}"
     cure = f"delete {spec.resource_dir}, or start by 'python run.py lab', which prefers the environment's own"
@@ -136,13 +121,9 @@ def _cores() -> tuple:
 def _memory() -> tuple:
     import psutil
 
-    memory = psutil.virtual_memory()
-    total, free = memory.total / 1e9, memory.available / 1e9
-    for limit in (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes")):
-        if limit.exists() and (text := limit.read_text(encoding="utf-8").strip()) != "max":
-            total = min(total, int(text) / 1e9)
-    found = f"{min(free, total):.1f} GB available of {total:.1f}"
-    return ("ok", found) if min(free, total) >= 6 else ("warn", found, "close other programs: training takes 5 GB")
+    free = free_memory() / 1e9
+    found = f"{free:.1f} GB available of {psutil.virtual_memory().total / 1e9:.1f}"
+    return ("ok", found) if free >= 6 else ("warn", found, "close other programs: training takes 5 GB")
 
 
 def _disk() -> tuple:
@@ -205,37 +186,3 @@ def _data(name: str, root: Path | None) -> tuple:
     if missing:
         return "fail", f"{len(missing)} of {len(paths)} images are missing, such as {missing[0]}", "put them there"
     return "ok", f"{len(paths)} images at {place}"
-
-
-def _minutes(name: str) -> tuple:
-    rate = training_rate()
-    found = f"one branch trains at {rate:.0f} images/s beside what else runs now"
-    if name in MINUTES:
-        found += (f", so 'reproduce' with PRESET=teach takes about {MINUTES[name] * RATE / rate:.0f} minutes "
-                  f"(on two quiet cores, at {RATE:.0f} images/s, it took {MINUTES[name]:.2g})")
-    return "ok", found
-
-
-def training_rate(seconds: float = 1.0) -> float:
-    """Images a second in the forward and backward pass of one branch of the preset 'teach', measured for a second."""
-    import torch
-
-    from .models.backbones import backbone
-    from .models.inference import fast
-    from .models.quick_cpu import quick_cpu
-    from .training.config import PRESETS
-
-    set_threads()
-    device, settings = pick_device(), PRESETS["teach"]
-    branch = backbone(settings.backbone, 2, weights="none")
-    network = branch.to(device, memory_format=torch.channels_last)
-    images = torch.randn(16, 3, settings.crop, settings.crop, device=device)
-    began, done = 0.0, -1  # the first step, which only warms up, is not counted
-    while done < 1 or time.perf_counter() - began < seconds:
-        with fast(device), quick_cpu(network):
-            loss = network(images).float().square().mean()
-        loss.backward()
-        loss.item()  # waits for a GPU
-        done += 1
-        began = began or time.perf_counter()
-    return done * len(images) / (time.perf_counter() - began)

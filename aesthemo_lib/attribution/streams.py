@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from ..models.fusion import HookPoint
 from ..models.inference import evaluating
 
-
 NOTHING = ("so nothing is borrowed and there is no stream to explain or cut; plain integrated gradients "
            "(attribution.integrated_gradients) work for it")
 

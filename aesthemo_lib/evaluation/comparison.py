@@ -45,8 +45,8 @@ def bootstrap_interval(
 def mean_interval(values: np.ndarray, level: float = 0.95, overlap: float = 0.0) -> tuple[float, float, float]:
     """Mean and Student interval of repeated runs: (mean, low, high); a single run has no interval (NaN).
 
-    Equation 4.1 of lesson 04, and with an overlap equation 4.2. Runs on other splits of the same images share training images, so their results are no independent draws and the
-    plain interval is too narrow as an interval of the method; it describes the spread. Nadeau & Bengio (2003) widen
+    Equation 4.1 of lesson 04, and with an overlap equation 4.2. Runs on other splits of the same images share training
+    images, so their results are no independent draws and the plain interval is too narrow. Nadeau & Bengio (2003) widen
     it: the variance of the mean is s^2 (1/n + overlap).
 
     Args:

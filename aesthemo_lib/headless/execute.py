@@ -6,7 +6,6 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +17,19 @@ class NotebookFailed(RuntimeError):
 
 
 def notebook_path(name: str) -> Path:
-    """A notebook by its bare name.
-
-    Raises:
-        ValueError: there is none, or the name is not unique; lists what there is.
-    """
+    """A notebook by its bare name; a ValueError lists what there is."""
     folder = project_folder() / "notebooks"
     there = {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.ipynb"))
              if ".ipynb_checkpoints" not in path.parts}
     wanted = name.removesuffix(".ipynb")
-    found = [path for key, path in there.items() if wanted in (key, path.stem)]
-    if len(found) != 1:
+    fitting = [path for key, path in there.items() if wanted in (key, path.stem)]
+    if len(fitting) != 1:
         raise ValueError(f"no notebook {name!r} in {folder}; there are {', '.join(there) or 'none'}")
-    return found[0]
+    return fitting[0]
 
 
 def checked_parameters(notebook: Path, given: dict[str, str | int | float | bool]) -> dict:
-    """Parameters with the types that the notebook's parameters cell declares.
-
-    Args:
-        given: values by name, as text from a command line or already typed.
+    """Parameters, given as text or typed, with the types that the notebook's parameters cell declares.
 
     Raises:
         ValueError: a name that the notebook lacks, or a value that is not of its type, out of range or contradictory.
@@ -61,19 +53,13 @@ def _defaults(known: dict) -> dict:
 
 
 def _typed(name: str, value, kind: str):
-    if isinstance(value, str) and kind != "str":
-        text = value.strip()
-        if kind == "bool" and text.lower() in ("true", "false"):
-            return text.lower() == "true"
-        convert = {"int": int, "float": float}.get(kind)
-        try:
-            value = convert(text) if convert else value
-        except ValueError:
-            pass
-    fits: Any = {"str": str, "bool": bool, "int": int, "float": (int, float)}.get(kind, object)
-    if not isinstance(value, fits) or (isinstance(value, bool) and kind != "bool") or value != value:
-        raise ValueError(f"parameter {name}: expected {kind}, got {value!r}")
-    return value
+    from ..training.config import checked
+
+    readers: dict[str, Any] = {"int": int, "float": float, "bool": {"true": True, "false": False}.__getitem__}
+    if isinstance(value, str) and kind in readers:
+        with contextlib.suppress(ValueError, KeyError):
+            value = readers[kind](value.strip().lower())
+    return checked(f"parameter {name}", value, kind)
 
 
 def execute(name: str, parameters: dict, target: Path) -> Path:
@@ -156,13 +142,11 @@ def run_notebook(name: str, parameters: dict, out: Path) -> Path:
 def train_plainly(parameters: dict, settings: dict, out: Path, device: str | None = None) -> Path:
     """What ``aesthemo train`` does: the run of 03_train without the notebook; returns the run's folder.
 
-    Several processes can share it.
-
     Args:
         parameters: those of 03_train, as ``TRAINING`` has them.
         settings: what the notebook does not ask for, as text; see ``training.config.Settings``.
     """
-    from ..training.config import Settings
+    from ..training.config import KINDS
     from ..training.runs import train
     from .parameters import TRAINING, check, training
 
@@ -172,8 +156,7 @@ def train_plainly(parameters: dict, settings: dict, out: Path, device: str | Non
             raise ValueError(f"03_train has no parameter {name!r}; its parameters are {', '.join(TRAINING)}")
         values[name] = _typed(name, value, type(TRAINING[name]).__name__)
     check(values)
-    kinds = {choice.name: str(choice.type) for choice in fields(Settings)}
-    config = training(values, {n: _typed(n, value, kinds.get(n, "str")) for n, value in settings.items()})
+    config = training(values, {n: _typed(n, value, KINDS.get(n, "str")) for n, value in settings.items()})
     root = Path(values["root"]) if values["root"] else None
     report = None if show_progress() else _tell_epoch  # a log has no use for a bar
     return train(config, values["out"], root, values["redo"], device, report, values["on_bad_image"]).folder

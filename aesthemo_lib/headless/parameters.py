@@ -1,4 +1,4 @@
-"""What a notebook's parameters may be, by name, checked before a kernel starts; ``jobs`` checks names and types first.
+"""What a notebook's parameters may be, by name, checked before a kernel starts; ``execute`` checks their types first.
 
 A name means the same in every notebook, so that its range stands here once. Where a value must also fit the data (a
 photo's number, say), only the notebook that has read them can tell.
@@ -34,11 +34,7 @@ TRAINING: dict[str, Any] = {
 
 
 def check(values: dict) -> None:
-    """Refuse what is out of range, and what contradicts itself, among a notebook's parameters of their declared types.
-
-    Raises:
-        ValueError: names the parameter, what it got and what was expected.
-    """
+    """Raise ValueError for a notebook's parameters, of their declared types, that are out of range or contradictory."""
     for name, value in values.items():
         expected = _expected(name, value)
         if expected:

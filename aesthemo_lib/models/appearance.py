@@ -29,7 +29,7 @@ BINS, ORIENTATIONS, FREQUENCY, SCALES = 8, 4, 0.25, 3
 COLOUR = 3 * (3 + BINS)
 """Colour numbers: of L, a and b three moments and a histogram each."""
 TEXTURE = 2 * ORIENTATIONS * SCALES
-"""Texture numbers: mean and spread of each Gabor filter's energy at each scale."""
+"""Texture numbers: mean and deviation of each Gabor filter's energy at each scale."""
 
 
 def lab(rgb: Tensor) -> Tensor:
@@ -48,8 +48,8 @@ def colour(pixels: Tensor) -> Tensor:
     """
     flat = pixels.flatten(2)  # (B, 3, P)
     mean = flat.mean(dim=2, keepdim=True)
-    spread, third = _spread(flat), ((flat - mean) ** 3).mean(dim=2)
-    moments = torch.cat([mean[..., 0], spread, third / (spread**2 + 1)], dim=1)
+    deviation, third = _deviation(flat), ((flat - mean) ** 3).mean(dim=2)
+    moments = torch.cat([mean[..., 0], deviation, third / (deviation**2 + 1)], dim=1)
     low, high = flat.new_tensor(RANGES).T[:, :, None]
     place = ((flat - low) / (high - low) * BINS - 0.5).clamp(0, BINS - 1)
     shares = [(1 - (place - number).abs()).clamp(min=0).mean(dim=2) for number in range(BINS)]
@@ -80,15 +80,15 @@ def texture(light: Tensor, bank: Tensor) -> Tensor:
 
     Of (B, 1, H, W) L in 0..1 the (B, TEXTURE) numbers.
     """
-    found, grey = [], light
+    numbers, grey = [], light
     for _ in range(SCALES):
         energy = gabor_energy(grey, bank).flatten(2)
-        found += [energy.mean(dim=2), _spread(energy)]
+        numbers += [energy.mean(dim=2), _deviation(energy)]
         grey = functional.avg_pool2d(grey, 2)
-    return torch.cat(found, dim=1)
+    return torch.cat(numbers, dim=1)
 
 
-def _spread(values: Tensor) -> Tensor:
+def _deviation(values: Tensor) -> Tensor:
     """The standard deviation along the last axis, with a gradient where all values are the same."""
     return (values.var(dim=2, correction=0) + 1e-8).sqrt()
 
@@ -123,8 +123,7 @@ class Described(Network):
     so without the second half of W it is the backbone itself: the unimproved CNN.
 
     Args:
-        task: the task, learned alone.
-        backbone: its branch; its head gets a wider last layer.
+        task, backbone: the task and its branch, whose head gets a wider last layer.
         width: of the descriptors' half.
     """
 

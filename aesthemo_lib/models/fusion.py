@@ -13,10 +13,10 @@ INITIALISATIONS = ("diagonal", "random", "default")
 
 
 class HookPoint(nn.Module):
-    """The hook point of one stream: the map of one branch on its way to one receiver, to be watched or replaced alone.
+    """The hook point of one stream: the map of one branch on its way to one receiver, to be watched or replaced.
 
-    All receivers read the same tensor. Were a hook point to hand it on as it is (as ``nn.Identity`` does), a gradient
-    taken at one receiver's would also hold what flows through the others; a copy keeps the streams apart.
+    All receivers read the same tensor. Were it handed on as it is, a gradient taken at one receiver's hook point would
+    also hold what flows through the others; a copy keeps the streams apart.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -64,8 +64,7 @@ class CrossBranchLayer(ExchangeLayer):
 
     .. math:: z_t = W_t [x_1; ..; x_T] + b_t = \sum_s W_{ts} x_s + b_t
 
-    equation 2.1 of lesson 02: a 1x1 convolution of K kernels over the T*K stacked channels, stride 1, padding 0. The
-    patent has T = 2.
+    equation 2.1 of lesson 02: a 1x1 convolution of K kernels over the T*K stacked channels; the patent has T = 2.
     Bias and 'no activation after it' are our reading: the text leaves both open.
 
     Args:

@@ -37,7 +37,7 @@ class Sum(nn.Module):
 
         Args:
             losses: a scalar by task name.
-            part: how much of a batch these losses are; other than 1 where ``divisible`` alone.
+            part: how much of a batch these losses are; other than 1 only where ``divisible``.
             scale: multiplies the loss before its gradient is taken.
         """
         scale(self.loss(losses, part)).backward()
@@ -68,8 +68,8 @@ class Uncertainty(Sum):
         return (torch.exp(-self.log_variance) * values + part * self.log_variance / 2).sum()
 
     def weights(self) -> dict[str, float]:
-        found = torch.exp(-self.log_variance.detach()).tolist()
-        return {f"weight_{task.name}": weight for task, weight in zip(self.tasks, found, strict=True)}
+        learned = torch.exp(-self.log_variance.detach()).tolist()
+        return {f"weight_{task.name}": weight for task, weight in zip(self.tasks, learned, strict=True)}
 
 
 class HardTasks(Sum):
@@ -91,8 +91,7 @@ class HardTasks(Sum):
     @staticmethod
     def shares(values: Tensor) -> Tensor:
         """w_1 .. w_T of the losses a_1 .. a_T."""
-        spread = values.max() - values.min()
-        return 1 + (values - values.mean()) / spread.clamp(min=1e-8)
+        return 1 + (values - values.mean()) / (values.max() - values.min()).clamp(min=1e-8)
 
 
 class Aggregated(Sum):
@@ -115,12 +114,8 @@ class Aggregated(Sum):
 
     def backward(self, losses: dict[str, Tensor], part: float = 1.0, scale: Scale = torch.positive) -> None:
         last = len(self.tasks) - 1
-        rows = [
-            torch.autograd.grad(
-                scale(task.loss_weight * losses[task.name]), self.trained, retain_graph=i < last,
-                allow_unused=True
-            ) for i, task in enumerate(self.tasks)
-        ]
+        rows = [torch.autograd.grad(scale(task.loss_weight * losses[task.name]), self.trained, retain_graph=i < last,
+                                    allow_unused=True) for i, task in enumerate(self.tasks)]
         columns = list(zip(*rows, strict=True))  # by parameter; None where a task doesn't reach it
         reached = [sum(gradient is not None for gradient in column) for column in columns]
         weights = self.combine(gramian([column for column, n in zip(columns, reached, strict=True) if n > 1]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 from ..data import readers
 from ..models.backbones import BUILDERS, is_known
@@ -47,13 +48,25 @@ class Settings:
         if not is_known(self.backbone):
             raise ValueError(f"settings: backbone: unknown {self.backbone!r}; choose one of {', '.join(BUILDERS)}, or "
                              f"a network of timm")
-        if self.optimiser not in OPTIMISERS:
-            raise ValueError(f"settings: optimiser: unknown {self.optimiser!r}; choose one of {', '.join(OPTIMISERS)}")
-        if self.aggregation not in AGGREGATIONS:
-            raise ValueError(f"settings: aggregation: unknown {self.aggregation!r}; "
-                             f"choose one of {', '.join(AGGREGATIONS)}")
+        _one_of("settings: optimiser", self.optimiser, OPTIMISERS)
+        _one_of("settings: aggregation", self.aggregation, AGGREGATIONS)
 
 
+def _one_of(what: str, value: str, known) -> None:
+    if value not in known:
+        raise ValueError(f"{what}: unknown {value!r}; choose one of {', '.join(known)}")
+
+
+def checked(what: str, value, kind: str):
+    """The value, if it is a 'str', 'bool', 'int' or 'float', as ``kind`` says, and not NaN; else a ValueError."""
+    fits: Any = {"str": str, "bool": bool, "int": int, "float": (int, float)}.get(kind, object)
+    if not isinstance(value, fits) or isinstance(value, bool) != (kind == "bool") or value != value:
+        raise ValueError(f"{what}: expected {kind}, got {value!r}")
+    return value
+
+
+KINDS = {choice.name: str(choice.type) for choice in fields(Settings)}
+"""The type of each setting; what reads settings from text asks here."""
 PRESETS = {
     "smoke": Settings("tiny", "none", resize=36, crop=32, batch=16, epochs=2, patience=2, learning_rate=0.005),
     "teach": Settings(
@@ -132,15 +145,11 @@ class Config:
 
     def training_settings(self) -> Settings:
         """The preset's settings for this data set, with those of ``settings`` put in."""
-        known = {f.name: str(f.type) for f in fields(Settings)}
-        kinds: dict = {"str": str, "bool": bool, "int": int, "float": (int, float)}
         for name, value in self.settings.items():
-            _one_of("settings", name, known)
-            wanted = kinds[known[name]]
-            if not isinstance(value, wanted) or isinstance(value, bool) != (wanted is bool):
-                raise ValueError(f"settings: {name} expects {known[name]}, got {value!r}")
-            if wanted in (int, (int, float)) and not 0 <= value < float("inf"):
-                raise ValueError(f"settings: {name} expects a number of 0 or more, got {value!r}")
+            _one_of("settings", name, KINDS)
+            checked(f"settings: {name}", value, KINDS[name])
+            if KINDS[name] in ("int", "float") and not 0 <= value < math.inf:
+                raise ValueError(f"settings: {name}: expected a number of 0 or more, got {value!r}")
         fitted = DATA_SETTINGS.get((self.preset, self.data), {}) | METHOD_SETTINGS.get(self.method, {})
         settings = replace(PRESETS[self.preset], **(fitted | self.settings))
         least = min(settings.batch, settings.epochs, settings.accumulate)
@@ -166,7 +175,3 @@ def learning_rate(step: int, steps: int, settings: Settings) -> float:
         return settings.learning_rate * (step + 1) / rise
     return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(steps - rise, 1)))
 
-
-def _one_of(what: str, value: str, known) -> None:
-    if value not in known:
-        raise ValueError(f"{what}: unknown {value!r}; choose one of {', '.join(known)}")

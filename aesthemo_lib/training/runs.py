@@ -47,8 +47,8 @@ from .fit import Data, fit
 from .resume import contiguous, write_history
 from .run import WEIGHTS, Run, stored_hash
 
-LATER = ("aggregation", "accumulate", "checkpoint", "compile", "optimiser", "probe_start", "group_decay", "vote_targets",
-         "frozen_groups", "views")
+LATER = ("aggregation", "accumulate", "checkpoint", "compile", "optimiser", "probe_start", "group_decay",
+         "vote_targets", "frozen_groups", "views")
 """Settings that came after the first runs: described only where they are not what those had."""
 
 

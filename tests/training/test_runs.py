@@ -146,8 +146,8 @@ def test_killed_at_any_moment_it_resumes_to_the_same_bits(colours_root, tmp_path
     ({"preset": "fast"}, "preset: unknown 'fast'; choose one of smoke, teach, paper"),
     ({"seed": -1}, "seed: expected a whole number of 0 or more, got -1"),
     ({"settings": {"lr": 1}}, "settings: unknown 'lr'; choose one of backbone"),
-    ({"settings": {"epochs": "3"}}, "settings: epochs expects int, got '3'"),
-    ({"settings": {"learning_rate": float("nan")}}, "learning_rate expects a number of 0 or more, got nan"),
+    ({"settings": {"epochs": "3"}}, "settings: epochs: expected int, got '3'"),
+    ({"settings": {"learning_rate": float("nan")}}, "learning_rate: expected float, got nan"),
     ({"settings": {"crop": 900}}, "expected 1 <= crop <= resize"),
     ({"method": "independent", "variant": "random"}, "has no variant 'random'"),
 ])
