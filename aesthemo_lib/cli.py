@@ -208,9 +208,9 @@ def _inspect(given) -> int:
 def _doctor(given) -> int:
     from .doctor import checks, render
 
-    found = checks(given.data, given.root)
-    print(render(found))
-    return int(any(check.status == "fail" for check in found))
+    made = checks(given.data, given.root)
+    print(render(made))
+    return int(any(check.status == "fail" for check in made))
 
 
 def _fetch(given) -> None:

@@ -23,11 +23,11 @@ def _parser() -> argparse.ArgumentParser:
     keep.add_argument("--out", type=Path, default=Path("runs"), help="folder of runs")
     keep.add_argument("--to", type=Path, help="folder of kept runs, by default results/runs")
     keep.set_defaults(command=_keep_runs)
-    kit = commands.add_parser("kit", help="IAE's reproduction kit: write its plan, or put finished runs into it")
-    kit.add_argument("runs", type=Path, nargs="?", help="a folder of runs, such as runs/iae; left out: the plan alone")
-    kit.add_argument("--preset", default="paper", help="another than paper is for a rehearsal, with --json elsewhere")
-    kit.add_argument("--json", type=Path, default=Path("results/iae.json"))
-    kit.set_defaults(command=_kit)
+    iae = commands.add_parser("iae-protocol", help="write the plan of the runs on IAE, or put finished ones into it")
+    iae.add_argument("runs", type=Path, nargs="?", help="a folder of runs, such as runs/iae; left out: the plan alone")
+    iae.add_argument("--preset", default="paper", help="another than paper is for a rehearsal, with --json elsewhere")
+    iae.add_argument("--json", type=Path, default=Path("results/iae.json"))
+    iae.set_defaults(command=_iae_protocol)
     study = _study_parser(commands, "study", "run a study of results/protocol.json", _study)
     study.add_argument("--study", required=True, metavar="NAME", help="its name in results/protocol.json")
     study.add_argument("--form", default="first", help="first (two hours on two cores) or long")
@@ -88,15 +88,15 @@ def _keep_runs(given) -> None:
     print(keep(given.out, given.data, given.preset, given.to))
 
 
-def _kit(given) -> None:
+def _iae_protocol(given) -> None:
     from aesthemo_lib.files import write_json
 
-    from .iae_kit import content, finished
+    from .iae_protocol import content, finished
 
-    told = content(finished(given.runs) if given.runs else (), given.preset)
-    write_json(given.json, told)
-    cost = told["expected"]
-    print(f"{given.json}: {told['status']}, {len(told['rows'])} of {cost['runs']} runs; in all at most "
+    protocol = content(finished(given.runs) if given.runs else (), given.preset)
+    write_json(given.json, protocol)
+    cost = protocol["expected"]
+    print(f"{given.json}: {protocol['status']}, {len(protocol['rows'])} of {cost['runs']} runs; in all at most "
           f"{cost['gpu_hours']} GPU hours at {cost['assumed']['operations_a_second']:.0e} operations a second, "
           f"{cost['gpu_memory_gb']} GB of GPU memory, {cost['disk_gb']} GB of disk")
 

@@ -1,7 +1,7 @@
 """The repository's own runs, kept without their weights, so that a lesson that compares runs need not wait for any.
 
-``results/runs/<data>/`` is laid out as ``runs/<data>/``; a run there has its small files alone. Whoever has made a
-comparison of their own sees that one: the two are never mixed, and a line says whenever it is the repository's.
+``results/runs/<data>/`` is laid out as ``runs/<data>/``; a run there has only its small files. A lesson shows the
+reader's own comparison if there is one. The two are never mixed, and a line says when it is the repository's.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ def keep(out: Path, data: str = "scenes", preset: str = "teach", to: Path | None
 
 
 def copy_small(run: Path, to: Path) -> dict:
-    """Copy a run's small files into a folder: all but the weights, and what names a folder of whoever trained it.
+    """Copy a run's small files into a folder: all but the weights, and what names a folder of the person who trained it.
 
     Returns:
         the content of its ``config.json``.

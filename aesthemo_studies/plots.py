@@ -316,7 +316,7 @@ def class_orders(orders: dict[str, Sequence[str]]) -> Figure:
 
 
 def cost_bars(methods: dict[str, dict], speed: float) -> Figure:
-    """GPU hours and memory of one run of each method, as ``kit.expected`` counts them.
+    """GPU hours and memory of one run of each method, as ``iae_protocol.expected`` counts them.
 
     Args:
         speed: the assumed operations a second.

@@ -7,7 +7,7 @@ import torch
 from aesthemo_lib.models.networks import build, count_multiplies, count_parameters
 from aesthemo_lib.tasks import PATENT_TASKS
 from aesthemo_lib.training.config import PRESETS
-from aesthemo_studies.iae_kit import IMAGES, SUSTAINED
+from aesthemo_studies.iae_protocol import IMAGES, SUSTAINED
 
 SETS = {"IAE": IMAGES, "EmoSet": 118_102, "3.3 million": 3_300_000}  # EmoSet-118K (Yang et al., ICCV 2023)
 MACHINE, BATCH = 8, 256  # GPUs in one machine; a batch that still trains like a small one

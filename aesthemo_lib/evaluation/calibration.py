@@ -23,8 +23,7 @@ def reliability(truth: np.ndarray, probabilities: np.ndarray, bins: int = BINS) 
     of modern neural networks, ICML 2017, section 2).
 
     Args:
-        truth: (N,) class numbers; negative where unlabelled, which are left out.
-        probabilities: (N, C), rows that sum to 1.
+        truth, probabilities: (N,) class numbers, negative where unlabelled (left out); (N, C) rows that sum to 1.
         bins: M, of equal width.
 
     Returns:
@@ -45,7 +44,6 @@ def expected_calibration_error(truth: np.ndarray, probabilities: np.ndarray, bin
     r"""ECE (Guo et al. 2017, equation 3): :math:`\sum_m \frac{|B_m|}{N} |acc(B_m) - conf(B_m)|`; None without labels.
 
     Of few images it is too large, since a bin's accuracy scatters: compare it between methods on equal images.
-    Args: see ``reliability``.
     """
     table = reliability(truth, probabilities, bins).query("images > 0")
     if table.empty:

@@ -12,8 +12,7 @@ def task_metrics(truth: np.ndarray, probabilities: np.ndarray, majority: int) ->
     """The metrics of one task.
 
     Args:
-        truth: (N,) class numbers; negative where unlabelled, which are left out.
-        probabilities: (N, C), rows that sum to 1.
+        truth, probabilities: (N,) class numbers, negative where unlabelled (left out); (N, C) rows that sum to 1.
         majority: the most frequent class of the *training* set.
 
     Returns:

@@ -40,14 +40,9 @@ def distinct(network: nn.Module, task: str) -> np.ndarray:
 
 
 def all_logits(network: nn.Module, images: Tensor, instead: Tensor | None = None) -> dict[str, Tensor]:
-    """Every task's logits in every state.
+    """Every task's logits of (B, 3, s, s) images in every state of the S ``switches``: (2^S, B, C) by task name.
 
-    Args:
-        images: (B, 3, s, s).
-        instead: (1, 3, s, s), whose maps a closed stream carries; None: the mean image.
-
-    Returns:
-        (2^S, B, C) by task name, for the S streams of ``switches``; state 0 is the network as it is.
+    ``instead``: (1, 3, s, s), whose maps a closed stream carries; None: the mean image. State 0 is the plain network.
     """
     known, names = switches(network), [task.name for task in network.tasks]
     instead = torch.zeros_like(images[:1]) if instead is None else instead
@@ -84,8 +79,8 @@ def stream_maps(network: nn.Module, image: Tensor, task: str, target: int, layer
     names = [t.name for t in network.tasks]
     with torch.no_grad(), evaluating(network):
         caught, logits = maps_sent(network, torch.cat([torch.zeros_like(image), image]))
-    here = [[x[1:] for x in maps] for maps in caught]
-    found = {}
+    here = [[x[1:] for x in sent] for sent in caught]
+    maps = {}
     for s, stream in enumerate(Stream(layer, task, source) for source in names):
         rest, nodes, weights = caught[layer - 1][s][:1], *np.polynomial.legendre.leggauss(STEPS[stream.borrowed])
         change = here[layer - 1][s] - rest
@@ -96,8 +91,8 @@ def stream_maps(network: nn.Module, image: Tensor, task: str, target: int, layer
         with torch.no_grad():
             without = _score(_with_stream(network, here, stream, rest), target)[0]
         values, effect = (x.cpu().double().numpy() for x in (values, _score(logits[task], target)[1] - without))
-        found[stream] = SignedMap(values.sum(0)[None], effect[None], values.sum((1, 2))[None])
-    return found
+        maps[stream] = SignedMap(values.sum(0)[None], effect[None], values.sum((1, 2))[None])
+    return maps
 
 
 def _score(logits: Tensor, target: int) -> Tensor:

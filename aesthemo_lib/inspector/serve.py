@@ -33,13 +33,9 @@ def serve(run: Path | str | None = None, root: Path | None = None, count: int = 
     The address holds a token, so that others who are logged in on this machine don't get in.
 
     Args:
-        run: a finished run's folder; None: the network that comes with the project.
+        run: a finished run's folder; None: the bundled network.
         count: how many of the test photos in ``root`` are offered.
-        options: more of Voila's own.
-
-    Raises:
-        ValueError: Voila is not installed.
-        FileNotFoundError: there is no such run, or its data are not there.
+        options: more of Voila's own; without Voila there is a ValueError.
     """
     if not find_spec("voila"):
         raise ValueError("'inspect' needs Voila, which is not installed here: pip install voila")

@@ -61,7 +61,7 @@ class Subject:
 
     def page(self, photos: Sequence[dict]) -> dict:
         """What ``inspector.js`` draws: the network's shape, and photos (see ``photo``), answered or not."""
-        told, layers = self.run.described, len(getattr(self.network, "exchanges", ())) if self.switches else 0
+        run, layers = self.run.described, len(getattr(self.network, "exchanges", ())) if self.switches else 0
         masks = {t.name: idle(self.network, t.name) if self.switches else 0 for t in self.run.tasks}
         edges = [stream._asdict() for stream in streams(self.network) if stream.borrowed] if self.switches else []
         fewer = "" if len(edges) == len(self.switches) else (
@@ -69,7 +69,7 @@ class Subject:
         return {
             "run": "", "photos": list(photos), "reason": self.reason, "note": fewer, "layers": layers, "edges": edges,
             "groups": len(self.network.channels), "frozen": len(self.network.frozen),
-            "title": f"{self.run.name}, {told['preset']}, trained on {told['data']}, split {told['split']}",
+            "title": f"{self.run.name}, {run['preset']}, trained on {run['data']}, split {run['split']}",
             "tasks": [{"name": t.name, "classes": list(t.classes), "colour": task_colour(t.name), "idle": masks[t.name]}
                       for t in self.run.tasks],
             "switches": [stream._asdict() for stream in self.switches], "donors": None,
@@ -84,12 +84,12 @@ class Subject:
     def answers(self, images: Tensor, instead: Tensor | None = None) -> dict:
         """Logits by task (float32, base64) of every state that can differ; see ``answers.all_logits``."""
         if self.switches:
-            found = {name: values[distinct(self.network, name), 0]
-                     for name, values in all_logits(self.network, images, instead).items()}
+            logits = {name: values[distinct(self.network, name), 0]
+                      for name, values in all_logits(self.network, images, instead).items()}
         else:
             with torch.inference_mode():
-                found = self.network(images)
-        return {name: packed(values.cpu().numpy(), "<f4") for name, values in found.items()}
+                logits = self.network(images)
+        return {name: packed(values.cpu().numpy(), "<f4") for name, values in logits.items()}
 
     def flows(self, images: Tensor) -> dict[str, list[dict]] | None:
         """What (1, 3, s, s) images put out of each branch's groups, and of the frozen ones (''), as mean maps."""
@@ -121,13 +121,13 @@ class Subject:
         """Where in one photo a logit comes from, through each stream of a layer, or in the pixels: see ``_shown``."""
         if not self.switches:
             return [_shown("pixels", integrated_gradients(self.network, images, task, target, steps=PIXEL_STEPS))]
-        found = stream_maps(self.network, images, task, target, layer)
-        return [_shown(s.source, found[s]) for s in sorted(found, key=lambda s: s.borrowed)]
+        maps = stream_maps(self.network, images, task, target, layer)
+        return [_shown(s.source, maps[s]) for s in sorted(maps, key=lambda s: s.borrowed)]
 
     def test_photos(self, count: int, root: Path | None = None) -> list[tuple[Path, dict]]:
         """The first test images of the run's own data, each with its consensus class by task."""
-        told = self.run.described
-        images = open_data(Config(data=told["data"], preset=told["preset"], data_options=told["data_options"]), root)
+        run = self.run.described
+        images = open_data(Config(data=run["data"], preset=run["preset"], data_options=run["data_options"]), root)
         test = own_test_rows(self.run, images)
         rows, others = test[:count], np.setdiff1d(np.arange(len(images)), test)
         if not len(rows):
@@ -140,17 +140,17 @@ class Subject:
                                      if labels[t.name][row] >= 0}) for row in rows]
 
 
-def _shown(source: str, found: SignedMap) -> dict:
+def _shown(source: str, signed: SignedMap) -> dict:
     """Signed cells (int8 times 'scale', base64), their sum, the effect they should add up to, the top five channels."""
-    cells = found.cells[0]
+    cells = signed.cells[0]
     fold = max(1, -(-max(cells.shape) // MAP_SIDE))
     padded = np.pad(cells, [(0, -n % fold) for n in cells.shape])
     folded = padded.reshape(padded.shape[0] // fold, fold, -1, fold).sum(axis=(1, 3))
     scale = max(float(np.abs(folded).max()), 1e-12) / 127
-    channels = () if found.channels is None else zip(*top_channels(found), strict=True)
+    channels = () if signed.channels is None else zip(*top_channels(signed), strict=True)
     return {
         "source": source, "size": folded.shape, "scale": scale, "cells": packed((folded / scale).round(), "i1"),
-        "sum": float(cells.sum()), "effect": float(found.effect[0]),
+        "sum": float(cells.sum()), "effect": float(signed.effect[0]),
         "channels": [[int(k), round(float(v), 5)] for k, v in channels],
     }
 

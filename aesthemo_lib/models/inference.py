@@ -20,10 +20,7 @@ def image_batches(
 ) -> Iterator[Tensor]:
     """Photos of the cache as prediction sees them [0063]: (batch, 3, side, side), on the network's device.
 
-    Args:
-        pixels: (N, S, S, 3) uint8.
-        rows: (M,) which of them.
-        mean: (S, S, 3), the mean image of the network's training.
+    ``pixels``: (N, S, S, 3) uint8; ``rows``: (M,) of them; ``mean``: (S, S, 3), of the network's training.
     """
     device = next(network.parameters()).device
     mean, std = torch.as_tensor(mean, device=device), torch.tensor(network.std, device=device)
@@ -57,14 +54,10 @@ def predict_logits(
     """The logits of images as prediction sees them [0063]: resized, not cropped; (M, C) float32 by task name.
 
     Args:
-        pixels: (N, S, S, 3) uint8.
+        pixels, mean: (N, S, S, 3) uint8, and (S, S, 3).
         rows: (M,) which of them.
-        mean: (S, S, 3).
         side: what they are resized to.
         exact: in float32, so that every processor gives the same answers; otherwise in the device's fast precision.
-
-    Returns:
-        (M, C) float32 by task name.
     """
     mean, std = torch.as_tensor(mean, device=device), torch.tensor(network.std, device=device)
     with evaluating(network), quick_cpu(network):
@@ -81,8 +74,7 @@ def logits_of(
     Processes that train together divide the batches among them, and each gets all of it.
 
     Args:
-        forward: inputs to (B, C) by name; in evaluation mode.
-        inputs: row numbers to a batch.
+        forward, inputs: from inputs to (B, C) by name, in evaluation mode; from row numbers to inputs.
         rows: (M,) row numbers.
 
     Returns:

@@ -28,9 +28,6 @@ class TaskSequence(Network):
         backbones: one a task; the first one's groups, and its head but for the last layer, are the front.
         order: the tasks' names in the order of the scan; the tasks' own by default.
         width: of each task's feature and of each direction's state.
-
-    Raises:
-        ValueError: ``order`` does not name each task once.
     """
 
     def __init__(

@@ -50,10 +50,8 @@ def ledger_bars(
     two classes the difference of both logits is drawn. Pieces within the null are pale.
 
     Args:
-        ledgers: of one or several tasks, side by side.
-        classes: the classes by task name.
-        image: which of the ledgers' images.
-        photo: (S, S, 3) pixels to be shown beside them.
+        ledgers, classes: of one or several tasks, side by side; the classes by task name.
+        image, photo: which of the ledgers' images, and its (S, S, 3) pixels, to be shown next to them.
         null: by task, the 'low' and 'high' (rows, P) of trunk ledgers with nothing to borrow.
     """
     widest, shown = max(len(classes[ledger.task]) for ledger in ledgers), photo is not None

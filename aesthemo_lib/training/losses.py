@@ -19,9 +19,8 @@ def task_losses(
 
     .. math:: L_t = -\frac{1}{|\{i: y_i \ge 0\}|} \sum_{i: y_i \ge 0} \log p_t(y_i | x_i)
 
-    Equations 3.1 and 3.2 of lesson 03: with two classes it is the patent's La, -y log p - (1-y) log(1-p) [0059].
-
-    A distribution q for a label gives the cross-entropy :math:`-\sum_c q_c \log p_c`: of the raters' votes, the mean of
+    Equations 3.1 and 3.2 of lesson 03: with two classes it is the patent's La, -y log p - (1-y) log(1-p) [0059]. A
+    distribution q for a label gives the cross-entropy :math:`-\sum_c q_c \log p_c`: of the raters' votes, the mean of
     the losses that each of their votes would give.
 
     Args:
@@ -48,9 +47,7 @@ def task_losses(
 
 
 def joint_loss(losses: dict[str, Tensor], tasks: tuple[Task, ...]) -> Tensor:
-    """L = sum of loss weight times task loss; with weights 1 and 1/4 the patent's La + Le / 4 [0061].
-
-    Equation 3.3 of lesson 03.
+    """L = sum of loss weight times task loss (equation 3.3 of lesson 03); with weights 1 and 1/4 the patent's [0061].
 
     >>> from ..tasks import PATENT_TASKS
     >>> joint_loss({"aesthetics": torch.tensor(1.0), "emotion": torch.tensor(2.0)}, PATENT_TASKS).item()

@@ -29,14 +29,11 @@ def start_heads(
     """Set each task's last layer to a logistic regression on what enters it.
 
     Args:
-        network: with ``last_layers()``; it is otherwise left as it is.
+        network: with ``last_layers()``, one linear layer a task (a BiLSTM has others); it is otherwise left as it is.
         forward, inputs: how rows become logits, see ``inference.logits_of``.
         rows: training rows.
         targets: by task (N,) class numbers, negative where unlabelled, or (N, C) shares that sum to 1, or 0 there.
         groups: (N,) names; C is chosen by cross-validation over whole groups.
-
-    Raises:
-        ValueError: a network whose last layers are not one linear layer a task, such as a BiLSTM's.
     """
     layers = network.last_layers()
     features: dict[str, list[Tensor]] = {name: [] for name in layers}
@@ -78,8 +75,7 @@ def regression(x: np.ndarray, y: np.ndarray, groups: np.ndarray, classes: int) -
     classes does, and also takes distributions of votes for labels.
 
     Args:
-        x: (N, D).
-        y: (N,) class numbers, or (N, C) rows that sum to 1.
+        x, y: (N, D); (N,) class numbers, or (N, C) rows that sum to 1.
         groups: (N,) names; with fewer than two of them there is nothing to choose C by, and it is 1e-3.
 
     Returns:

@@ -6,9 +6,9 @@ Two layouts, both taken as they are:
   fixed split) and ``scores.h5`` (N x 11: ten raters' 10, 7, 4 or 1, and their total);
 - one file, ``final_aes_emo.h5``: ``image``, ``aes`` (low, high) and ``emo``, one-hot; ``scores.h5`` may lie beside it.
 
-The publishers call an image low when its mean score is below 5; a majority of single scores often says otherwise. So
-each score v counts v/10 of a vote for high here: the consensus is then exactly the published label. What single raters
-say (10 and 7 are high) is kept for measures of their agreement. Tried on small imitations of both layouts only.
+The publishers call an image low when its mean score is below 5. So each score v counts v/10 of a vote for high here:
+the consensus is then exactly the published label. What single raters say (10 and 7 are high) is kept for measures of
+their agreement. Tried on small imitations of both layouts only.
 """
 
 import logging

@@ -111,11 +111,9 @@ def _annotated(root: Path, facts: pd.DataFrame, paths: tuple[Path, ...], tasks: 
     votes |= {name: rating.add_votes(table["image"], cast, len(paths)) for name, (table, cast) in single.items()}
     return AnnotatedImages(
         "oasis", tasks, paths, votes=votes,
-        ratings={name: table for name, (table, _) in single.items()},
-        levels=dict.fromkeys(single, "interval"),
+        ratings={name: table for name, (table, _) in single.items()}, levels=dict.fromkeys(single, "interval"),
         rating_votes={name: cast for name, (_, cast) in single.items()},
-        groups=facts["group"].to_numpy(),
-        facts=facts.drop(columns="group"),
+        groups=facts["group"].to_numpy(), facts=facts.drop(columns="group"),
     )
 
 

@@ -1,8 +1,8 @@
-"""The reproduction kit: IAE on its official split with VGG16, the frozen protocol and the rows that runs fill in.
+"""IAE on its official split with VGG16: the frozen protocol, and the rows that finished runs fill in.
 
 ``results/iae.json`` holds what is to be done, what it will cost, and the runs that are there; its form is ``SCHEMA``.
-``python -m aesthemo_studies kit`` writes the plan; with ``runs/iae`` behind it, it adds the finished runs below that
-folder.
+``python -m aesthemo_studies iae-protocol`` writes the plan; with ``runs/iae`` behind it, it adds the finished runs
+below that folder.
 """
 
 from __future__ import annotations
@@ -143,30 +143,31 @@ def count_outputs(network: nn.Module, side: int) -> int:
 
 
 def row(run: Run, preset: str = "paper") -> dict:
-    """A finished run as a row of the kit's file.
+    """A finished run as a row of the protocol's file.
 
     Raises:
         ValueError: the run is not one of the protocol's; the message says in what it differs.
     """
     plan = {(config.name, config.seed): config for config in planned("iae", preset, fixed=True)}
-    config, told = plan.get((run.name, run.described["seed"])), run.described
+    config, described = plan.get((run.name, run.described["seed"])), run.described
     if config is None:
-        raise ValueError(f"{run.folder}: {run.name} with seed {told['seed']} is not in the protocol; it has "
+        raise ValueError(f"{run.folder}: {run.name} with seed {described['seed']} is not in the protocol; it has "
                          f"{', '.join(f'{name} {seed}' for name, seed in plan)}")
-    old, new = (pd.json_normalize(one).iloc[0].to_dict() for one in (told, _described(config, told["images"])))
+    both = described, _described(config, described["images"])
+    old, new = (pd.json_normalize(one).iloc[0].to_dict() for one in both)
     other = [f"{name} is {old.get(name)!r}, not {new.get(name)!r}" for name in old | new
              if old.get(name) != new.get(name)]
     if other:
         raise ValueError(f"{run.folder} is not a run of the protocol: {'; '.join(other)}. Make it with: "
                          f"make reproduce DATA=iae ROOT=<folder> PRESET={preset}")
     return {
-        "method": run.name, "split": 0, "seed": told["seed"],
+        "method": run.name, "split": 0, "seed": described["seed"],
         "tasks": {task: {name: value for name, value in values.items() if not isinstance(value, list | dict | str)}
                   for task, values in run.metrics.items()},
         "epochs": len(run.history()), "training_seconds": run.timing["training_seconds"],
         "environment": run.environment | {"commit": _commit()},
-        "hashes": {"config": run.hash, "images": told["images"], "predictions": _sha256(run.folder / "predictions.csv"),
-                   "model": _sha256(run.folder / "model.safetensors")},
+        "hashes": {"config": run.hash, "images": described["images"],
+                   "predictions": _sha256(run.folder / "predictions.csv"), "model": _sha256(run.folder / "model.safetensors")},
     }
 
 
@@ -191,7 +192,7 @@ def _commit() -> str | None:
 
 
 def content(runs: Iterable[Run] = (), preset: str = "paper", images: int = IMAGES) -> dict:
-    """The kit's file with the rows of these runs, checked.
+    """The protocol's file with the rows of these runs, checked.
 
     Raises:
         ValueError: a run that is not one of the protocol's, or one that is given twice.
@@ -199,8 +200,8 @@ def content(runs: Iterable[Run] = (), preset: str = "paper", images: int = IMAGE
     asked, rows = protocol(preset), sorted((row(run, preset) for run in runs), key=_place)
     return checked({
         "status": _status(asked, rows), "command": f"make reproduce DATA=iae ROOT=<folder> PRESET={preset}",
-        "fill": "python -m aesthemo_studies kit runs/iae", "protocol": asked, "expected": expected(preset, images),
-        "rows": rows,
+        "fill": "python -m aesthemo_studies iae-protocol runs/iae", "protocol": asked,
+        "expected": expected(preset, images), "rows": rows,
     })
 
 
@@ -227,11 +228,11 @@ def finished(folder: Path) -> list[Run]:
 
 
 def read(path: Path) -> dict:
-    """The kit's file, checked; a ValueError names the place of what is wrong."""
+    """The protocol's file, checked; a ValueError names the place of what is wrong."""
     return checked(read_json(path), str(path))
 
 
-def checked(told: dict, where: str = "the kit's results") -> dict:
+def checked(written: dict, where: str = "the protocol's results") -> dict:
     """The same content, if it has the form of ``SCHEMA`` and its rows fit its protocol.
 
     Raises:
@@ -241,22 +242,22 @@ def checked(told: dict, where: str = "the kit's results") -> dict:
     from jsonschema.exceptions import best_match
 
     try:
-        json.dumps(told, allow_nan=False)
+        json.dumps(written, allow_nan=False)
     except ValueError:
         raise ValueError(f"{where}: $: a number is not finite; write null where a metric is not defined") from None
-    fault = best_match(Draft202012Validator(SCHEMA).iter_errors(told))
+    fault = best_match(Draft202012Validator(SCHEMA).iter_errors(written))
     if fault is not None:
         raise ValueError(f"{where}: {fault.json_path}: {fault.message}")
-    asked, rows = told["protocol"], told["rows"]
+    asked, rows = written["protocol"], written["rows"]
     places = [_place(one) for one in rows]
     for method, seed in places:
         if method not in asked["methods"] or seed not in asked["seeds"]:
             raise ValueError(f"{where}: $.rows: {method} with seed {seed} is not in the protocol")
         if places.count((method, seed)) > 1:
             raise ValueError(f"{where}: $.rows: {method} with seed {seed} stands there more than once")
-    if told["status"] != _status(asked, rows):
-        raise ValueError(f"{where}: $.status is {told['status']!r}; with {len(rows)} rows expected "
+    if written["status"] != _status(asked, rows):
+        raise ValueError(f"{where}: $.status is {written['status']!r}; with {len(rows)} rows expected "
                          f"{_status(asked, rows)!r}")
     if len({one["hashes"]["images"] for one in rows}) > 1:
         raise ValueError(f"{where}: $.rows: the runs saw different images or labels; make all from one copy of them")
-    return told
+    return written

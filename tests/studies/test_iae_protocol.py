@@ -1,4 +1,4 @@
-"""IAE's reproduction kit: the whole path on a small set in IAE's layout, the counted cost, and the form of its file."""
+"""The protocol on IAE: the whole path on a small set in IAE's layout, the counted cost, and the form of its file."""
 
 import copy
 import hashlib
@@ -14,7 +14,7 @@ from aesthemo_lib import evaluation
 from aesthemo_lib.data import readers
 from aesthemo_lib.training import run as runs_run, runs
 from aesthemo_lib.training.config import Config
-from aesthemo_studies import iae_kit, reproduce
+from aesthemo_studies import iae_protocol, reproduce
 from aesthemo_studies.__main__ import main
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -79,11 +79,11 @@ def test_drawn_splits_are_still_runs_of_their_own():
     assert len(configs) == 3 * len(reproduce.OTHER_METHODS)
 
 
-def test_runs_fill_the_kit(rehearsal, iae, tmp_path, capsys):
+def test_runs_fill_the_protocol(rehearsal, iae, tmp_path, capsys):
     file = tmp_path / "iae.json"
-    assert main(["kit", str(rehearsal), "--preset", "smoke", "--json", str(file)]) == 0
+    assert main(["iae-protocol", str(rehearsal), "--preset", "smoke", "--json", str(file)]) == 0
     assert "partly run, 6 of 12 runs" in capsys.readouterr().out
-    told = iae_kit.read(file)
+    told = iae_protocol.read(file)
     assert [(row["method"], row["seed"]) for row in told["rows"]] == [(m, seed) for m in METHODS for seed in range(3)]
     row, folder = told["rows"][5], rehearsal / "independent" / "smoke" / "split0-seed2"
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["tasks"]
@@ -105,28 +105,28 @@ def test_a_table_of_the_official_split_has_no_overlap_of_splits(rehearsal):
 def test_a_run_that_is_not_the_protocols_is_refused(rehearsal):
     run = runs_run.Run(rehearsal / "independent" / "smoke" / "split0-seed0")
     with pytest.raises(ValueError, match="preset is 'smoke', not 'paper'; .*settings.epochs is 2, not 30"):
-        iae_kit.row(run)
+        iae_protocol.row(run)
     for name, value in (("seed", 7), ("split", 1), ("settings", run.described["settings"] | {"epochs": 3})):
         other = copy.copy(run)
         other.described = run.described | {name: value}
         with pytest.raises(ValueError, match="not in the protocol|split is 1, not 0|settings.epochs is 3, not 2"):
-            iae_kit.row(other, "smoke")
+            iae_protocol.row(other, "smoke")
 
 
 # --- the committed file
 
 
 def test_the_committed_protocol_is_the_one_that_would_be_run():
-    told, now = iae_kit.read(PROJECT / "results" / "iae.json"), iae_kit.content()
+    told, now = iae_protocol.read(PROJECT / "results" / "iae.json"), iae_protocol.content()
     for part in ("protocol", "expected", "command", "fill"):
-        assert told[part] == now[part], f"results/iae.json is stale in {part}: run 'python -m aesthemo_studies kit'"
+        assert told[part] == now[part], f"stale in {part}: run 'python -m aesthemo_studies iae-protocol'"
     assert told["rows"] or told["status"] == "not yet run"
     assert told["protocol"]["settings"]["backbone"] == "vgg16" and told["protocol"]["loss_weights"]["emotion"] == 0.25
 
 
 def test_the_cost_is_counted():
     """VGG16 at 224 px, twice, with 2 and 8 classes: against torchvision's figures and plain sums."""
-    cost = iae_kit.expected()["methods"]["independent"]
+    cost = iae_protocol.expected()["methods"]["independent"]
     # torchvision states 15.47 G and 138,357,544 parameters, of which 4097 x 1000 are the layer that is replaced
     assert cost["million_parameters"] == pytest.approx((2 * (138_357_544 - 4_097_000) + 4097 * 10) / 1e6, abs=1e-3)
     assert cost["million_multiplies_an_image"] == pytest.approx(2 * 15_470, rel=1e-3)
@@ -150,14 +150,14 @@ EXAMPLE = {
 
 @pytest.fixture(scope="module")
 def empty() -> dict:
-    return iae_kit.read(PROJECT / "results" / "iae.json") | {"rows": [], "status": "not yet run"}
+    return iae_protocol.read(PROJECT / "results" / "iae.json") | {"rows": [], "status": "not yet run"}
 
 
 def test_a_filled_example_is_taken(empty):
-    assert iae_kit.checked(empty | {"rows": [EXAMPLE], "status": "partly run"})["rows"] == [EXAMPLE]
+    assert iae_protocol.checked(empty | {"rows": [EXAMPLE], "status": "partly run"})["rows"] == [EXAMPLE]
     names = [(method, seed) for method in empty["protocol"]["methods"] for seed in (0, 1, 2)]
     full = [EXAMPLE | {"method": method, "seed": seed} for method, seed in names]
-    iae_kit.checked(empty | {"rows": full, "status": "complete"})
+    iae_protocol.checked(empty | {"rows": full, "status": "complete"})
 
 
 @pytest.mark.parametrize(("place", "value", "says"), [
@@ -183,10 +183,10 @@ def test_wrong_rows_are_refused(empty, place, value, says):
     target[place[-1]] = value
     told = empty | {"rows": [row], "status": "partly run"}
     if says is None:
-        iae_kit.checked(told)
+        iae_protocol.checked(told)
         return
     with pytest.raises(ValueError, match=says) as fault:
-        iae_kit.checked(told, "results/iae.json")
+        iae_protocol.checked(told, "results/iae.json")
     assert "\n" not in str(fault.value) and str(fault.value).startswith("results/iae.json: $")
 
 
@@ -196,9 +196,9 @@ def test_status_and_rows_must_fit(empty):
                                ([EXAMPLE, EXAMPLE], "partly run", "stands there more than once"),
                                ([EXAMPLE, other], "partly run", "different images"), ([], "soon", "is not one of")):
         with pytest.raises(ValueError, match=says):
-            iae_kit.checked(empty | {"rows": rows, "status": status})
+            iae_protocol.checked(empty | {"rows": rows, "status": status})
 
 
 def test_no_runs_is_one_line(tmp_path, capsys):
-    assert main(["kit", str(tmp_path), "--json", str(tmp_path / "iae.json")]) == 1
+    assert main(["iae-protocol", str(tmp_path), "--json", str(tmp_path / "iae.json")]) == 1
     assert "holds no finished run" in capsys.readouterr().err and os.listdir(tmp_path) == []
