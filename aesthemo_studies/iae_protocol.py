@@ -167,7 +167,8 @@ def row(run: Run, preset: str = "paper") -> dict:
         "epochs": len(run.history()), "training_seconds": run.timing["training_seconds"],
         "environment": run.environment | {"commit": _commit()},
         "hashes": {"config": run.hash, "images": described["images"],
-                   "predictions": _sha256(run.folder / "predictions.csv"), "model": _sha256(run.folder / "model.safetensors")},
+                   "predictions": _sha256(run.folder / "predictions.csv"),
+                   "model": _sha256(run.folder / "model.safetensors")},
     }
 
 

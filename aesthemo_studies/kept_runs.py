@@ -147,7 +147,7 @@ def keep(out: Path, data: str = "scenes", preset: str = "teach", to: Path | None
 
 
 def copy_small(run: Path, to: Path) -> dict:
-    """Copy a run's small files into a folder: all but the weights, and what names a folder of the person who trained it.
+    """Copy a run's small files into a folder: all but the weights, without the place of its data.
 
     Returns:
         the content of its ``config.json``.
