@@ -97,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     table.add_argument("runs", type=Path, help="a folder of runs, such as runs/oasis, or a CSV written before")
     table.add_argument("--csv", type=Path, help="write the single runs there")
     table.set_defaults(command=_table)
-    inspect = commands.add_parser("inspect", help="open the inspector alone in the browser")
+    inspect = commands.add_parser("inspect", help="open the inspector in the browser")
     inspect.add_argument("run", type=Path, nargs="?", help="a run folder; left out: the bundled one")
     inspect.add_argument("--root", type=Path, help="the data's folder")
     inspect.add_argument("--photos", type=int, default=24, help="how many test photos are offered")

@@ -1,7 +1,7 @@
 """One training on several processes, as ``torchrun`` and ``accelerate launch`` start them.
 
-Every process computes its part of each batch, gradients are added (PyTorch's DistributedDataParallel), and the first
-process alone writes. A batch is that of all processes together, so that their number changes a run no more than the
+Every process computes its part of each batch, gradients are added (PyTorch's DistributedDataParallel), and only the
+first process writes. A batch is that of all processes together, so that their number changes a run no more than the
 number of threads does. In one process all of this does nothing.
 """
 

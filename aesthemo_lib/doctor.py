@@ -1,4 +1,4 @@
-"""What this machine offers, and the cure for each fault. It needs Python alone, and so runs where all else fails."""
+"""What this machine offers, and the cure for each fault. It needs only Python, so it runs where all else fails."""
 
 import os
 import platform
@@ -22,7 +22,7 @@ class Check:
 
     name: str
     status: str
-    found: str
+    finding: str
     cure: str = ""
 
 
@@ -36,11 +36,11 @@ def checks(data: str = "scenes", root: Path | None = None) -> list[Check]:
     return [_look(name, look) for name, look in looks.items()]
 
 
-def render(found: Iterable[Check]) -> str:
+def render(made: Iterable[Check]) -> str:
     """The checks as lines of text, each cure below its fault."""
     lines = []
-    for check in found:
-        lines.append(f"{check.status:<5} {check.name:<19} {check.found}")
+    for check in made:
+        lines.append(f"{check.status:<5} {check.name:<19} {check.finding}")
         lines += [f"{'':<25} -> {check.cure}"] if check.cure else []
     return "\n".join(lines)
 
@@ -114,22 +114,22 @@ def _fits(wish) -> bool:
 
 def _cores() -> tuple:
     cores, threads = allowed_cores(), os.environ.get("OMP_NUM_THREADS")
-    found = f"{cores} of {os.cpu_count()} may be used" + (f"; OMP_NUM_THREADS={threads}" if threads else "")
-    return ("ok", found) if cores > 1 else ("warn", found, "expect twice the time; allow the process a second core")
+    finding = f"{cores} of {os.cpu_count()} may be used" + (f"; OMP_NUM_THREADS={threads}" if threads else "")
+    return ("ok", finding) if cores > 1 else ("warn", finding, "expect twice the time; allow the process a second core")
 
 
 def _memory() -> tuple:
     import psutil
 
     free = free_memory() / 1e9
-    found = f"{free:.1f} GB available of {psutil.virtual_memory().total / 1e9:.1f}"
-    return ("ok", found) if free >= 6 else ("warn", found, "close other programs: training takes 5 GB")
+    finding = f"{free:.1f} GB available of {psutil.virtual_memory().total / 1e9:.1f}"
+    return ("ok", finding) if free >= 6 else ("warn", finding, "close other programs: training takes 5 GB")
 
 
 def _disk() -> tuple:
     free = shutil.disk_usage(Path.cwd()).free / 1e9
-    found = f"{free:.0f} GB free at {Path.cwd()}"
-    return ("ok", found) if free >= 5 else ("warn", found, "make room: runs and caches take up to 5 GB")
+    finding = f"{free:.0f} GB free at {Path.cwd()}"
+    return ("ok", finding) if free >= 5 else ("warn", finding, "make room: runs and caches take up to 5 GB")
 
 
 def _torch() -> tuple:

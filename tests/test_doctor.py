@@ -26,7 +26,7 @@ def test_on_this_machine_everything_that_is_needed_is_found():
     found = {check.name: check for check in doctor.checks()}
     for name in ("Python", "cores", "memory", "disk", "torch", "precision", "EfficientNet-Lite0"):
         assert found[name].status in ("ok", "warn"), found[name]
-    assert all(bool(check.cure) == (check.status != "ok") and check.found for check in found.values())
+    assert all(bool(check.cure) == (check.status != "ok") and check.finding for check in found.values())
     lines = doctor.render(found.values()).splitlines()
     assert [line.split()[0] for line in lines if not line.startswith(" ")] == [c.status for c in found.values()]
     assert sum("->" in line for line in lines) == sum(check.status != "ok" for check in found.values())
@@ -54,7 +54,7 @@ def test_a_look_that_fails_is_a_finding():
 
     check = look("torch", broken)
     assert check.status == "fail" and check.cure
-    assert check.found == "RuntimeError: operator torchvision::nms does not exist"
+    assert check.finding == "RuntimeError: operator torchvision::nms does not exist"
 
 
 @pytest.mark.parametrize("program, status", [("python", "ok"), ("/usr/bin/another/python", "fail"), (None, "ok")])
@@ -66,7 +66,7 @@ def test_a_kernel_that_starts_another_interpreter_is_found(tmp_path, monkeypatch
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path))
     check = look("kernel", doctor._kernel)
     assert check.status == status
-    assert status == "ok" or (str(folder) in check.cure and "another" in check.found)
+    assert status == "ok" or (str(folder) in check.cure and "another" in check.finding)
 
 
 @pytest.mark.parametrize("versions, status, says", [
@@ -94,7 +94,7 @@ def test_packages_are_held_against_the_ranges_and_the_lock(monkeypatch, versions
     ))  # fmt: skip
     check = look("packages", doctor._packages)
     assert (check.status, bool(check.cure)) == (status, status != "ok")
-    assert says in check.found
+    assert says in check.finding
 
 
 def test_little_room_is_said(monkeypatch):
@@ -105,14 +105,15 @@ def test_little_room_is_said(monkeypatch):
     monkeypatch.setattr(doctor, "allowed_cores", lambda: 1)
     disk, memory, cores = (look("", what) for what in (doctor._disk, doctor._memory, doctor._cores))
     assert [disk.status, memory.status, cores.status] == ["warn"] * 3
-    assert "1 GB free" in disk.found and memory.found == "1.5 GB available of 16.0" and cores.found.startswith("1 of ")
+    assert "1 GB free" in disk.finding and memory.finding == "1.5 GB available of 16.0"
+    assert cores.finding.startswith("1 of ")
 
 
 def test_data_are_looked_for_where_the_readers_look_and_are_read(tmp_path, monkeypatch):
     monkeypatch.setenv("AESTHEMO_DATA", str(tmp_path))
     assert look("", lambda: doctor._data("scenes", None)).status == "ok"  # they will be drawn
     missing = look("", lambda: doctor._data("oasis", None))
-    assert missing.status == "fail" and str(tmp_path / "oasis") in missing.found and "--root" in missing.cure
+    assert missing.status == "fail" and str(tmp_path / "oasis") in missing.finding and "--root" in missing.cure
     (tmp_path / "oasis").mkdir()
     assert look("", lambda: doctor._data("oasis", None)).status == "fail"  # there is nothing in it
     assert look("", lambda: doctor._data("csv", tmp_path / "nothing")).status == "fail"
@@ -124,13 +125,13 @@ def test_a_table_that_names_a_missing_image_is_found(colours_root, tmp_path):
     table = "path,aesthetics\nhere.png,low\ngone.png,high\n"
     (tmp_path / "labels.csv").write_text(table, encoding="utf-8")
     check = look("", lambda: doctor._data("csv", tmp_path))
-    assert check.status == "fail" and "gone.png" in check.found and "line 3" in check.found and check.cure
+    assert check.status == "fail" and "gone.png" in check.finding and "line 3" in check.finding and check.cure
 
 
 @pytest.mark.parametrize("fast, says", [("bfloat16", "bfloat16, which is"), ("float32", "float32; bfloat16 would")])
 def test_the_precision_is_named(monkeypatch, fast, says):
     monkeypatch.setattr(doctor, "fast_precision", lambda device: f"torch.{fast}")
-    assert says in look("precision", doctor._precision).found
+    assert says in look("precision", doctor._precision).finding
 
 
 def test_vgg16_weights_are_looked_for_where_torchvision_keeps_them(tmp_path, monkeypatch):

@@ -46,7 +46,7 @@ def baseline(
     from torchvision.transforms.functional import gaussian_blur
 
     sigma = BLUR * images.shape[-1]
-    # Above black lies light alone, so that the mean image is not blurred with it.
+    # Only the light above black is blurred, not the mean image with it.
     return (black + gaussian_blur(images - black, 2 * round(2 * sigma) + 1, sigma))[None]
 
 

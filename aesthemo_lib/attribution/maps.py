@@ -84,7 +84,7 @@ def stream_map(
 ) -> SignedMap:
     """Where in the photos one logit comes from *through one stream*, by captum at its hook point.
 
-    Its sum should be the patch effect: the logit minus the logit of the same image with this stream alone at its
+    Its sum should be the patch effect: the logit minus the logit of the same image with only this stream at its
     baseline. captum's own convergence delta means nothing for one hook point: compare with ``effect`` (``residual``).
 
     Args:

@@ -43,7 +43,7 @@ def streams(network: nn.Module) -> list[Stream]:
     if len(network.tasks) == 1:
         raise ValueError(f"a network with one task has no second branch, {NOTHING}")
     if getattr(exchanges[0], "own_twice", False):
-        raise ValueError("a network with own_twice feeds each branch its own maps alone: nothing is borrowed in it, so "
+        raise ValueError("a network with own_twice feeds each branch only its own maps: nothing is borrowed in it, so "
                          "there is no stream to explain or cut; train cross_branch without own_twice for that")
     names = [task.name for task in network.tasks]
     return [Stream(i + 1, t, s) for i in range(len(exchanges)) for t in names for s in names]

@@ -108,13 +108,13 @@ class TrainingBatches:
         self.std = torch.tensor(std, device=device)
 
     def __len__(self) -> int:
-        alone = len(self.rows) % self.size == 1 and self.size > 1
-        return max(1, -(-len(self.rows) // self.size) - alone)
+        one_left = len(self.rows) % self.size == 1 and self.size > 1
+        return max(1, -(-len(self.rows) // self.size) - one_left)
 
     def epoch(self, number: int) -> Iterator[tuple[np.ndarray, Tensor]]:
         """Yields (rows, images): (B,) row numbers and (B, 3, s, s); every training image once.
 
-        An image that would be left alone at the end joins the last batch: one image has no batch statistics.
+        A single image that would be left at the end joins the last batch: one image has no batch statistics.
         """
         for rows in self.order(number):
             yield rows, self.images(number, rows)

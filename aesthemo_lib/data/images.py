@@ -44,7 +44,7 @@ class BadImages(ValueError):
 def load_pixels(
     images: AnnotatedImages, side: int, on_bad_image: str = "error", folder: Path | None = None
 ) -> tuple[AnnotatedImages, np.ndarray]:
-    """The pixels of a data set, decoded now or found in the cache.
+    """The pixels of a data set, decoded now or read from the cache.
 
     Args:
         side: the side of the squares, in pixels (256 in [0056]).

@@ -145,7 +145,7 @@ class AnnotatedImages:
         return sha.hexdigest()
 
     def select(self, rows: Sequence[int] | np.ndarray) -> AnnotatedImages:
-        """The same set with these rows (numbers, or a mask) alone, in this order, ratings included."""
+        """Only these rows (numbers, or a mask), in this order, ratings included."""
         rows = np.asarray(rows)
         rows = np.flatnonzero(rows) if rows.dtype == bool else rows.astype(np.int64)
         place = np.full(len(self), -1)

@@ -70,7 +70,7 @@ def collect(folder: Path, preset: str | None = None) -> pd.DataFrame:
     """Every finished run below a folder as a tidy table: one row a run and task, one column a metric.
 
     Columns: data, method (with its variant, as 'cross_branch.diagonal'), preset, split, seed, task, the metrics
-    (NaN where one is not defined), n, majority_accuracy, and the run's folder. With a ``preset``, its runs alone.
+    (NaN where one is not defined), n, majority_accuracy, and the run's folder. With a ``preset``, only its runs.
 
     Raises:
         FileNotFoundError: there is no finished run.

@@ -28,7 +28,7 @@ def switches(network: nn.Module) -> list[Stream]:
 
 
 def idle(network: nn.Module, task: str) -> int:
-    """The bits of a state that can't change a task: at the last layer, a stream feeds its receiver alone."""
+    """The bits of a state that can't change a task: at the last layer, a stream feeds only its receiver."""
     last = len(network.exchanges)
     return sum(1 << k for k, s in enumerate(switches(network)) if s.layer == last and s.receiver != task)
 
@@ -67,7 +67,7 @@ def _state_numbers(mixtures: Mixtures, closed: set[tuple[int, int, int]], branch
 def stream_maps(network: nn.Module, image: Tensor, task: str, target: int, layer: int) -> dict[Stream, SignedMap]:
     """Where in one photo a logit comes from, through each stream that its branch receives at one layer.
 
-    Integrated gradients at the stream alone, from the mean image's map to the photo's, all other streams as they are:
+    Integrated gradients at this one stream, from the mean image's map to the photo's, all other streams as they are:
     what ``attribution.stream_map`` has captum compute, quick enough to wait for, since only what lies above the layer
     is run and Gauss-Legendre's nodes are few.
 

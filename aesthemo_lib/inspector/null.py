@@ -22,7 +22,7 @@ def null_bars(run: Run, players: int) -> dict:
 
     Returns:
         {'tasks': {name: {'low', 'high': (rows, P)}}, 'note'} where ``results/attribution`` has them for such a run;
-        else the 'note' alone, which says so.
+        else only the 'note', which says so.
     """
     networks: list[dict] = []
     with contextlib.suppress(FileNotFoundError):  # a wheel has no checkout around it

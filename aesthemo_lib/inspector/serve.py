@@ -1,4 +1,4 @@
-"""The inspector alone, in a browser tab: Voila on this machine's own address, for one person."""
+"""The inspector in a browser tab of its own: Voila on this machine's own address, for one person."""
 
 import os
 import signal

@@ -58,7 +58,7 @@ class Inspector(anywidget.AnyWidget):
         about = {key: value for key, value in question.items() if not key.endswith("image")}
         try:
             self.send(about | self._answer(question))
-        except Exception as fault:  # whatever it is, the reader is told that no answer will come
+        except Exception as fault:  # whatever it is, the page must say that no answer will come
             said = getattr(fault, "reason", str(fault))
             if not isinstance(fault, ValueError):
                 logging.getLogger(__name__).exception("the inspector's question %s", about)

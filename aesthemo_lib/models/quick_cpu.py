@@ -1,6 +1,6 @@
-"""Quicker ways to the numbers of a network's layers on a processor, switched on by training and prediction alone.
+"""Quicker ways to the numbers of a network's layers on a processor, which only training and prediction switch on.
 
-CPU time with this page as a share of that without it, and of each part alone (``python -m bench.quick_cpu``:
+CPU time with this page as a share of that without it, and of each part by itself (``python -m bench.quick_cpu``:
 EfficientNet-Lite0 pair, 128 px, batch 32, kept statistics, one busy thread; medians differ by .05 between runs):
 
 =============================  ====  =======  ===================

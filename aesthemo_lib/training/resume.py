@@ -79,7 +79,7 @@ def _read_state(state: Path, loop: _Loop) -> list[dict]:
     load_state_tensors(loop.optimiser, read_tensors(state / "optimiser.safetensors"))
     if (state / "scaler.json").exists():
         loop.scaler.load_state_dict(read_json(state / "scaler.json"))
-    read_tensors(state / "best.safetensors")  # its damage is told now, not when the training ends
+    read_tensors(state / "best.safetensors")  # damage is reported now, not when the training ends
     return [{k: math.nan if v is None else v for k, v in row.items()} for row in read_json(state / "history.json")]
 
 

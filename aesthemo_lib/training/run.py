@@ -91,7 +91,7 @@ class Run:
         """The trained network, ready to predict, and the mean image (S, S, 3) that its pixels lack."""
         config = self.described
         if not (self.folder / WEIGHTS).exists():
-            raise ValueError(f"{self.folder} was kept without its weights ({WEIGHTS}), for its results alone; one like "
+            raise ValueError(f"{self.folder} was kept without its weights ({WEIGHTS}), for its results; one like "
                              f"it is trained with: {training_command(config)}")
         network = build(config["method"], self.tasks, self.settings.backbone, "none", config["variant"],
                         frozen=self.settings.frozen_groups, **config["options"])

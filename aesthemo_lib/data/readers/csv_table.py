@@ -77,7 +77,7 @@ def read(root: str | Path, tasks: Sequence[Task] | None = None,
     groups, fixed = _groups(sheet, image, first)
     return group_copies(AnnotatedImages(
         "csv", tuple(tasks), paths, votes, ratings, levels, rating_votes, facts=pd.DataFrame({"path": own} | facts),
-        groups=np.array([group or alone for group, alone in zip(groups or own, own, strict=True)]),
+        groups=np.array([group or path for group, path in zip(groups or own, own, strict=True)]),
         fixed=np.array(fixed) if fixed else None, folder=file.parent))
 
 
@@ -136,8 +136,8 @@ def _infer(sheet: Sheet, name: str, marks: dict[str, str], classes: Sequence[str
         return Task(name, tuple(classes), infer_task(name, classes).loss_weight)
     cure = f"if the column is no task, call it '_{name}'"
     if not 2 <= len(labels) <= MANY:
-        classes_found = f"the single class {labels[0]!r}" if len(labels) == 1 else f"{len(labels)} classes"
-        raise sheet.fault(f"{name} has {classes_found}; expected 2 to {MANY}; add images of other classes, or count "
+        there = f"the single class {labels[0]!r}" if len(labels) == 1 else f"{len(labels)} classes"
+        raise sheet.fault(f"{name} has {there}; expected 2 to {MANY}; add images of other classes, or count "
                           f"votes in a column for each class, such as "
                           f"'{name}:{labels[0] if len(labels) == 1 else 'awe'}'; {cure}")
     try:

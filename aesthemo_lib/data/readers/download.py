@@ -65,7 +65,7 @@ def _fetch(files, name: str) -> None:
     try:
         path = Path(files.fetch(name, downloader=pooch.HTTPDownloader(timeout=TIMEOUT)))
         with suppress(PermissionError):  # a kept file may be someone else's
-            path.chmod(0o644)  # a temporary file is its owner's alone, but a course's folder is read by others
+            path.chmod(0o644)  # only its owner may read a temporary file, but others read a course's folder
     except (ValueError, OSError) as error:  # a wrong checksum; requests' errors are OSErrors
         reason = " ".join(str(error).split())
         raise RuntimeError(f"{name}: could not be downloaded from {files.get_url(name)} ({reason}); "

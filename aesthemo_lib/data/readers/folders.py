@@ -66,7 +66,7 @@ def _folders(root: Path) -> list[Path]:
 
 
 def _parts(root: Path, least: int) -> dict[Path, str]:
-    """The folders that hold class folders, each with its part: the root alone, or those of a split."""
+    """The folders that hold class folders, each with its part: only the root, or those of a split."""
     folders = _folders(root)
     if len(folders) < least and not any(folder.name.casefold() in PARTS for folder in folders):
         there = f"only the folder {folders[0].name!r}" if folders else "no folders"

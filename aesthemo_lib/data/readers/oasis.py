@@ -119,7 +119,7 @@ def _annotated(root: Path, facts: pd.DataFrame, paths: tuple[Path, ...], tasks: 
 
 def _facts(root: Path) -> pd.DataFrame:
     """What is published of each image: one row per row of OASIS.csv, in its order."""
-    # Lines end in CR alone, which pandas takes; the first column has no name and holds I1 .. I900.
+    # Lines end in a bare CR, which pandas takes; the first column has no name and holds I1 .. I900.
     affect = read_table(root / "OASIS.csv", _AFFECT, PUBLISHED_FILE)
     means = read_table(root / "means_per_image.csv", ("item", "Theme", "beauty_mean"), PUBLISHED_FILE)
     beauty = means.set_index("item")
