@@ -25,8 +25,6 @@ def check(spec: dict) -> None:
     for share in (spec.get("train_share", 1.0), *spec.get("keep", {}).values()):
         if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0 < share <= 1:
             raise ValueError(f"labels: a share lies above 0 and is at most 1, got {share!r}")
-    if spec.get("permute") and spec.get("soft"):
-        raise ValueError("labels: permute changes the labels and soft learns the votes; choose one")
 
 
 def told(images: AnnotatedImages, split: Split, spec: dict, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
@@ -55,9 +53,7 @@ def told(images: AnnotatedImages, split: Split, spec: dict, seed: int) -> tuple[
         raise ValueError(f"labels: no task {sorted(unknown)[0]!r}; the tasks are {', '.join(names)}")
     labels = {name: images.labels(name).copy() for name in names}
     for name in spec.get("permute", ()):
-        rng = np.random.default_rng([seed, names.index(name)])
-        for rows in (split.train, split.validation):
-            labels[name][rows] = labels[name][rng.permutation(rows)]
+        labels[name] = labels[name][_exchanged(len(images), split, seed, names.index(name))]
     for name, share in spec.get("keep", {}).items():
         labels[name][_beyond(images.groups, split.train, share, [seed, 100 + names.index(name)])] = -1
     if spec.get("halves"):
@@ -78,10 +74,24 @@ def _beyond(groups: np.ndarray, rows: np.ndarray, share: float, seed: list[int])
     return rows[before[member] >= share * len(rows)]
 
 
-def targets(images: AnnotatedImages) -> dict[str, np.ndarray]:
-    """The vote distributions as soft targets: (N, C) float32 rows that sum to 1 (0 where nobody voted), by task."""
+def _exchanged(images: int, split: Split, seed: int, task: int) -> np.ndarray:
+    """(N,) whose label each image gets where a task's are permuted: that of another one of its part."""
+    source, rng = np.arange(images), np.random.default_rng([seed, task])
+    for rows in (split.train, split.validation):
+        source[rows] = rng.permutation(rows)
+    return source
+
+
+def targets(images: AnnotatedImages, split: Split, spec: dict, seed: int) -> dict[str, np.ndarray]:
+    """The vote distributions as soft targets: (N, C) float32 rows that sum to 1 (0 where nobody voted), by task.
+
+    Args:
+        split, spec, seed: as in ``told``; targets are permuted as the labels are.
+    """
     shares = {}
-    for task in images.tasks:
+    for number, task in enumerate(images.tasks):
         votes = np.asarray(images.votes[task.name], dtype=np.float64)
         shares[task.name] = (votes / np.maximum(votes.sum(axis=1, keepdims=True), 1e-12)).astype(np.float32)
+        if task.name in spec.get("permute", ()):
+            shares[task.name] = shares[task.name][_exchanged(len(images), split, seed, number)]
     return shares

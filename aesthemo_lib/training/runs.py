@@ -242,8 +242,8 @@ def _fit(network, config: Config, prepared: Prepared, device, resume: Path, afte
     """Train all of a method's networks; one that has ``single_task`` has one a task, each with its own best epoch."""
     images, settings = prepared.images, config.training_settings()
     labels, train_rows = _told(config, prepared)
-    by_votes = config.labels.get("soft", settings.vote_targets and not config.labels.get("permute"))
-    soft = label.targets(images) if by_votes else {}
+    by_votes = config.labels.get("soft", settings.vote_targets)
+    soft = label.targets(images, prepared.split, config.labels, config.seed) if by_votes else {}
     data = Data(prepared.pixels, prepared.mean, labels, train_rows, prepared.split.validation, soft, images.groups)
     parts = {"joint": network}
     if hasattr(network, "single_task"):

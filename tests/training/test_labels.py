@@ -71,7 +71,17 @@ def test_targets_are_the_vote_shares():
     for row in range(len(images)):
         total = votes[row].sum()
         expected = votes[row] / total if total else np.zeros(4)
-        assert targets(images)["emotion"][row] == pytest.approx(expected)
+        assert targets(images, example()[1], {}, 0)["emotion"][row] == pytest.approx(expected)
+
+
+def test_targets_are_permuted_as_their_labels_are():
+    images, split = example()
+    images.votes["emotion"][:, 0] += 6 * (np.arange(120) % 3 == 0)  # no ties, so that a consensus is the largest share
+    images.votes["emotion"][:, 1:] += np.arange(120)[:, None] % 2 * np.array([3, 1, 0]) + np.array([.2, .1, 0])
+    spec = {"permute": ["emotion"]}
+    labels, shares = told(images, split, spec, 7)[0]["emotion"], targets(images, split, spec, 7)
+    assert (shares["emotion"].argmax(1) == labels).all() and (labels != images.labels("emotion")).any()
+    assert (shares["aesthetics"] == targets(images, split, {}, 7)["aesthetics"]).all()
 
 
 @pytest.mark.parametrize("wrong, said", [

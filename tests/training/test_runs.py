@@ -213,8 +213,6 @@ def test_soft_labels_are_the_votes(tmp_path):
     assert losses[1] == pytest.approx(-(votes / votes.sum(1, keepdims=True) * np.log(p)).sum(1).mean(), rel=1e-3)
     label = images.labels("aesthetics")[rows]
     assert losses[0] == pytest.approx(-np.log(p[np.arange(len(rows)), label]).mean(), rel=1e-3)
-    with pytest.raises(ValueError, match="permute changes the labels and soft learns the votes"):
-        Config(labels={"permute": ["emotion"], "soft": True})
 
 
 def test_branches_start_where_a_finished_run_ended(colours_root, tmp_path):
