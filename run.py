@@ -44,7 +44,7 @@ TARGETS = {
     "doctor": ("say what is here, and the cure for what is not", "-m aesthemo_lib.cli doctor", "DATA ROOT", ""),
     "fetch": ("get everything that will be needed offline", "-m aesthemo_lib.cli fetch", "DATA ROOT PRESET", ""),
     "lab": ("open JupyterLab", "-m jupyterlab --LabApp.default_url=/lab/tree/notebooks", "", "lab"),
-    "inspect": ("open the inspector (ARGS: a run folder)", "-m aesthemo_lib.cli inspect", "ROOT", "lab"),
+    "inspect": ("open the inspector (ARGS: a run folder)", "-m aesthemo_lib.cli inspect", "ROOT", ""),
     "soak": ("kill, fill and wear it for long", "tests/faults/soak.py", "", "test"),
     "course": ("make the exercises' student copies and solutions", "course/build.py", "", ""),
     "book": ("build the site in out/book/html", "docs/book.py", "", "book"),

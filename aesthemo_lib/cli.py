@@ -202,7 +202,7 @@ def _inspect(given) -> int:
         return 0
     from .inspector.serve import serve
 
-    return serve(given.run, given.root, given.photos, ("--no-browser",) if given.no_browser else ())
+    return serve(given.run, given.root, given.photos, browser=not given.no_browser)
 
 
 def _doctor(given) -> int:

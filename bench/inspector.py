@@ -48,7 +48,7 @@ def inspector_speed(run: Path | str, root: Path | None = None, photos: int = 4) 
     def answer(question: str, name: str) -> str:
         if question == "all ledgers":
             return str(len(both_ledgers(widget.subject.network, images[name])))
-        return json.dumps(widget._answer(first | {"name": name} | asked[question]))
+        return json.dumps(widget.session.answer(first | {"name": name} | asked[question]))
 
     rows = []
     for question in [*asked, "all ledgers"]:

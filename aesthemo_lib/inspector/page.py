@@ -69,8 +69,24 @@ def _beforehand(subject: Subject, images: dict[str, Tensor], name: str, donors: 
             "maps": {f"{task}/{c}/{i}": subject.map(mine, task, c, i) for task, c in row.items() for i in layers}}
 
 
-def html(page: dict) -> str:
-    """The whole file; its policy forbids the browser to load anything else."""
+START = {
+    False: 'inspect(document.getElementById("inspector"), data, {address: true});',
+    True: """const ask = async (question) => {
+  const asked = { method: "POST", body: JSON.stringify({ run: data.run, ...question }) };
+  shown.receive(await (await fetch("ask", asked)).json());
+};
+const shown = inspect(document.getElementById("inspector"), data, {ask});""",
+}
+"""How the script begins, by whether it is ``live``."""
+
+
+def html(page: dict, live: bool = False) -> str:
+    """The whole file; its policy forbids the browser to load anything else.
+
+    Args:
+        live: whether it asks where it came from ('ask'), or holds all answers.
+    """
+    asking = "; connect-src 'self'" if live else ""
     data = json.dumps(page, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")  # no tag can end the script
     return f"""<!doctype html>
 <html lang="en">
@@ -78,7 +94,7 @@ def html(page: dict) -> str:
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'">
+ content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'{asking}">
 <link rel="icon" href="data:,">
 <title>What each judgement borrows: {escape(page["title"])}</title>
 <style>
@@ -90,7 +106,7 @@ def html(page: dict) -> str:
 <script type="module">
 {SCRIPT}
 const data = JSON.parse(document.getElementById("data").textContent);
-inspect(document.getElementById("inspector"), data, {{address: true}});
+{START[live]}
 </script>
 </body>
 </html>

@@ -1,77 +1,77 @@
-"""The inspector in a browser tab of its own: Voila on this machine's own address, for one person."""
+"""The inspector alone, in a browser tab: one process that listens on this machine only, for one person."""
 
-import os
+import json
+import secrets
 import signal
-import subprocess
 import sys
-import tempfile
-from importlib.util import find_spec
+import webbrowser
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Lock
 
 from ..prediction import packaged_run
-from ..training.run import Run
-from .subject import Subject
+from .page import html
+from .session import Session
 
-PARTS = ("@voila-dashboards/widgets-manager8", "anywidget")
-"""The only lab extensions that its page loads: nbgrader's and the notebook's own throw errors there."""
-POLICY = ("default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; connect-src 'self' ws: data: blob:; "
-          "frame-ancestors 'self'")
-"""The page may ask no host but this one: Voila's template names fonts and styles elsewhere, which are not needed."""
-KERNEL = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
-IDLE = 120
-"""Seconds after which the kernel of a closed tab is ended."""
-SOURCE = """import os
-from pathlib import Path
-from aesthemo_lib.inspector import Inspector
-root = os.environ["AESTHEMO_INSPECT_ROOT"]
-Inspector([os.environ["AESTHEMO_INSPECT"]], Path(root) if root else None, int(os.environ["AESTHEMO_INSPECT_COUNT"]))"""
+LARGEST = 20_000_000
+"""Bytes of a question; the page shrinks photos before it sends them."""
 
 
-def serve(run: Path | str | None = None, root: Path | None = None, count: int = 24, options: tuple = ()) -> int:
-    """Open the inspector of a run in the browser, wait until Ctrl+C closes it, and return Voila's exit status.
+def serve(run: Path | str | None = None, root: Path | None = None, count: int = 24, browser: bool = True) -> int:
+    """Open the inspector of a run in the browser, and answer it until Ctrl+C or SIGTERM; returns the exit status.
 
     The address holds a token, so that others who are logged in on this machine don't get in.
 
     Args:
         run: a finished run's folder; None: the bundled network.
         count: how many of the test photos in ``root`` are offered.
-        options: more of Voila's own; without Voila there is a ValueError.
+        browser: whether to open one, or to print the address alone.
+
+    Raises:
+        ValueError, FileNotFoundError: see ``Session``.
     """
-    if not find_spec("voila"):
-        raise ValueError("'inspect' needs Voila, which is not installed here: pip install voila")
-    import nbformat
-
-    folder = Path((Run(run) if run else packaged_run()).folder).resolve()
-    settings = os.environ | {
-        "AESTHEMO_INSPECT": str(folder), "AESTHEMO_INSPECT_ROOT": "" if root is None else str(Path(root).resolve()),
-        "AESTHEMO_INSPECT_COUNT": str(count), "JUPYTER_PREFER_ENV_PATH": "1",
-    }
-    with tempfile.TemporaryDirectory() as place:
-        notebook = Path(place) / "inspector.ipynb"
-        cells = [nbformat.v4.new_code_cell(SOURCE)]
-        nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=KERNEL), notebook)
-        with subprocess.Popen(command(notebook, options), env=settings, cwd=place) as voila:
-            before = signal.signal(signal.SIGTERM, lambda *_: voila.terminate())  # either way it ends its kernels
-            try:
-                Subject(folder).test_photos(1, root)  # while Voila starts: what is wrong is said here, not in the page
-                return voila.wait()
-            except KeyboardInterrupt:  # in a terminal Voila got it too
-                voila.terminate()
-                return voila.wait()
-            except (ValueError, OSError):
-                voila.terminate()
-                raise
-            finally:
-                signal.signal(signal.SIGTERM, before)
+    session = Session(Path(run) if run else packaged_run().folder, root=root, count=count)
+    token = secrets.token_urlsafe(16)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler(session, token)) as server:
+        address = f"http://127.0.0.1:{server.server_address[1]}/{token}/"
+        print(f"The inspector is at {address}\nPress Ctrl+C to end it.", flush=True)
+        if browser:
+            webbrowser.open(address)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            print("", flush=True)
+    return 0
 
 
-def command(notebook: Path, options: tuple = ()) -> list[str]:
-    """Voila's command line for one notebook: on loopback, kernels culled, no source, traceback or file shown."""
-    return [
-        sys.executable, "-m", "voila", str(notebook), "--Voila.ip=127.0.0.1", "--Voila.auto_token=True",
-        "--VoilaConfiguration.strip_sources=True", "--VoilaConfiguration.show_tracebacks=False",
-        f"--Voila.tornado_settings={{'headers': {{'Content-Security-Policy': {POLICY!r}}}}}",
-        *(f"--VoilaConfiguration.extension_allowlist={part}" for part in PARTS),
-        f"--MappingKernelManager.cull_idle_timeout={IDLE}", "--MappingKernelManager.cull_interval=30",
-        "--MappingKernelManager.cull_connected=False", *options,
-    ]
+def handler(session: Session, token: str) -> type[BaseHTTPRequestHandler]:
+    """What answers the browser: the page, and one question at a time; without the token, nothing."""
+    page, one_at_a_time = html(session.page, live=True).encode(), Lock()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            if self.path != f"/{token}/":
+                return self.send_error(HTTPStatus.FORBIDDEN, "the address needs the token that the command printed")
+            return self._send(page, "text/html; charset=utf-8")
+
+        def do_POST(self) -> None:
+            size = int(self.headers.get("Content-Length", 0))
+            if self.path != f"/{token}/ask" or size > LARGEST:
+                return self.send_error(HTTPStatus.FORBIDDEN)
+            with one_at_a_time:
+                answer = session.answer(json.loads(self.rfile.read(size)))
+            return self._send(json.dumps(answer).encode(), "application/json")
+
+        def _send(self, content: bytes, kind: str) -> None:
+            self.send_response(HTTPStatus.OK)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_) -> None:
+            """Nothing: the terminal is for the address."""
+
+    return Handler

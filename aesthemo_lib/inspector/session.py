@@ -1,0 +1,72 @@
+"""One run under inspection with its photos: the page, and the answers to what the page asks."""
+
+import base64
+import logging
+import tempfile
+from pathlib import Path
+
+from torch import Tensor
+
+from ..training.run import Run
+from .subject import Subject, photo
+
+
+class Session:
+    """Photos of a run's own data, or one's own, answered by live forward passes.
+
+    Args:
+        folder: the run's.
+        name: what the browser calls it, which sees no path of this machine.
+        root, count: the data's folder, and how many of its test photos are offered.
+
+    Raises:
+        ValueError: the run can't be read, or its photos can't.
+        FileNotFoundError: it is not there, or its data are not.
+    """
+
+    def __init__(self, folder: Path, name: str = "", root: Path | None = None, count: int = 24):
+        self.name, self.subject = name or label(folder), Subject(folder)
+        chosen = self.subject.test_photos(count, root)
+        self.paths = {self.subject.names[path]: path for path, _ in chosen}
+        photos = [photo(path, truth, name=self.subject.names[path]) for path, truth in chosen]
+        self.page = self.subject.page(photos) | {"run": self.name}
+
+    def answer(self, question: dict) -> dict:
+        """Answer one question: what ('answers' or 'map'), of which photo, with which donor, task and layer."""
+        about = {key: value for key, value in question.items() if not key.endswith("image")}
+        try:
+            return about | self._answer(question)
+        except Exception as fault:  # whatever it is, the reader is told that no answer will come
+            said = getattr(fault, "reason", str(fault))
+            if not isinstance(fault, ValueError):
+                logging.getLogger(__name__).exception("the inspector's question %s", about)
+                said = f"the network failed on it ({type(fault).__name__}); try another photo, or start again"
+            return about | {"problem": f"{question['name']}: {said}"}
+
+    def _answer(self, question: dict) -> dict:
+        mine, unusual = self._images(question["name"], question.get("image"))
+        if question["what"] == "map":
+            return {"maps": self.subject.map(mine, question["task"], question["target"], question["layer"])}
+        if question["donor"]:
+            donor, _ = self._images(question["donor"], question.get("donor_image"))
+            return {"logits": self.subject.answers(mine, donor)}
+        return {"logits": self.subject.answers(mine), "ledger": self.subject.ledger(mine),
+                "flows": self.subject.flows(mine), "unusual": unusual}
+
+    def _images(self, name: str, address: str | None) -> tuple[Tensor, bool]:
+        """A photo of the data by its name, or one's own from its data address; whether it lies far from the data."""
+        if not address:
+            return self.subject.images(self.paths[name]), False
+        with tempfile.TemporaryDirectory() as folder:
+            own = Path(folder) / "own"
+            own.write_bytes(base64.b64decode(address.partition(",")[2]))
+            return self.subject.images(own), self.subject.unusual(own)
+
+
+def label(folder: Path) -> str:
+    """A run's name for a browser: data, method, preset, split and seed; the folder's own where it can't be read."""
+    try:
+        run = Run(folder)
+    except (FileNotFoundError, ValueError):
+        return folder.name
+    return "{data}/{name}/{preset}/split{split}-seed{seed}".format(name=run.name, **run.described)
