@@ -152,32 +152,3 @@ def spearman(a: np.ndarray, b: np.ndarray) -> float | None:
 def _gaps(test: dict, train: dict) -> dict[str, float | None]:
     return {f"gap_{name}": None if train[name] is None or test[name] is None else train[name] - test[name]
             for name in ("auc", "log_loss")}
-
-
-def relative_gain(joint: dict[str, float], single: dict[str, float], endpoint: str) -> float:
-    r"""Delta_m, the mean relative gain over the single-task reference.
-
-    .. math:: \Delta_m = \frac{1}{T} \sum_t (-1)^{l_t} \frac{M_{m,t} - M_{b,t}}{M_{b,t}}
-
-    with l = 1 where less is better (Maninis et al., CVPR 2019; Vandenhende et al., TPAMI 2021).
-
-    Args:
-        joint: the joint method's endpoint by task.
-        single: the single-task reference's, of the same tasks, split and seed.
-        endpoint: its name, which says whether less is better.
-
-    Returns:
-        a share: 0.01 is one per cent better than the reference on average. NaN where a reference is not above 0, since
-        a share of it means nothing.
-
-    Raises:
-        ValueError: other tasks on one side, or an endpoint such as a gap, of which neither more nor less is better.
-    """
-    if set(joint) != set(single) or not joint:
-        raise ValueError(f"relative gain: tasks {sorted(joint)} beside {sorted(single)}; expected the same on both")
-    if endpoint.startswith("gap"):
-        raise ValueError(f"relative gain: neither more nor less of {endpoint} is better; choose another endpoint")
-    if not all(value > 0 for value in single.values()):
-        return float("nan")
-    sign = -1 if endpoint in LOWER_IS_BETTER else 1
-    return float(np.mean([sign * (joint[task] - single[task]) / single[task] for task in single]))

@@ -23,11 +23,10 @@ TAUGHT = {
     "03_train": ("joint_loss(", "fit.fit("),
     "04_compare": ("mean_interval(",),
     "06_attribution": ("trunk_ledger(",),
-    "more/09_when_exchange_helps": ("training_labels.told(", "study_plots.doses(", "scenes.sample("),
-    "more/11_how_many_raters": ("task_losses(",),
-    "more/10_how_sure": ("proportion_ci(", "task_metrics("),
-    "more/13_your_class": ("krippendorff_alpha(", "bootstrap_interval(", "panel_ceiling(", "one_rater_accuracy(",
-                      "mean_interval("),
+    "more/09_when_exchange_helps": ("training_labels.told(", "task_losses(", "scenes.sample(", "few_labels.verdicts("),
+    "more/10_how_sure": ("proportion_ci(", "mean_interval(", "studies.smallest_effect("),
+    "more/11_how_many_raters": ("task_losses(", "task_metrics(", "scenes.sample("),
+    "more/13_your_class": ("krippendorff_alpha(", "bootstrap_interval(", "panel_ceiling(", "one_rater_accuracy("),
 }
 """The library's names that a lesson derives in a few lines of its own and asserts equal."""
 SANE = {
@@ -36,7 +35,10 @@ SANE = {
 }
 """The sanity checks in view: diagonal (1, 0) equals independent networks, initial loss, one batch memorised."""
 
-every = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+LATER = {"08_attribution_checks", "12_neighbours"}
+ASKING = [path for path in [*LESSONS, *MORE] if path.stem not in LATER]
+
+every = pytest.mark.parametrize("path", ASKING, ids=lambda path: path.stem)
 any_lesson = pytest.mark.parametrize("path", [*LESSONS, *MORE], ids=lambda path: path.stem)
 
 
@@ -67,7 +69,9 @@ def test_the_header_says_what_when_and_for_whom(path):
 
 @any_lesson
 def test_it_has_22_to_50_cells(path):
-    assert 22 <= len(cells(path)) <= 50
+    """25 to 45 in the second part."""
+    least, most = (25, 45) if path.parent.name == "more" and path.stem not in LATER else (22, 50)
+    assert least <= len(cells(path)) <= most
 
 
 @any_lesson

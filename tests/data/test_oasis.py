@@ -1,7 +1,6 @@
 """The OASIS reader: the traps on a small made-up copy, the published facts on the real photographs."""
 
 import logging
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -235,12 +234,3 @@ def test_the_scales_apart_are_the_quadrants_taken_apart(oasis_root):
     assert not read("oasis", oasis_root, tasks=["valence"]).ratings
     with pytest.raises(ValueError, match="unknown task 'mood'; choose of aesthetics, emotion, valence"):
         read("oasis", oasis_root, tasks=["mood"])
-
-
-def test_lesson_9_quotes_what_the_scales_have_in_common(real):
-    facts = real.facts.astype({"beauty_mean": float})
-    lesson = Path(__file__).parents[2] / "notebooks" / "more" / "09_when_exchange_helps.ipynb"
-    text = lesson.read_text(encoding="utf-8")
-    beauty = facts["beauty_mean"]
-    valence, arousal = (f"{beauty.corr(facts[name]):.2f}"[1:] for name in ("valence_mean", "arousal_mean"))
-    assert f"beauty goes with valence (r = {valence} " in text and f"little with arousal ({arousal})" in text

@@ -1,6 +1,5 @@
 """Calibration, distances and correlations against scipy, scikit-learn and cases worked out by hand."""
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -51,18 +50,6 @@ def test_distances_are_scipys():
     np.testing.assert_allclose(endpoints.jensen_shannon_distance(p, q), np.sqrt(divergence))
     ends = np.eye(5)[[0]], np.eye(5)[[4]]
     assert endpoints.earth_movers_distance(*ends) == 4 and endpoints.jensen_shannon_distance(*ends) == pytest.approx(1)
-
-
-def test_relative_gain_by_hand():
-    joint, single = {"aesthetics": 0.77, "emotion": 0.63}, {"aesthetics": 0.7, "emotion": 0.7}
-    assert endpoints.relative_gain(joint, single, "auc") == pytest.approx((0.1 - 0.1) / 2, abs=1e-12)
-    gain = endpoints.relative_gain({"a": 0.4, "b": 1.1}, {"a": 0.5, "b": 1.0}, "log_loss")
-    assert gain == pytest.approx((0.2 - 0.1) / 2)
-    assert math.isnan(endpoints.relative_gain({"a": 0.1}, {"a": -0.2}, "spearman"))
-    with pytest.raises(ValueError, match="expected the same on both"):
-        endpoints.relative_gain({"a": 1.0}, single, "auc")
-    with pytest.raises(ValueError, match="neither more nor less of gap_auc is better"):
-        endpoints.relative_gain(joint, single, "gap_auc")
 
 
 @pytest.fixture

@@ -43,26 +43,6 @@ DEPTHS = BASE | {
 }
 
 
-def test_a_ladder_shows_each_difference_with_its_interval():
-    found = studies.differences(table(DEPTHS), "auc", "independent")
-    figure = study_plots.ladder(found, {"depth 1": "1", "depth 2": "2"}, "shared groups", "AUC", ("depth 1", "depth 2"))
-    (ax,) = figure.axes
-    (first, places, ends), (second, *_) = bars(ax)
-    assert (first, second) == (TASK_COLOURS["aesthetics"], TASK_COLOURS["emotion"])
-    gains = np.array([[0.02, 0.02, 0.03], [0.01, -0.02, 0.01]])
-    np.testing.assert_allclose(places[:, 1], gains.mean(axis=1), atol=1e-9)
-    np.testing.assert_allclose(places[:, 0], [-0.07, 0.93])
-    np.testing.assert_allclose(ends[0, :, 1], gains[0].mean() + half(gains[0]) * np.array([-1, 1]), atol=1e-6)
-    assert [tick.get_text() for tick in ax.get_xticklabels()] == ["1", "2"]
-    assert any(line.get_color() == NEUTRAL and set(line.get_ydata()) == {0} for line in ax.lines), "no line at zero"
-
-
-def test_steps_that_are_not_joined_have_no_line():
-    found = studies.differences(table(DEPTHS), "auc", "independent")
-    (ax,) = study_plots.ladder(found, {"depth 1": "1", "depth 2": "2"}, "x", "y", ("depth 1",)).axes
-    assert [container[0].get_linestyle() for container in ax.containers] == ["-", "None", "-", "None"]
-
-
 def test_verdicts_follow_the_intervals_and_know_when_less_is_better():
     said = study_plots.verdicts(studies.differences(table(DEPTHS), "auc", "independent"), "auc", "independent")
     aesthetics, emotion = said.splitlines()
@@ -78,27 +58,6 @@ def test_verdicts_follow_the_intervals_and_know_when_less_is_better():
 def test_one_split_tells_nothing_apart():
     one = table({key: values[:1] for key, values in DEPTHS.items()})
     assert "ahead" not in study_plots.verdicts(studies.differences(one, "auc", "independent"), "auc", "independent")
-
-
-def test_relative_gains_are_means_over_tasks_then_splits():
-    found = study_plots.relative_gains(table(DEPTHS)).set_index("method")
-    gains = [(0.02 / 0.70 - 0.02 / 0.6) / 2, (0.02 / 0.72 - 0.01 / 0.6) / 2, (0.03 / 0.80 - 0.03 / 0.6) / 2]
-    assert found.loc["depth 1", "mean"] == pytest.approx(np.mean(gains))
-    assert found.loc["depth 1", "high"] == pytest.approx(np.mean(gains) + half(gains), rel=1e-6)
-    assert list(found.index) == ["depth 1", "depth 2"] and set(found["pairs"]) == {3}
-
-
-def test_what_a_layer_adds_alone_and_beside_the_others():
-    methods = {"all layers": 0.80, "no layer": 0.70, "layer 1 alone": 0.75, "layer 2 alone": 0.68,
-               "without layer 1": 0.77, "without layer 2": 0.82}
-    rows = table({("", name, task): [value, value + 0.1] for name, value in methods.items() for task in TASKS})
-    effects = study_plots.layer_effects(rows)
-    found = effects[effects["task"] == "emotion"].set_index(["kind", "layer"])["mean"].round(6).to_dict()
-    assert found == {("alone", 1): 0.05, ("alone", 2): -0.02, ("beside the others", 1): 0.03,
-                     ("beside the others", 2): -0.02}
-    alone, beside = study_plots.layer_ladder(effects).axes
-    np.testing.assert_allclose(bars(alone)[0][1], [[0.94, 0.05], [1.94, -0.02]], atol=1e-9)
-    assert (alone.get_title(loc="left"), beside.get_title(loc="left")) == ("a layer alone", "a layer beside the others")
 
 
 @pytest.fixture(scope="module")
@@ -135,21 +94,6 @@ def test_dose_lines_have_a_row_a_share_and_a_grey_null(doses):
     np.testing.assert_allclose(flat[:, 1], 0.02, atol=1e-9)
 
 
-def test_few_labels_stand_left_for_the_task_that_lacks_them():
-    few, both = "10 % of the emotion labels", "each photograph labelled for one task"
-    rows = table({(place, method, task): [base + gain, base + gain + 0.01] for place in (few, both) for task in TASKS
-                  for base in (0.6,) for method, gain in (("independent", 0.0), ("cross_branch", 0.05 + 0.02 * (
-                      task == "emotion") + 0.1 * (place == both)))})
-    left, right = study_plots.scarce(studies.differences(rows, "auc", "independent")).axes
-    labels = [tick.get_text() for tick in left.get_yticklabels()]
-    assert labels == [few, f"{both}: aesthetics", f"{both}: emotion"]
-    drawn = {colour: places.round(6).tolist() for colour, places, _ in bars(left)}
-    assert drawn[TASK_COLOURS["emotion"]] == [[0.07, 0.14], [0.17, 2.14]]
-    assert drawn[TASK_COLOURS["aesthetics"]] == [[0.15, 1.14]]
-    (colour, places, _), = bars(right)
-    assert colour == TASK_COLOURS["aesthetics"] and places.round(6).tolist() == [[0.05, 0.14]]
-
-
 def test_soft_is_compared_with_hard_of_the_same_contender():
     values = {("hard consensus", "independent"): 0.6, ("soft votes", "independent"): 0.55,
               ("hard consensus", "cross_branch"): 0.5, ("soft votes", "cross_branch"): 0.52}
@@ -165,18 +109,6 @@ def test_an_endpoint_that_a_task_lacks_is_left_out():
     rows.loc[rows["task"] == "emotion", "emd"] = np.nan
     (ax,) = study_plots.soft_against_hard(rows, ["emd"]).axes
     assert [colour for colour, *_ in bars(ax)] == [TASK_COLOURS["aesthetics"]]
-
-
-def test_the_recipe_has_a_panel_a_task_and_a_row_a_baseline():
-    entry = {"endpoint": "auc", "mean": 0.02, "low": -0.01, "high": 0.05, "splits": 8}
-    told = {"full labels": {task: {"independent": entry, "shared_bottom": entry | {"mean": 0.03}} for task in TASKS}}
-    left, right = study_plots.recipe(told).axes
-    ((_, places, ends),) = bars(left)
-    assert places.tolist() == [[0.02, 0], [0.03, 1]]
-    np.testing.assert_allclose(ends[0, :, 0], [-0.01, 0.05])
-    assert [t.get_text() for t in left.get_yticklabels()] == ["full labels: minus independent",
-                                                             "full labels: minus shared_bottom"]
-    assert right.get_title(loc="left") == "emotion"
 
 
 def test_a_study_that_has_not_been_run_is_one_sentence(monkeypatch, tmp_path, capsys):
@@ -258,18 +190,3 @@ def test_the_reliability_diagram_draws_the_bins():
     np.testing.assert_allclose(line.get_xydata(), [[0.75, 0.5], [0.95, 1.0]])
     sizes = ax.collections[0].get_sizes()
     assert sizes[0] == sizes[1] and diagonal.get_label() == "as sure as right"
-
-
-def test_lines_between_sets_cross_where_the_orders_differ():
-    (ax,) = study_plots.class_orders({"one": ("a", "b", "c"), "two": ("b", "a", "c")}).axes
-    lines = {tuple(line.get_ydata()): line.get_color() for line in ax.lines}
-    assert set(lines) == {(0, 1), (1, 0), (2, 2)}
-    assert lines[2, 2] == NEUTRAL and lines[0, 1] == lines[1, 0] != NEUTRAL
-    assert [text.get_text() for text in ax.texts] == ["0 a", "1 a", "1 b", "0 b", "2 c", "2 c"]
-
-
-def test_cost_bars_are_as_long_as_the_counts():
-    costs = {"independent": {"gpu_hours": 0.9, "gpu_memory_gb": 12.7}, "nddr": {"gpu_hours": 1.1, "gpu_memory_gb": 14}}
-    hours, memory = study_plots.cost_bars(costs, 40e12).axes
-    assert [bar.get_width() for bar in hours.patches] == [0.9, 1.1] and "40 tera" in hours.get_xlabel()
-    assert [bar.get_width() for bar in memory.patches] == [12.7, 14]
