@@ -1,7 +1,7 @@
 """Jobs that are killed at random moments and started again, and a look at what lies there meanwhile.
 
 ``fates`` is what both the tests (a few kills) and ``soak.py`` (many) do. Children come from a server process that has
-the library loaded, so that a kill hits work and not imports.
+the library loaded (``forked``), so that a kill hits work and not imports.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections.abc import Callable
 from fnmatch import fnmatch
 from pathlib import Path
 
+import forked
 import nbformat
 import numpy as np
 import pandas as pd
@@ -39,21 +40,9 @@ train(Config(data, method, variant or None, preset, split, seed), out, Path(root
 """
 UNFINISHED = (".partial", ".done", ".lock")
 """What is not called by its final name: the cache that is being built, its journal, and locks."""
-PRELOADED = ["aesthemo_lib.training.runs", "aesthemo_lib.data.readers.csv_table", "nbformat", "sklearn.metrics",
-             "sklearn.model_selection", "torch._dynamo", "PIL.PngImagePlugin"]
-"""What a job would otherwise import before it works (this file itself is on no path of the server's)."""
 CHECKPOINT = "*/*/*/*.resume/*/joint/.epoch-*"
 """Where a training's state lies while it is being written."""
 TIMING = {"timing.json"}
-
-
-def context():
-    """How children are started: from a server that has torch loaded, where the system can fork one."""
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    found = multiprocessing.get_context("forkserver")
-    found.set_forkserver_preload(PRELOADED)
-    return found
 
 
 def build_cache(root: str, out: str) -> None:
@@ -78,7 +67,7 @@ def hold(lock: str, ready: str, seconds: float) -> None:
 
 def start(job: Callable, *arguments) -> multiprocessing.Process:
     """A job in a process of its own."""
-    process = context().Process(target=job, args=arguments)
+    process = forked.context().Process(target=job, args=arguments)
     process.start()
     return process
 

@@ -19,6 +19,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).parents[1]))  # where 'forked' lies
+
 import killing
 import numpy as np
 import psutil

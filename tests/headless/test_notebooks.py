@@ -14,6 +14,7 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
+from forked import forked_kernels
 
 from aesthemo_lib.headless.execute import execute
 from aesthemo_studies.kept_runs import REPOSITORYS, YOURS
@@ -143,7 +144,7 @@ def test_the_network_lesson_has_results_that_can_be_compared():
 def place(tmp_path_factory):
     """A folder of their own for the notebooks' data and runs."""
     folder = tmp_path_factory.mktemp("notebooks é")
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, forked_kernels():
         patch.setenv("AESTHEMO_DATA", str(folder / "data"))
         # The kernel is another process: it must find this checkout's library, and share the cores.
         patch.setenv("PYTHONPATH", os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]))
