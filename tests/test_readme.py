@@ -71,10 +71,8 @@ def test_pictures_have_their_alternative_text():
 
 
 @pytest.fixture(scope="module")
-def picture_sources(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AESTHEMO_DATA", str(tmp_path_factory.mktemp("data")))
-        yield figures.sources()
+def picture_sources():
+    return figures.sources()
 
 
 def test_no_picture_is_stale(picture_sources):

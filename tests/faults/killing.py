@@ -40,8 +40,8 @@ train(Config(data, method, variant or None, preset, split, seed), out, Path(root
 """
 UNFINISHED = (".partial", ".done", ".lock")
 """What is not called by its final name: the cache that is being built, its journal, and locks."""
-CHECKPOINT = "*/*/*/*.resume/*/joint/.epoch-*"
-"""Where a training's state lies while it is being written."""
+CHECKPOINT = ".epoch-*"
+"""What a training's state is called while it is being written."""
 TIMING = {"timing.json"}
 
 
@@ -50,19 +50,24 @@ def build_cache(root: str, out: str) -> None:
     load_pixels(read("csv", root), 64, folder=Path(out))
 
 
+def config(epochs: int) -> Config:
+    """What ``run_training`` trains."""
+    return Config(data="csv", preset="smoke", settings={"epochs": epochs, "patience": epochs})
+
+
 def run_training(root: str, out: str, epochs: int) -> None:
     """A job: a training of many short epochs, each of which writes its state."""
     if hasattr(os, "sched_setscheduler"):  # a real-time process would keep whoever shall kill it from its turn
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
-    settings = {"epochs": epochs, "patience": epochs}
-    train(Config(data="csv", preset="smoke", settings=settings), Path(out), Path(root))
+    train(config(epochs), Path(out), Path(root))
 
 
-def hold(lock: str, ready: str, seconds: float) -> None:
-    """A job: hold a lock for some seconds, as a process at work does."""
+def hold(lock: str, ready: str, release: str) -> None:
+    """A job: hold a lock, as a process at work does, from the file ``ready`` to the file ``release``."""
     with file_lock(Path(lock), "at work"):
         Path(ready).touch()
-        time.sleep(seconds)
+        while not Path(release).exists():
+            time.sleep(0.005)
 
 
 def start(job: Callable, *arguments) -> multiprocessing.Process:
@@ -135,7 +140,7 @@ def fates(job: Callable, arguments: Callable[[Path], tuple], place: Path, kills:
         place: where output folders may lie; 'whole' is that of a job that nobody killed.
         kills: how many.
         dice: when.
-        in_writing: a pattern of files; if given, the kill follows at once when one of them is there.
+        in_writing: a pattern of names; if given, the kill follows at once when one of them is there.
 
     Returns:
         how many starts it took, and the last output folder.
@@ -144,7 +149,7 @@ def fates(job: Callable, arguments: Callable[[Path], tuple], place: Path, kills:
     while kills:
         process, starts = start(job, *arguments(out)), starts + 1
         until = time.monotonic() + dice.uniform(0, whole)
-        while process.is_alive() and (time.monotonic() < until or in_writing and not any(out.glob(in_writing))):
+        while process.is_alive() and (time.monotonic() < until or in_writing and not exists_below(out, in_writing)):
             time.sleep(0.0005 if in_writing else 0.002)
         alive = process.is_alive()
         process.kill()

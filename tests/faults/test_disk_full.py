@@ -5,10 +5,11 @@ there is one; both are skipped visibly where neither can be had.
 """
 
 import os
+import signal
 import subprocess
-import sys
 from pathlib import Path
 
+import killing
 import pytest
 from killing import check_whole, contents
 
@@ -116,27 +117,22 @@ def test_every_other_file_on_a_full_disk(disk, tmp_path):
     assert not (disk.place / "scenes").exists()
 
 
-LIMITED = """
-import resource, signal, sys
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-from pathlib import Path
-from aesthemo_lib.training.runs import Config, train
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), -1))
-config = Config(data="csv", preset="smoke", settings={"epochs": 3, "patience": 3})
-from aesthemo_lib.files import DiskFull
-try:
-    train(config, sys.argv[2], sys.argv[3])
-except DiskFull as fault:
-    print(fault)
-    sys.exit(3)
-"""
+def train_with_a_limit(out: str, root: str) -> None:
+    """A job: a training that may write no file of more than 60,000 bytes; it leaves what it says of that."""
+    import resource
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, -1))
+    try:
+        train(CONFIG, out, root)
+    except DiskFull as fault:
+        (Path(out) / "said").write_text(str(fault), encoding="utf-8")
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no limit on a file's size")
 def test_a_file_that_may_not_grow_is_said_the_same_way(colours_root, tmp_path):
     """What a quota or FAT's 4 GB say ('file too large'), and the way to test where nothing can be mounted."""
-    done = subprocess.run([sys.executable, "-c", LIMITED, "60000", str(tmp_path), str(colours_root)],
-                          capture_output=True, encoding="utf-8", cwd=Path(__file__).resolve().parents[2])
-    assert done.returncode == 3, done.stderr
-    assert "no room left on the disk to write" in done.stdout and done.stdout.count("\n") == 1
+    killing.finish(train_with_a_limit, str(tmp_path), str(colours_root))
+    said = (tmp_path / "said").read_text(encoding="utf-8")
+    assert "no room left on the disk to write" in said and "\n" not in said
     check_whole(tmp_path)

@@ -1,10 +1,8 @@
 """Numbers at the edge: what is done is defined, and equal seeds give equal bytes."""
 
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
+import killing
 import numpy as np
 import pytest
 import torch
@@ -22,7 +20,6 @@ from aesthemo_lib.tasks import PATENT_TASKS
 from aesthemo_lib.training.fit import Data, Diverged, Settings, fit
 from aesthemo_lib.training.runs import Config, train
 
-PROJECT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
 SETTINGS = Settings("tiny", "none", resize=20, crop=16, batch=8, epochs=1, patience=1, learning_rate=0.01)
 
@@ -112,23 +109,20 @@ def test_an_attribution_that_is_zero_everywhere_is_a_map_and_a_figure():
     assert all(not part.values.any() for part in trunk_ledger(net, images).values())
 
 
-SAME = """
-import sys
-from aesthemo_lib.training.runs import Config, train
-print(train(Config(data="csv", preset="smoke", seed=7), sys.argv[1], sys.argv[2]).folder)
-"""
+def train_again(out: str, root: str) -> None:
+    """A job: the run of the test."""
+    train(Config(data="csv", preset="smoke", seed=7), out, root)
 
 
 def test_the_same_seed_twice_in_one_process_and_in_two(colours_root, tmp_path, monkeypatch):
     """A notebook and the command line are compared in test_killed.py, where kernels run anyway."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     runs = [train(Config(data="csv", preset="smoke", seed=7), tmp_path / str(i), colours_root) for i in range(2)]
-    done = subprocess.run([sys.executable, "-c", SAME, str(tmp_path / "other"), str(colours_root)], cwd=PROJECT,
-                          capture_output=True, encoding="utf-8")
-    assert done.returncode == 0, done.stderr
+    killing.finish(train_again, str(tmp_path / "other"), str(colours_root))
+    (other,) = (tmp_path / "other").rglob("split0-seed0")
     for name in ("metrics.json", "model.safetensors", "history.csv", "predictions.csv"):
         first, second = ((run.folder / name).read_bytes() for run in runs)
-        assert first == second == (Path(done.stdout.strip()) / name).read_bytes(), name
+        assert first == second == (other / name).read_bytes(), name
     assert train(Config(data="csv", preset="smoke", seed=8), tmp_path / "8", colours_root).metrics != runs[0].metrics
 
 

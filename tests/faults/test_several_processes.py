@@ -60,25 +60,30 @@ def train(settings: Settings, images: int, out: Path, after_epoch=None) -> None:
         (out / "history.json").write_text(json.dumps(history), encoding="utf-8")
 
 
-def job(number: int, size: int, port: int, settings: dict, images: int, out: str) -> None:
-    """One of the processes, as torchrun would start it."""
+def job(number: int, size: int, port: int, settings: dict, images: int, out: str, stop: int = 0) -> None:
+    """One of the processes, as torchrun would start it; after epoch ``stop`` it waits for the file 'go'."""
+    def report(row):
+        while row["epoch"] == stop and not (Path(out) / "go").exists():
+            time.sleep(0.005)
+
     os.environ |= {"RANK": str(number), "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     with distributed.together(CPU):
-        train(replace(SETTINGS, **settings), images, Path(out))
+        train(replace(SETTINGS, **settings), images, Path(out), report)
 
 
-def start(size: int, out: Path, images: int = 33, **settings) -> list:
+def start(size: int, out: Path, images: int = 33, stop: int = 0, **settings) -> list:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     out.mkdir(exist_ok=True)
-    return [killing.start(job, number, size, port, settings, images, str(out)) for number in range(size)]
+    return [killing.start(job, number, size, port, settings, images, str(out), stop)
+            for number in range(size)]
 
 
 def end(started: list) -> list[int]:
     for process in started:
-        process.join(300)
+        process.join(600)
     return [process.exitcode for process in started]
 
 
@@ -115,11 +120,13 @@ def test_several_processes_have_the_losses_of_one_with_the_whole_batch(size, ima
 def test_one_of_them_killed_ends_all_and_they_resume_to_the_same_bits(tmp_path):
     undisturbed = start(2, tmp_path / "whole", epochs=15, patience=15)
     assert end(undisturbed) == [0, 0]
-    first, second = start(2, tmp_path / "killed", epochs=15, patience=15)
-    while not list((tmp_path / "killed" / "state").glob("epoch-*")):
-        time.sleep(0.002)
+    first, second = start(2, tmp_path / "killed", stop=4, epochs=15, patience=15)
+    while not (tmp_path / "killed" / "state" / "epoch-4").exists():
+        assert first.is_alive() and second.is_alive()
+        time.sleep(0.005)
     os.kill(second.pid, signal.SIGKILL)
-    first.join(120)
+    (tmp_path / "killed" / "go").touch()
+    first.join(600)
     assert first.exitcode not in (None, 0), "the other one waits for the dead"
     assert not (tmp_path / "killed" / "kept.safetensors").exists()
     assert end(start(2, tmp_path / "killed", epochs=15, patience=15)) == [0, 0]
@@ -136,15 +143,15 @@ def test_torchrun_runs_the_command_and_takes_its_processes_with_it(colours_root,
                "-m", "aesthemo_lib.cli", "train", *asked]
     environment = os.environ | {"PYTHONPATH": str(killing.PROJECT), "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE) as torchrun:
-        while torchrun.poll() is None and not list(tmp_path.rglob("*.resume/*/joint/epoch-*")):
+        while torchrun.poll() is None and not killing.exists_below(tmp_path, "epoch-*"):
             time.sleep(0.02)
         assert torchrun.poll() is None, torchrun.stderr.read().decode()
         workers = psutil.Process(torchrun.pid).children(recursive=True)
         assert len(workers) == 2
         torchrun.kill()
-    _, alive = psutil.wait_procs(workers, timeout=60)
+    _, alive = psutil.wait_procs(workers, timeout=600)
     assert not alive
-    state, = tmp_path.rglob("*.resume/*/joint/epoch-*")
+    state = max(tmp_path.rglob("*.resume/*/joint/epoch-*"), key=lambda path: int(path.name.partition("-")[2]))
     history = json.loads((state / "history.json").read_text(encoding="utf-8"))
     config = runs.Config(data="csv", preset="smoke", settings={"epochs": 4000, "patience": 4000})
     rows = []

@@ -33,13 +33,11 @@ def printed(notebook: Path) -> str:
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A folder that looks like the project, the working directory, with its own data and cache."""
+    """A folder that looks like the project, and the working directory."""
     folder = tmp_path / "projekt é"
     (folder / "notebooks").mkdir(parents=True)
     (folder / "aesthemo_lib").mkdir()
     monkeypatch.chdir(folder)
-    for name in ("AESTHEMO_DATA", "AESTHEMO_CACHE"):
-        monkeypatch.setenv(name, str(tmp_path / name))
     monkeypatch.setenv("PYTHONPATH", str(PROJECT))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     return folder

@@ -145,7 +145,6 @@ def place(tmp_path_factory):
     """A folder of their own for the notebooks' data and runs."""
     folder = tmp_path_factory.mktemp("notebooks é")
     with pytest.MonkeyPatch.context() as patch, forked_kernels():
-        patch.setenv("AESTHEMO_DATA", str(folder / "data"))
         # The kernel is another process: it must find this checkout's library, and share the cores.
         patch.setenv("PYTHONPATH", os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]))
         patch.setenv("OMP_NUM_THREADS", "1")

@@ -29,8 +29,10 @@ def test_cores_and_memory_are_shared_out(cores, free, given, device, expected, m
     assert scheduler.parallelism(9, device, threads=1)[1] == 1
 
 
-def test_after_a_failure_nothing_new_begins_and_what_runs_ends():
-    begun, both = [], threading.Barrier(2, timeout=30)
+def test_after_a_failure_nothing_new_begins_and_what_runs_ends(monkeypatch):
+    begun, both, seen = [], threading.Barrier(2, timeout=600), threading.Event()
+    handle = scheduler._cancel_after_failure
+    monkeypatch.setattr(scheduler, "_cancel_after_failure", lambda *given: (handle(*given), seen.set()))
 
     def job(name):
         begun.append(name)
@@ -39,7 +41,7 @@ def test_after_a_failure_nothing_new_begins_and_what_runs_ends():
         if name == "a":
             raise ValueError("by design")
         if name == "b":
-            threading.Event().wait(0.2)
+            seen.wait(600)  # until the failure of a has been dealt with
             begun.append("b ended")
 
     with pytest.raises(ValueError, match="by design"):
@@ -51,7 +53,7 @@ WAIT = """
 import os, time
 from pathlib import Path
 Path(out, mine).touch()
-until = time.monotonic() + 60
+until = time.monotonic() + 600
 while not Path(out, other).exists() and time.monotonic() < until:
     time.sleep(0.05)
 print(Path(out, other).exists(), os.environ["OMP_NUM_THREADS"], os.environ["AESTHEMO_HEADLESS"], Path.cwd().name)
@@ -79,8 +81,9 @@ def test_ctrl_c_ends_the_kernels_and_clears_their_notebooks_away(project, monkey
     write_notebook(project, "one", 'out: str = ""  # folder', work)
     (project / "made").mkdir()
 
-    def interrupted(*_):
+    def interrupted(_, futures, *__):
         while not (project / "made" / "begun").exists():
+            assert not any(future.done() for future in futures), "its kernel never came to work"
             time.sleep(0.05)
         raise KeyboardInterrupt
 

@@ -25,7 +25,7 @@ def squares(n: int, place: Path, bad: int = 0) -> list[dict]:
 def meet(n: int, place: Path) -> list[dict]:
     """Wait for another cell to be measured at the same time."""
     (place / f"{n}.here").touch()
-    until = time.monotonic() + 60
+    until = time.monotonic() + 600
     while len(list(place.glob("*.here"))) < 2 and time.monotonic() < until:
         time.sleep(0.02)
     return [{"n": n, "met": len(list(place.glob("*.here")))}]

@@ -30,19 +30,11 @@ AGAIN = "make them again: make reproduce, then aesthemo keep-runs"
 JOINT = "cross_branch.diagonal"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def drawn(tmp_path_factory):
-    """The scenes are drawn once, for all tests here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AESTHEMO_DATA", str(tmp_path_factory.mktemp("data é")))
-        yield
-
-
 # --- those that are committed
 
 
 @pytest.fixture(scope="module")
-def images(drawn):
+def images():
     return open_data(Config("scenes"))
 
 

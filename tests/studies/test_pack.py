@@ -22,10 +22,7 @@ from aesthemo_studies import pack
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("packed é")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AESTHEMO_DATA", str(folder / "data"))
-        yield train(Config(preset="smoke"), folder / "runs")
+    return train(Config(preset="smoke"), tmp_path_factory.mktemp("packed é") / "runs")
 
 
 def test_a_packed_run_answers_as_the_one_in_full_precision(run, tmp_path):

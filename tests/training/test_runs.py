@@ -1,11 +1,6 @@
 """Run folders: what is in them, that they are never half-written, and that equal runs are equal."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pandas as pd
@@ -105,40 +100,6 @@ def test_independent_is_single_task_trainings_with_weight_one(colours_root, tmp_
 def test_other_methods_leave_the_same_folder(method, colours_root, tmp_path):
     run = train(Config(**SMOKE, method=method), tmp_path, colours_root)
     assert {path.name for path in run.folder.iterdir()} == CONTRACT and run.folder.parts[-3] == method
-
-
-def epochs_done(out) -> int:
-    """The newest state that a training has written so far; it replaces states while one looks."""
-    try:
-        return max((int(path.name.split("-")[1]) for path in out.glob("*/*/*/*.resume/*/joint/epoch-*")), default=0)
-    except FileNotFoundError:
-        return 0
-
-
-def test_killed_at_any_moment_it_resumes_to_the_same_bits(colours_root, tmp_path):
-    """A real process, killed with SIGKILL (or its like) at several moments, then started again."""
-    config = "Config(data='csv', preset='smoke', settings={'epochs': 150, 'patience': 150})"
-    code = ("import sys; from aesthemo_lib.training.runs import Config, train; "
-            f"print(train({config}, sys.argv[1], sys.argv[2]).folder)")
-
-    def start(out):
-        return subprocess.Popen([sys.executable, "-c", code, str(out), str(colours_root)], stdout=subprocess.DEVNULL)
-
-    assert start(tmp_path / "whole").wait() == 0
-    out, kills = tmp_path / "killed", 0
-    for after_epochs in (1, 40):
-        process = start(out)
-        while process.poll() is None and epochs_done(out) < after_epochs:
-            time.sleep(0.002)
-        if process.poll() is None:
-            os.kill(process.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
-            kills += process.wait() != 0
-    assert kills == 2 and not (out / "csv/cross_branch.diagonal/smoke/split0-seed0").exists()
-    assert start(out).wait() == 0
-    place = "csv/cross_branch.diagonal/smoke/split0-seed0"
-    whole, resumed = (Run(folder / place) for folder in (tmp_path / "whole", out))
-    for name in CONTRACT - {"timing.json"}:
-        assert (whole.folder / name).read_bytes() == (resumed.folder / name).read_bytes(), name
 
 
 @pytest.mark.parametrize(("given", "says"), [
