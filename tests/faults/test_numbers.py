@@ -119,7 +119,7 @@ def test_the_same_seed_twice_in_one_process_and_in_two(colours_root, tmp_path, m
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     runs = [train(Config(data="csv", preset="smoke", seed=7), tmp_path / str(i), colours_root) for i in range(2)]
     killing.finish(train_again, str(tmp_path / "other"), str(colours_root))
-    (other,) = (tmp_path / "other").rglob("split0-seed0")
+    (other,) = (tmp_path / "other").rglob("split0-seed7")
     for name in ("metrics.json", "model.safetensors", "history.csv", "predictions.csv"):
         first, second = ((run.folder / name).read_bytes() for run in runs)
         assert first == second == (other / name).read_bytes(), name
