@@ -179,7 +179,7 @@ function askNext(s) {
   const next = !s.waiting && s.options.ask && wanted(s)[0];
   if (!next) return;
   const { item, key, ...question } = next;
-  const late = () => give(s, "No answer came from the kernel; run the notebook's cell again.");
+  const late = () => give(s, "No answer came; start the inspector again (in a notebook: run its cell).");
   s.waiting = { ...next, id: ++s.count, timer: setTimeout(late, PATIENCE) };
   const from = question.donor ? named(s, question.donor) : null;
   s.options.ask({ ...question, id: s.count, name: item.name, image: item.own ? item.image : null, donor_image: from?.own ? from.image : null });
