@@ -112,6 +112,10 @@ def build(out: Path, notebooks: list[Path], preset: str) -> list[str]:
     shutil.rmtree(out / "html", ignore_errors=True)
     options = ["-b", "html", "-q", "-n", "-W", "--keep-going", "-d", str(out / "doctrees")]
     failed = build_main([*options, str(out / "source"), str(out / "html")])
+    for page in (out / "html").rglob("*.html"):  # the reference prints constants, folders among them
+        text = page.read_text(encoding="utf-8")
+        if f"{PROJECT}{os.sep}" in text:
+            page.write_text(text.replace(f"{PROJECT}{os.sep}", ""), encoding="utf-8")
     return ["Sphinx found what it says above"] * bool(failed) + check(out / "html")
 
 
@@ -227,6 +231,7 @@ def stage_lesson(path: Path, folder: Path, preset: str) -> nbformat.NotebookNode
     notebook.cells = [cell for cell in notebook.cells if "injected-parameters" not in cell.metadata.get("tags", [])]
     for cell in notebook.cells:
         cell.source = lesson_text(cell.source) if cell.cell_type == "markdown" else cell.source
+    notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
     note = f"*This page is the notebook `{where}`, run with `preset = \"{preset_of(origin, preset)}\"`.*"
     notebook.cells.insert(1, nbformat.v4.new_markdown_cell(note))
     for output in (output for cell in notebook.cells for output in cell.get("outputs", ())):
@@ -240,6 +245,7 @@ def stage_lesson(path: Path, folder: Path, preset: str) -> nbformat.NotebookNode
 def lesson_text(text: str) -> str:
     """A lesson's Markdown with its links as the site has them: all lessons lie in one folder."""
     text = re.sub(r"\]\((?:\.\./)+README\.md", "](../start.md", text)
+    text = re.sub(r"\]\((?:\.\./)+results/README\.md", "](../results/index.md", text)
     text = re.sub(r"\]\((?:\.\./)+(?:docs/)?(\w+\.md|figures/)", r"](../\1", text)
     return re.sub(r"\]\((?:\.\./)?(?:more/|exercises/)?(\w+\.ipynb)", r"](\1", text)
 
@@ -265,9 +271,13 @@ def stage_results(folder: Path) -> None:
     """Every committed table, with its file: as README shows it if it is of runs, else as it is; and the kept runs."""
     folder.mkdir()
     intro = (PROJECT / "results" / "README.md").read_text(encoding="utf-8")
+    intro = re.sub(r"\]\(\.\./notebooks/(?:more/)?(\w+)\.ipynb", r"](../lessons/\1.ipynb", intro)
+    intro = intro.replace("](README.md)", "](index.md)").replace("](attribution)", "](index.md)")
     parts = [page_text(intro)]
-    for path in (PROJECT / "results").glob("*.json"):
-        shutil.copy(path, folder)
+    for path in [*(PROJECT / "results").glob("*.json"), *(PROJECT / "results" / "studies").glob("*.json")]:
+        target = folder / path.relative_to(PROJECT / "results")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
     for path in sorted((PROJECT / "results").rglob("*.csv")):
         name = path.relative_to(PROJECT / "results").as_posix()
         if name.startswith("runs/"):
@@ -278,7 +288,7 @@ def stage_results(folder: Path) -> None:
         parts.append(f"## {name}\n\nThe file: [`{name}`]({name})\n\n{table_text(path)}")
     for kept in sorted((PROJECT / "results" / "runs").glob("[a-z]*")):
         parts.append(f"## runs/{kept.name}\n\n{markdown_table(collect(kept))}")
-    pages = ["card"]
+    pages = ["card", "photographs"]
     for page in sorted((PROJECT / "results").glob("bench*.md")):
         shutil.copy(page, folder)
         pages.append(page.stem)
@@ -286,7 +296,8 @@ def stage_results(folder: Path) -> None:
         shutil.copy(picture, folder)
     parts.append("\n".join(["```{toctree}", ":hidden:", "", *pages, "```"]))
     (folder / "index.md").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
-    shutil.copy(PROJECT / "aesthemo_lib" / "bundled" / "scenes" / "README.md", folder / "card.md")
+    for name, page in (("scenes", "card.md"), ("photographs", "photographs.md")):
+        shutil.copy(PROJECT / "aesthemo_lib" / "bundled" / name / "README.md", folder / page)
 
 
 def table_text(path: Path, most: int = 40) -> str:

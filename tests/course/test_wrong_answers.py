@@ -113,6 +113,107 @@ WRONG = {
             found[p] = sum(parts) / 2 ** (len(players) - 1)
         return found, sum(found.values()) - value(set(players)) + value(set())""",
     ],
+    "ex08-change": [
+        """difference = np.asarray(trained) - np.asarray(null)
+        half = stats.t.ppf(0.975, len(difference) - 1) * difference.std(ddof=1) / np.sqrt(len(difference))
+        return difference.mean(), half""",
+        "return np.mean(trained) - np.mean(null), 0.0",
+        """difference = np.asarray(trained) - np.asarray(null)
+        means = np.array([difference[np.asarray(groups) == name].mean() for name in np.unique(groups)])
+        return means.mean(), 1.959964 * means.std(ddof=1) / np.sqrt(len(means))""",
+    ],
+    "ex08-build": [
+        "return float(np.trapezoid(np.asarray(by_map) - at_random, np.linspace(0, 1, len(by_map))))",
+        "return float(np.trapezoid(np.asarray(at_random) - by_map))",
+        "return float((np.asarray(at_random) - by_map).mean())",
+    ],
+    "ex09-change": [
+        """h = np.asarray(gain) - part * np.asarray(oracle)
+        half = stats.t.ppf(0.975, len(h) - 1) * h.std(ddof=1) / np.sqrt(len(h))
+        return float((np.asarray(gain) / oracle).mean()), float(h.mean() - half)""",
+        """h = np.asarray(gain) - part * np.asarray(oracle)
+        return float(np.mean(gain) / np.mean(oracle)), float(h.mean() - 1.959964 * h.std(ddof=1) / np.sqrt(len(h)))""",
+        """h = np.asarray(gain) - np.asarray(oracle) / 2
+        half = stats.t.ppf(0.975, len(h) - 1) * h.std(ddof=1) / np.sqrt(len(h))
+        return float(np.mean(gain) / np.mean(oracle)), float(h.mean() - half)""",
+    ],
+    "ex09-build": [
+        "return dice.permutation(labels)",
+        """shuffled = labels
+        for rows in parts:
+            shuffled[rows] = labels[dice.permutation(rows)]
+        return shuffled""",
+        """shuffled = np.array(labels)
+        for rows in parts:
+            shuffled[rows] = dice.choice(np.asarray(labels)[rows], len(rows))
+        return shuffled""",
+    ],
+    "ex10-change": [
+        "return np.asarray(p) <= level / len(p)",
+        """order = np.argsort(p)
+        accepted = np.zeros(len(p), dtype=bool)
+        accepted[order] = np.cumprod(np.asarray(p)[order] <= level / np.arange(len(p), 0, -1))
+        return accepted""",
+        """order = np.argsort(p)
+        accepted = np.zeros(len(p), dtype=bool)
+        accepted[order] = np.cumprod(np.asarray(p)[order] <= level * np.arange(1, len(p) + 1) / len(p))
+        return accepted""",
+    ],
+    "ex10-build": [
+        "return max(validation) - np.mean(validation), max(test) - np.mean(test)",
+        "kept = np.argmax(validation)\nreturn validation[kept], test[kept]",
+        """kept = np.argmax(validation)
+        return validation[kept] - sorted(validation)[-2], test[kept] - max(test)""",
+    ],
+    "ex11-change": [
+        """return next((n for n in range(1, most + 1, 2)
+                     if stats.binom.sf(n // 2 + 1, n, max(q, 1 - q)) >= sure), None)""",
+        """return next((n for n in range(1, most + 1, 2) if stats.binom.sf(n // 2, n, q) >= sure), None)""",
+        """return next((n for n in range(1, most + 1, 2) if stats.binom.sf(n // 2, n, max(q, 1 - q)) > sure), None)""",
+    ],
+    "ex11-build": [
+        """votes, z = np.asarray(votes, float), np.asarray(logits, float)
+        p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+        q = np.eye(votes.shape[1])[votes.argmax(axis=1)]
+        return z - rate * (p - q) / len(z)""",
+        """votes, z = np.asarray(votes, float), np.asarray(logits, float)
+        p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+        q = votes / np.maximum(votes.sum(axis=1, keepdims=True), 1)
+        return z + rate * (p - q) * (votes.sum(axis=1, keepdims=True) > 0) / (votes.sum(axis=1) > 0).sum()""",
+        """votes, z = np.asarray(votes, float), np.asarray(logits, float)
+        p = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+        q = votes / np.maximum(votes.sum(axis=1, keepdims=True), 1)
+        return z - rate * (p - q) * (votes.sum(axis=1, keepdims=True) > 0) / len(z)""",
+    ],
+    "ex12-change": [
+        "return float(np.mean(relevant[:k]))",
+        """precision = np.cumsum(relevant) / np.arange(1, len(relevant) + 1)
+        return float((precision * relevant)[:k].sum() / len(relevant[:k]))""",
+        """precision = np.cumsum(relevant) / np.arange(1, len(relevant) + 1)
+        return float((precision * relevant)[:k].sum() / max(np.sum(relevant), 1))""",
+    ],
+    "ex12-build": [
+        "return float(np.mean([tuple(row) not in {tuple(one) for one in shown} for row in answers]))",
+        """pairs = list(combinations(range(len(answers[0])), 2))
+        return float(np.mean([(row[j], row[k]) not in {(one[j], one[k]) for one in shown}
+                              for row in answers for j, k in pairs]))""",
+        """return float(np.mean([any((row[0], row[k]) not in {(one[0], one[k]) for one in shown}
+                                  for k in range(1, len(row))) for row in answers]))""",
+    ],
+    "ex13-change": [
+        """answers = ballots.groupby("annotator")["value"].nunique()
+        return sorted(answers.index[answers == 1])""",
+        """answers = ballots.groupby(["annotator", "task"])["value"].nunique().groupby("annotator").min()
+        photographs = ballots.groupby("annotator")["image"].nunique()
+        return sorted(name for name in answers.index if answers[name] == 1 and photographs[name] >= least)""",
+        """answers = ballots.groupby(["annotator", "task"])["value"].nunique().groupby("annotator").max()
+        return sorted(answers.index[answers == 1])""",
+    ],
+    "ex13-build": [
+        "return runs.drop_duplicates()",
+        'return runs.drop_duplicates(["method", "split", "seed"], keep="last")',
+        'return runs.drop_duplicates("auc")',
+    ],
 }
 
 
