@@ -97,6 +97,7 @@ def keep_freed_memory() -> None:
 def fast_precision(device: torch.device) -> torch.dtype:
     """bfloat16 where the processor multiplies it faster than float32, else float32.
 
+    PyTorch's own switch ``ATEN_CPU_CAPABILITY=avx2`` holds a processor that has more to float32.
     NVIDIA's cards from Volta up to Ampere have fast float16 instead, whose gradients need a scaled loss.
     """
     import torch
@@ -105,6 +106,7 @@ def fast_precision(device: torch.device) -> torch.dtype:
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return torch.bfloat16
         return torch.float16 if torch.cuda.get_device_capability(device) >= (7, 0) else torch.float32
-    if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported():
+    usable = torch.backends.cpu.get_cpu_capability() == "AVX512"
+    if device.type == "cpu" and usable and torch.cpu._is_avx512_bf16_supported():
         return torch.bfloat16
     return torch.float32

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from aesthemo_lib.data import ratings as rating
+from aesthemo_lib.data import ratings as rating, table
 from aesthemo_lib.data.table import AnnotatedImages
 from aesthemo_lib.tasks import AESTHETICS, OASIS_TASKS, Task
 
@@ -113,6 +113,20 @@ def test_splits_are_stratified_reproducible_and_differ():
     assert len(images.split(0).test) == pytest.approx(200, abs=4)
     assert len(images.split(0).validation) == pytest.approx(120, abs=4)
     assert set(images.split(0).test) != set(images.split(4).test)
+
+
+def test_many_groups_are_drawn_and_still_hold_even_shares(monkeypatch):
+    monkeypatch.setattr(table, "MANY_GROUPS", 500)
+    labels = np.arange(4000) % 5 == 0
+    images = annotated(labels.astype(int), groups=np.arange(4000) // 2)
+    splits = [images.split(number) for number in range(4)]
+    assert sorted(np.concatenate([split.test for split in splits])) == list(range(4000))
+    for split in splits:
+        parts = [set(images.groups[rows]) for rows in split]
+        assert not (parts[0] & parts[1] or parts[0] & parts[2] or parts[1] & parts[2])
+        assert len(split.test) == 1000 and len(split.validation) == 600
+        assert all(abs(labels[rows].mean() - 0.2) < 0.05 for rows in split)
+    assert np.array_equal(images.split(1).test, splits[1].test) and set(splits[0].test) != set(images.split(4).test)
 
 
 @pytest.mark.parametrize("n", [0, 1, 2, 3, 4])

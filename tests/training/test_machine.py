@@ -1,6 +1,7 @@
 """Ways to spend less memory or time on a step, each against the plain step: parts, checkpoints, float16, compiling."""
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -137,6 +138,16 @@ def test_each_gpu_has_its_precision(bfloat16, capability, expected, monkeypatch)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bfloat16)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     assert device.fast_precision(torch.device("cuda")) == expected
+
+
+def test_a_processor_held_to_avx2_computes_in_float32():
+    """PyTorch reads its switch when it starts; bfloat16 without its instructions takes ten times as long."""
+    code = ("import torch; from aesthemo_lib.device import fast_precision; "
+            "print(torch.backends.cpu.get_cpu_capability(), fast_precision(torch.device('cpu')))")
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, encoding="utf-8",
+                          env=os.environ | {"ATEN_CPU_CAPABILITY": "avx2"})
+    capability, precision = done.stdout.split()
+    assert capability != "AVX512" and precision == "torch.float32"
 
 
 def test_each_process_has_a_gpu_of_its_own(monkeypatch):

@@ -98,8 +98,9 @@ def _groups(sheet: Sheet, image: np.ndarray, first: np.ndarray) -> tuple[list[st
 def _images(sheet: Sheet) -> tuple[np.ndarray, tuple[Path, ...]]:
     """The image number of each row, and the images in the order in which they first appear."""
     folder, places, image = sheet.file.parent, {}, []
+    files = {cell: file_named(folder, cell) for cell in dict.fromkeys(sheet.columns["path"])}
     for row, cell in enumerate(sheet.columns["path"]):
-        path = file_named(folder, cell)
+        path = files[cell]
         if path is None:
             try:
                 inside(folder, cell.strip())

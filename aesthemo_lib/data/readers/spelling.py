@@ -4,6 +4,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping
+from functools import lru_cache
 
 NO_LABEL = frozenset({
     "", "na", "n/a", "n.a.", "#n/a", "#na", "<na>", "nan", "none", "null", "nil", "?", "??", "???", "-", "--", "---",
@@ -17,6 +18,7 @@ TOGETHER = re.compile(r"\s*[/+&]\s*|\s+and\s+")
 NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)")
 
 
+@lru_cache(2**16)  # a long table repeats its cells, which then are the same object too
 def clean(text: str) -> str:
     """Text without what nobody sees: composed (NFC), single spaces, no zero-width or other format characters."""
     composed = unicodedata.normalize("NFC", text)
