@@ -1,6 +1,7 @@
-"""Every measure, and every axis label of a lesson, is in the glossary."""
+"""Every measure, every axis label of a lesson and every column heading of its tables is in the glossary."""
 
 import ast
+import html
 import json
 import re
 from pathlib import Path
@@ -9,12 +10,22 @@ import pytest
 
 from aesthemo_course.lessons import NAMES
 from aesthemo_lib.evaluation import METRICS
+from aesthemo_lib.models.networks import METHODS
+from aesthemo_lib.tasks import OASIS_TASKS, PATENT_TASKS
 
 PROJECT = Path(__file__).resolve().parents[2]
 GLOSSARY = (PROJECT / "docs" / "glossary.md").read_text(encoding="utf-8")
 TERMS = {term.lower().strip(",. ") for term in re.findall(r"\*\*([^*]+)\*\*", GLOSSARY)}
-PLAIN = {"images", "photos", "epoch", "learning rate", "gradient", "difference", "cuts"}
+PLAIN = {"images", "photos", "epoch", "learning rate", "gradient", "difference", "cuts", "test sets", "class's", "agreement with the others"}
 """Words of an axis that need no definition."""
+HEADINGS = {
+    "after", "all", "answers", "before", "class", "default", "direction", "everything", "groups", "image", "labels",
+    "mean", "method", "nothing", "own", "random", "recoverable", "replicates", "right", "runs", "same channel", "scale",
+    "set", "sum", "task", "test", "train", "ties", "validation", "wrong", "effect", "above", "low", "high", "reference",
+    "even guess", "best guess", "constant guess", "photo", "intact", "zero", "black", "blur", "verdict", "signs",
+    "majorities", "branch", "kept", "number", "votes", "probe", "exchange", "diagonal", "resample", "grad cam",
+}
+"""Words of a heading that need no definition where they stand: their table's caption or the sentence above it does."""
 
 
 def axis_labels(source: str) -> list[str]:
@@ -33,7 +44,10 @@ def axis_labels(source: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("path", sorted((PROJECT / "notebooks").glob("0*.ipynb")), ids=lambda path: path.stem)
+LESSONS = [*sorted((PROJECT / "notebooks").glob("0*.ipynb")), *sorted((PROJECT / "notebooks/more").glob("[01]*.ipynb"))]
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
 def test_each_axis_label_is_made_of_defined_words(path):
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     for cell in cells:
@@ -52,3 +66,22 @@ def test_each_measure_of_a_table_is_defined():
 def test_a_label_without_a_definition_is_found():
     assert axis_labels('ax.set(xlabel="flux of ether", ylabel=f"{x} share")') == ["flux of ether", " share"]
     assert not any(term in "flux of ether" for term in TERMS | PLAIN)
+
+
+def undefined(heading: str) -> bool:
+    """Whether a column heading has no word that the glossary or the table's own words define."""
+    text = html.unescape(heading).strip().lower()
+    words = {*TERMS, *PLAIN, *HEADINGS, *(name.lower() for name in METHODS),
+             *(name for task in (*PATENT_TASKS, *OASIS_TASKS) for name in (task.name, *task.classes))}
+    plain = re.fullmatch(r"[\d.,:% ()v\-ob]*|.*\.(jpg|png).*|the repository's runs.*|your runs.*", text)
+    return not plain and not any(word in text for word in words)
+
+
+@pytest.mark.parametrize("page", sorted((PROJECT / "notebooks" / "rendered").glob("*.md")), ids=lambda page: page.stem)
+def test_each_column_heading_is_made_of_defined_words(page):
+    headings = re.findall(r"<th>([^<]+)</th>", page.read_text(encoding="utf-8"))
+    assert not [heading for heading in headings if undefined(heading)]
+
+
+def test_a_heading_without_a_definition_is_found():
+    assert undefined("flux") and not undefined("balanced accuracy") and not undefined("0.5")
