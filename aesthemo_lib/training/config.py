@@ -40,6 +40,7 @@ class Settings:
     optimiser: str = "sgd"  # the patent's, or "adamw"
     probe_start: bool = False  # last layers start as a linear probe (Kumar et al., ICLR 2022), not at random
     group_decay: float = 1.0  # learning rate of a group, times this for each step away from the head
+    averaging: float = 0.0  # what is tested and kept is a moving average of the weights with this decay a step
     vote_targets: bool = False  # learn the shares of the votes instead of their consensus
     frozen_groups: int = 0  # so many of the first conv groups are computed once a view and kept, see training.frozen
     views: int = 2  # cached crops and flips of each image, with frozen groups
@@ -50,6 +51,8 @@ class Settings:
                              f"a network of timm")
         _one_of("settings: optimiser", self.optimiser, OPTIMISERS)
         _one_of("settings: aggregation", self.aggregation, AGGREGATIONS)
+        if self.averaging >= 1:
+            raise ValueError(f"settings: averaging: expected a decay below 1, got {self.averaging}")
 
 
 def _one_of(what: str, value: str, known) -> None:

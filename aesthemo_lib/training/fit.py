@@ -108,7 +108,7 @@ def fit(
             if first and state is not None:
                 save_state(state, epoch + 1, loop, better, history)
             elif first and better:  # a state holds the best weights too, so that memory need not
-                best = {name: value.detach().clone() for name, value in network.state_dict().items()}
+                best = {name: value.detach().clone() for name, value in loop.tested().items()}
             if first and after_epoch:
                 after_epoch(row)
     if first:
@@ -143,6 +143,8 @@ class _Loop:
                              f"with accumulate 1")
         self.optimiser = optimiser(settings.optimiser, _rates(network, settings, self.aggregation), settings.momentum,
                                    settings.weight_decay)
+        self.average = {name: value.detach().clone() for name, value in network.state_dict().items()
+                        if settings.averaging and value.is_floating_point()}
 
     def begin(self, history: list[dict], data: Data) -> list[dict]:
         """Start the last layers if nothing was resumed, give every process the first one's state, and wrap the network
@@ -155,6 +157,7 @@ class _Loop:
         self.scaler.load_state_dict(scaler)
         if history and distributed.size() > 1:
             distributed.copy(state_tensors(self.optimiser).values())
+            distributed.copy(self.average.values())
         distributed.copy(self.aggregation.state_dict().values())
         self.forward = distributed.wrap_ddp(self.forward, self.device)
         if self.settings.compile:
@@ -173,11 +176,22 @@ class _Loop:
             rows = np.sort(np.random.default_rng([self.seed, 4]).permutation(rows)[:START_ROWS])
         groups = np.arange(len(data.pixels)) if data.groups is None else data.groups
         start_heads(self.network, self.forward, self.batches.plain, rows, data.learned(), groups, self.device)
+        for name, value in self.network.state_dict().items():
+            if name in self.average:
+                self.average[name].copy_(value)
+
+    def tested(self) -> dict[str, Tensor]:
+        """The weights that are validated and kept: the moving average, or the newest."""
+        return self.network.state_dict() | self.average
 
     def validate(self, data: Data) -> dict[str, float]:
         """Losses and accuracies on the validation rows."""
+        newest = {name: value.detach().clone() for name, value in self.network.state_dict().items()
+                  if name in self.average}
+        self.network.load_state_dict(self.tested())
         with evaluating(self.network):
             logits = logits_of(self.forward, self.batches.plain, data.validation, self.device)
+        self.network.load_state_dict(self.network.state_dict() | newest)
         return _validation_row(logits, data, self.network.tasks)
 
     def train(self, epoch: int) -> dict[str, float]:
@@ -227,6 +241,10 @@ class _Loop:
             weight.grad = distributed.total(weight.grad) / distributed.size()  # the network's are exchanged already
         self.scaler.step(self.optimiser)
         self.scaler.update()
+        if self.average:
+            now = self.network.state_dict()
+            torch._foreach_lerp_(list(self.average.values()), [now[name] for name in self.average],
+                                 1 - self.settings.averaging)
         return done.sum(dim=0)
 
     def _labels(self, rows: np.ndarray) -> dict[str, Tensor]:

@@ -21,6 +21,9 @@ class _Loop(Protocol):
     aggregation: nn.Module
     optimiser: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
+    average: dict[str, Tensor]
+
+    def tested(self) -> dict[str, Tensor]: ...
 
 
 def contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -38,9 +41,12 @@ def save_state(folder: Path, epoch: int, loop: _Loop, better: bool, history: lis
         save_file(contiguous(loop.network.state_dict()), whole / "model.safetensors")
         save_file(contiguous(loop.aggregation.state_dict()), whole / "aggregation.safetensors")
         before = newest(folder)
-        best = whole / "model.safetensors" if better or before is None else before / "best.safetensors"
-        shutil.copyfile(best, whole / "best.safetensors")
+        if better or before is None:
+            save_file(contiguous(loop.tested()), whole / "best.safetensors")
+        else:
+            shutil.copyfile(before / "best.safetensors", whole / "best.safetensors")
         save_file(contiguous(state_tensors(loop.optimiser)), whole / "optimiser.safetensors")
+        save_file(contiguous(loop.average), whole / "average.safetensors")
         write_json(whole / "scaler.json", loop.scaler.state_dict())
         write_json(whole / "history.json", [{k: None if v != v else v for k, v in row.items()} for row in history])
     for old in folder.glob("epoch-*"):
@@ -77,6 +83,8 @@ def _read_state(state: Path, loop: _Loop) -> list[dict]:
     if loop.aggregation.state_dict():
         loop.aggregation.load_state_dict(read_tensors(state / "aggregation.safetensors"))
     load_state_tensors(loop.optimiser, read_tensors(state / "optimiser.safetensors"))
+    for name, value in read_tensors(state / "average.safetensors").items():
+        loop.average[name].copy_(value)
     if (state / "scaler.json").exists():
         loop.scaler.load_state_dict(read_json(state / "scaler.json"))
     read_tensors(state / "best.safetensors")  # damage is reported now, not when the training ends

@@ -48,7 +48,7 @@ from .resume import contiguous, write_history
 from .run import WEIGHTS, Run, stored_hash
 
 LATER = ("aggregation", "accumulate", "checkpoint", "compile", "optimiser", "probe_start", "group_decay",
-         "vote_targets", "frozen_groups", "views")
+         "averaging", "vote_targets", "frozen_groups", "views")
 """Settings that came after the first runs: described only where they are not what those had."""
 
 

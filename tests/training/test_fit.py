@@ -216,7 +216,23 @@ def test_groups_further_from_the_head_learn_more_slowly():
     assert rates[id(net.exchanges[0].convs[1].weight)] == 3.0 and len(rates) == len(list(net.parameters()))
 
 
-@pytest.mark.parametrize("settings", [{"optimiser": "adamw", "learning_rate": 0.003}, {"probe_start": True}])
+def test_what_is_tested_and_kept_is_the_moving_average():
+    """Two steps by hand; without averaging the newest weights are kept."""
+    settings = replace(SETTINGS, batch=40, epochs=2, patience=99, averaging=0.75)
+    plain, averaged, seen = network(), network(), [weights(network())]
+    fit(plain, data(), replace(settings, averaging=0.0), 5, CPU, after_epoch=lambda _: seen.append(weights(plain)))
+    history = fit(averaged, data(), settings, 5, CPU)
+    average = seen[0]
+    kept = []
+    for newest in seen[1:]:
+        average = 0.75 * average + 0.25 * newest
+        kept.append(average)
+    best = min(range(2), key=lambda i: history[i]["validation_loss"])
+    torch.testing.assert_close(weights(averaged), kept[best], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("settings", [{"averaging": 0.9}, {"optimiser": "adamw", "learning_rate": 0.003},
+                                      {"probe_start": True}])
 def test_every_kind_of_training_resumes_to_the_same_bits(settings, tmp_path):
     settings = replace(SETTINGS, **settings)
     undisturbed, resumed = network(), network(seed=9)
