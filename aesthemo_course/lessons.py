@@ -68,9 +68,9 @@ def reference_accuracies(runs: pd.DataFrame, images: AnnotatedImages) -> dict[st
     majority = runs.groupby("task")["majority_accuracy"].mean()
     lines = {}
     for task in images.tasks:
-        found = {"majority class": float(majority[task.name]), "one rater": images.one_rater_accuracy(task.name),
+        levels = {"majority class": float(majority[task.name]), "one rater": images.one_rater_accuracy(task.name),
                  "panel ceiling": images.panel_ceiling(task.name)}
-        lines[task.name] = {name: value for name, value in found.items() if not math.isnan(value)}
+        lines[task.name] = {name: value for name, value in levels.items() if not math.isnan(value)}
     return lines
 
 

@@ -46,12 +46,12 @@ def pool(folder: Path) -> tuple[pd.DataFrame, list[str]]:
             notes.append(f"left out {place!r}: {' '.join(str(fault).split())[:160]}")
             continue
         _same(fixed_of, place)
-        key, found = (run["method"], run["variant"], run["split"], run["seed"]), rows_of(run, path.parent)
+        key, of_run = (run["method"], run["variant"], run["split"], run["seed"]), rows_of(run, path.parent)
         if key in taken:
-            notes.append(_again(place, taken[key], found))
+            notes.append(_again(place, taken[key], of_run))
             continue
-        taken[key] = (place, found)
-        rows += found
+        taken[key] = (place, of_run)
+        rows += of_run
     if not rows:
         raise ValueError(f"{folder}: no metrics.json of a finished run below it. {' '.join(notes[:3])}".strip())
     without = sum("images" not in fixed for fixed in fixed_of.values())
@@ -119,9 +119,9 @@ def _same(fixed_of: dict[str, dict], place: str) -> None:
                                  f"pool runs of one configuration at a time")
 
 
-def _again(place: str, first: tuple[str, list[dict]], found: list[dict]) -> str:
+def _again(place: str, first: tuple[str, list[dict]], again: list[dict]) -> str:
     """What to say of a run of a method, split and seed that is there already."""
-    pairs = [(a[m], b[m]) for a, b in zip(first[1], found, strict=True) for m in METRICS]
+    pairs = [(a[m], b[m]) for a, b in zip(first[1], again, strict=True) for m in METRICS]
     apart = max((abs(a - b) for a, b in pairs if a == a and b == b), default=0.0)
     how = "the same numbers" if apart < 1e-9 else f"numbers up to {apart:.3g} apart, on other machines or threads"
     return f"{place!r} is the run of {first[0]!r} again ({how}); the first counts"

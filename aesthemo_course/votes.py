@@ -106,14 +106,14 @@ def _ballot(path: Path, tasks: tuple[Task, ...]) -> tuple[str, list[dict[str, st
 
 def panel(images: AnnotatedImages) -> pd.DataFrame:
     """Statistics of a class's votes, one column per task: raters, alpha, ties, one rater, ceiling."""
-    found = {}
+    columns = {}
     for task in images.tasks:
         table, votes = images.ratings[task.name], images.votes[task.name]
-        found[task.name] = {
+        columns[task.name] = {
             "raters": table["annotator"].nunique(), "ratings": len(table),
             "mean share of the winner": float(np.nanmean(rating.consensus_share(votes))),
             "Krippendorff's alpha": rating.krippendorff_alpha(table, images.levels[task.name]),
             "ties": int(rating.tied(votes).sum()), "one rater": images.one_rater_accuracy(task.name),
             "panel ceiling": images.panel_ceiling(task.name),
         }
-    return pd.DataFrame(found)
+    return pd.DataFrame(columns)

@@ -24,7 +24,7 @@ def _parser() -> argparse.ArgumentParser:
     keep.add_argument("--to", type=Path, help="folder of kept runs, by default results/runs")
     keep.set_defaults(command=_keep_runs)
     iae = commands.add_parser("iae-protocol", help="write the plan of the runs on IAE, or put finished ones into it")
-    iae.add_argument("runs", type=Path, nargs="?", help="a folder of runs, such as runs/iae; left out: the plan alone")
+    iae.add_argument("runs", type=Path, nargs="?", help="a folder of runs, such as runs/iae; left out: only the plan")
     iae.add_argument("--preset", default="paper", help="another than paper is for a rehearsal, with --json elsewhere")
     iae.add_argument("--json", type=Path, default=Path("results/iae.json"))
     iae.set_defaults(command=_iae_protocol)

@@ -58,10 +58,10 @@ def late_fusion(predictions: pd.DataFrame, tasks: tuple[Task, ...]) -> pd.DataFr
     """
     read = {task.name: truth_and_probabilities(predictions, task) for task in tasks}
     x = np.concatenate([np.log(np.maximum(p, 1e-12)) for _, p in read.values()], axis=1)
-    held, found = predictions["part"].to_numpy() == "validation", {}
+    held, probabilities = predictions["part"].to_numpy() == "validation", {}
     for task in tasks:
         rows = held & (read[task.name][0] >= 0)
         truth, groups = read[task.name][0][rows], predictions["group"].astype(str).to_numpy()[rows]
-        found[task.name] = fitted(x[rows], truth, groups, len(task.classes))(x)
+        probabilities[task.name] = fitted(x[rows], truth, groups, len(task.classes))(x)
     kept = ["image", "group", "part", *(f"true_{task.name}" for task in tasks)]
-    return prediction_table(tasks, found, **predictions[kept])
+    return prediction_table(tasks, probabilities, **predictions[kept])

@@ -35,7 +35,7 @@ def endpoints(predictions: pd.DataFrame, images: AnnotatedImages) -> dict[str, d
         - ``emd``, of an ordered scale (and of two classes, where order doesn't matter), and ``jensen_shannon``: the
           mean distance to the raters' distribution, over the images that have more than one vote;
         - ``spearman``: rank correlation of what is expected on each scale (``scales``) with the published mean rating;
-          of several scales also each alone, as ``spearman_valence``, and ``spearman`` is their mean;
+          of several scales also each by itself, as ``spearman_valence``, and ``spearman`` is their mean;
         - ``gap_auc``, ``gap_log_loss``: part 'train' minus part 'test'.
 
     Raises:
@@ -43,7 +43,7 @@ def endpoints(predictions: pd.DataFrame, images: AnnotatedImages) -> dict[str, d
     """
     rows, part = image_rows(predictions, images), predictions["part"].to_numpy()
     test, train = part == "test", part == "train"
-    found = {}
+    measured = {}
     for task in images.tasks:
         if f"{task.name}_{task.classes[0]}" not in predictions:
             continue
@@ -53,8 +53,8 @@ def endpoints(predictions: pd.DataFrame, images: AnnotatedImages) -> dict[str, d
         values["ece"] = expected_calibration_error(truth[test], probabilities[test])
         values |= _distances(task, probabilities[test], images, rows[test])
         values |= _correlations(task, probabilities[test], images, rows[test])
-        found[task.name] = values | _gaps(values, task_metrics(truth[train], probabilities[train], 0))
-    return found
+        measured[task.name] = values | _gaps(values, task_metrics(truth[train], probabilities[train], 0))
+    return measured
 
 
 def image_rows(predictions: pd.DataFrame, images: AnnotatedImages) -> np.ndarray:

@@ -119,7 +119,7 @@ def expected(preset: str = "paper", images: int = IMAGES) -> dict:
 
 def _cost(config: Config, images: int) -> dict:
     settings = config.training_settings()
-    with torch.device("meta"):  # shapes alone
+    with torch.device("meta"):  # only shapes
         network = build(config.method, PATENT_TASKS, settings.backbone, "none", config.variant, **config.options)
     multiplies, parameters = count_multiplies(network, settings.crop), count_parameters(network)
     operations = 2 * multiplies * images * (3 * settings.epochs + 1)
@@ -173,7 +173,7 @@ def row(run: Run, preset: str = "paper") -> dict:
 
 
 def _described(config: Config, images: str = "") -> dict:
-    """A run's description without its data set, of which it needs the fingerprint alone."""
+    """A run's description without its data set, of which it needs only the fingerprint."""
     stand_in: Any = SimpleNamespace(tasks=weighed(config, PATENT_TASKS), fingerprint=lambda: images)
     return describe(config, stand_in)
 
@@ -221,11 +221,11 @@ def finished(folder: Path) -> list[Run]:
     Raises:
         FileNotFoundError: there is none.
     """
-    found = [Run(path.parent) for path in sorted(Path(folder).rglob("metrics.json")) if path.parent.name[0] != "."]
-    if not found:
+    runs = [Run(path.parent) for path in sorted(Path(folder).rglob("metrics.json")) if path.parent.name[0] != "."]
+    if not runs:
         raise FileNotFoundError(f"{folder} holds no finished run; make some with: make reproduce DATA=iae "
                                 f"ROOT=<folder> PRESET=paper")
-    return found
+    return runs
 
 
 def read(path: Path) -> dict:

@@ -155,6 +155,6 @@ def copy_small(run: Path, to: Path) -> dict:
     to.mkdir(parents=True, exist_ok=True)
     for name in SMALL:
         shutil.copyfile(run / name, to / name)
-    told = read_json(run / "config.json") | {"root": None}
-    write_json(to / "config.json", told)
-    return told
+    content = read_json(run / "config.json") | {"root": None}
+    write_json(to / "config.json", content)
+    return content

@@ -33,7 +33,7 @@ def write_null(run: Run, runs: Path, seeds: int, root: Path | None = None, out: 
         out: the file; by default ``NULL``. What it says of other kinds stays.
     """
     out = out or project_folder() / NULL
-    told, names = run.described, [task.name for task in run.tasks]
+    described, names = run.described, [task.name for task in run.tasks]
     tasks, photos = {}, 0
     for name in names:
         others = [other for other in names if other != name]
@@ -47,7 +47,7 @@ def write_null(run: Run, runs: Path, seeds: int, root: Path | None = None, out: 
     note = (f"Grey: where {INSIDE:.0%} of the borrowed bars lie if there is nothing to borrow: {photos} test photos, "
             f"{seeds} network{'s' * (seeds > 1)} a task, trained alike while the other task's labels were permuted.")
     known = read_json(out)["networks"] if out.exists() else []
-    kind = {key: told[key] for key in KIND}
+    kind = {key: described[key] for key in KIND}
     kept = [entry for entry in known if any(entry[key] != value for key, value in kind.items())]
     write_json(out, {"networks": [*kept, kind | {"tasks": tasks, "note": note}]})
     return out
@@ -57,10 +57,10 @@ def _ledgers(
     run: Run, permuted: list[str], task: str, runs: Path, seeds: int, root: Path | None
 ) -> Iterator[Ledger]:
     """The task's trunk ledger over the split's test photos, of each seed's network."""
-    told = run.described
+    described = run.described
     for seed in range(seeds):
-        config = Config(split=told["split"], seed=seed, labels={"permute": permuted}, settings=told["settings"],
-                        options=told["options"], data_options=told["data_options"], **{key: told[key] for key in KIND})
+        same = {key: described[key] for key in (*KIND, "split", "settings", "options", "data_options")}
+        config = Config(seed=seed, labels={"permute": permuted}, **same)
         network, mean = train(config, runs, root).network()
         prepared = prepare(config, root)
         batches = image_batches(network, prepared.pixels, prepared.split.test, mean, run.settings.crop)

@@ -85,18 +85,18 @@ def halved(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def largest_difference(one: Run, other: Run, root: Path | None = None, count: int = COMPARED) -> float:
     """How far apart two runs' logits are at most, in float32, over up to ``count`` test images of the first one."""
-    told = one.described
+    described = one.described
     sides = {"resize": one.settings.resize, "crop": one.settings.crop}
-    config = Config(data=told["data"], method=told["method"], variant=told["variant"], preset=told["preset"],
-                    split=told["split"], seed=told["seed"], data_options=told["data_options"], settings=sides)
-    prepared, found = prepare(config, root), []
+    same = {key: described[key] for key in ("data", "method", "variant", "preset", "split", "seed", "data_options")}
+    config = Config(settings=sides, **same)
+    prepared, logits = prepare(config, root), []
     for run in (one, other):
         network, mean = run.network("cpu")
         pixels = to_device(prepared.pixels, prepared.split.test[:count], torch.device("cpu"))
         images = resize(pixels, torch.as_tensor(mean), torch.tensor(network.std), run.settings.crop)
         with evaluating(network), torch.inference_mode():
-            found.append(torch.cat(list(network(images).values()), dim=1).numpy())
-    return float(np.abs(found[0] - found[1]).max())
+            logits.append(torch.cat(list(network(images).values()), dim=1).numpy())
+    return float(np.abs(logits[0] - logits[1]).max())
 
 
 CARDS = {

@@ -33,11 +33,11 @@ def one_rater(images: AnnotatedImages, rows: np.ndarray, resamples: int = 200) -
     Returns:
         by task what ``endpoints.endpoints`` returns, and ``n``, the images that say something.
     """
-    part, found = images.select(rows), {}
+    part, rows_by_task = images.select(rows), {}
     for task in part.tasks:
-        empty = _undefined()
-        found[task.name] = empty | (_one_rater(part, task, resamples) if task.name in part.rating_votes else {"n": 0})
-    return found
+        rated = task.name in part.rating_votes
+        rows_by_task[task.name] = _undefined() | (_one_rater(part, task, resamples) if rated else {"n": 0})
+    return rows_by_task
 
 
 def _undefined() -> dict[str, None]:
@@ -67,12 +67,12 @@ def _one_rater(images: AnnotatedImages, task: Task, resamples: int) -> dict[str,
     low, high = bootstrap_interval(
         values, lambda drawn: measure(np.bincount(drawn["row"], minlength=len(images))), images.groups, resamples
     )
-    found: dict[str, float | None]
-    found = {f"{name}{end}": float(value) for end, ends in (("", measure(once)), ("_low", low), ("_high", high))
+    measured: dict[str, float | None]
+    measured = {f"{name}{end}": float(value) for end, ends in (("", measure(once)), ("_low", low), ("_high", high))
              for name, value in zip(names, ends, strict=True) if np.isfinite(value)}
     if on_scale:
-        found["spearman"] = _rater_spearman(table)
-    return found | {"n": len(np.unique(image))}
+        measured["spearman"] = _rater_spearman(table)
+    return measured | {"n": len(np.unique(image))}
 
 
 def rater_auc(rater, value, truth, weight) -> float:
@@ -139,10 +139,10 @@ def _new_panel(images: AnnotatedImages, task: Task, draws: int, resamples: int) 
     table = pd.DataFrame({"right": right, "label": label})
     measure = lambda t: np.array([t["right"].mean(), t.groupby("label")["right"].mean().mean()])  # noqa: E731
     low, high = bootstrap_interval(table, measure, groups, resamples)
-    found: dict[str, float | None]
-    found = {f"{name}{end}": float(value) for end, ends in (("", measure(table)), ("_low", low), ("_high", high))
+    measured: dict[str, float | None]
+    measured = {f"{name}{end}": float(value) for end, ends in (("", measure(table)), ("_low", low), ("_high", high))
              for name, value in zip(("accuracy", "balanced_accuracy"), ends, strict=True)}
-    return found | {"auc": float(np.mean(auc)) if auc else None, "n": len(table),
+    return measured | {"auc": float(np.mean(auc)) if auc else None, "n": len(table),
                     "spearman": float(np.mean(rank)) if rank and None not in rank else None}  # type: ignore[arg-type]
 
 

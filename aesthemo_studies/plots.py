@@ -21,28 +21,28 @@ from .endpoints import LOWER_IS_BETTER
 
 
 def load(name: str) -> pd.DataFrame | None:
-    """A study's tuned rows in the protocol's order, told in a line that a notebook shows.
+    """A study's tuned rows in the protocol's order; a line in the notebook says which.
 
     Splits that lack a contender are left out, so that all are compared on the same ones; None if no split is whole.
     """
     from IPython.display import Markdown, display
 
     try:
-        told = studies.read(name)
+        table = studies.read(name)
     except FileNotFoundError:
         display(Markdown(f"**The study `{name}` has not been run yet, so this section has no figure.** "
                          f"It will have one after `make study STUDY={name}`."))
         return None
-    of = studies.study(name, told["form"].iloc[0])
-    cells = told.drop_duplicates(["condition", "contender", "split"]).groupby("split").size()
+    of = studies.study(name, table["form"].iloc[0])
+    cells = table.drop_duplicates(["condition", "contender", "split"]).groupby("split").size()
     many = len(of.spec["contenders"])
     whole = cells.index[cells == len(of.conditions()) * many]
     said = f"Study `{name}`, {of.form} form: {many} contenders, {len(whole)} of {of.splits} splits"
     if len(whole) < of.splits:
         said += " (**not complete**" + (": one split gives no interval)" if len(whole) == 1 else ")")
     display(Markdown(f"{said}. Made by `make study STUDY={name}`, kept in `results/studies/{name}.csv`."))
-    rows, keys = studies.selected(told), ("task", "split", "contender", "condition")  # chosen rows come in any order
-    order = np.lexsort([pd.Categorical(rows[key], told[key].unique()).codes for key in keys])
+    rows, keys = studies.selected(table), ("task", "split", "contender", "condition")  # chosen rows come in any order
+    order = np.lexsort([pd.Categorical(rows[key], table[key].unique()).codes for key in keys])
     rows = rows.iloc[order]
     return rows[rows["split"].isin(whole)].reset_index(drop=True) if len(whole) else None
 
@@ -95,15 +95,15 @@ def doses(rows: pd.DataFrame, metric: str = "auc") -> pd.DataFrame:
     Kind 'gain' is cross-branch minus independent; 'null' the same with the *other* task's labels permuted, so that
     there is nothing to learn from it; 'excess' is gain minus null.
     """
-    tasks, found = list(rows["task"].drop_duplicates()), []
+    tasks, tables = list(rows["task"].drop_duplicates()), []
     for task in tasks:
         (other,) = [name for name in tasks if name != task]
         mine, null = rows[rows["task"] == task], f"{other} permuted"
         for kind, method, reference in (("gain", "cross_branch", "independent"), ("null", null, "independent"),
                                         ("excess", "cross_branch", null)):
             both = mine[mine["method"].isin([method, reference])]
-            found.append(studies.differences(both, metric, reference).assign(kind=kind))
-    table = pd.concat(found, ignore_index=True)
+            tables.append(studies.differences(both, metric, reference).assign(kind=kind))
+    table = pd.concat(tables, ignore_index=True)
     numbers = table["condition"].str.extract(r"relatedness ([\d.]+), (\d+) %").astype(float)
     return table.assign(relatedness=numbers[0], share=numbers[1].astype(int))
 

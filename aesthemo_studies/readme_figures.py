@@ -116,13 +116,13 @@ def _hash(*paths: Path) -> str:
 
 
 def _of_networks() -> dict[str, Picture]:
-    found = {}
+    pictures = {}
     for name, method in (("network.png", "cross_branch"), ("shared-trunk.png", "shared_bottom")):
-        with torch.device("meta"):  # shapes alone
+        with torch.device("meta"):  # only shapes
             network = build(method, PATENT_TASKS, "vgg16", "none")
         drawn = [[name, list(values.shape)] for name, values in network.state_dict().items()]
-        found[name] = Picture(digest(drawn), lambda network=network: network_diagram(network))
-    return found
+        pictures[name] = Picture(digest(drawn), lambda network=network: network_diagram(network))
+    return pictures
 
 
 def _of_scenes() -> dict[str, Picture]:
@@ -139,8 +139,8 @@ def _of_scenes() -> dict[str, Picture]:
 
 def _of_the_packaged_run() -> dict[str, Picture]:
     run = packaged_run()
-    source, told = _hash(*(run.folder / f"{name}.csv" for name in ("history", "predictions"))), run.predictions()
-    binned = {t.name: {run.name: calibration.reliability(*truth_and_probabilities(told, t))} for t in run.tasks}
+    source, predictions = _hash(*(run.folder / f"{name}.csv" for name in ("history", "predictions"))), run.predictions()
+    binned = {t.name: {run.name: calibration.reliability(*truth_and_probabilities(predictions, t))} for t in run.tasks}
     counts = {f"emotion, {run.metrics['emotion']['n']} test scenes": np.array(run.metrics["emotion"]["confusion"])}
     return {
         "learning-curves.png": Picture(source, lambda: learning_curves(run.history())),
@@ -199,11 +199,11 @@ def _ledger_rows(ax: Axes, ledger: Ledger, classes: Sequence[str], null: dict) -
 
 def _answers(scenes: AnnotatedImages) -> Figure:
     """A contact sheet of the first test scenes, from the packaged run's predictions."""
-    told = packaged_run().predictions()
-    told = told[told["image"].isin([path.name for path in scenes.paths])].head(10)
+    predictions = packaged_run().predictions()
+    predictions = predictions[predictions["image"].isin([path.name for path in scenes.paths])].head(10)
     paths = {path.name: path for path in scenes.paths}
-    return contact_sheet([paths[name] for name in told["image"]],
-                         told.drop(columns=[name for name in told if name.startswith("true_")]))
+    return contact_sheet([paths[name] for name in predictions["image"]],
+                         predictions.drop(columns=[name for name in predictions if name.startswith("true_")]))
 
 
 def draw_all(folder: Path) -> list[Path]:

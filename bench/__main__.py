@@ -16,7 +16,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--rows", nargs="+", default=[], metavar="NAME", help="these rows or groups alone")
+    parser.add_argument("--rows", nargs="+", default=[], metavar="NAME", help="only these rows or groups")
     parser.add_argument("--missing", action="store_true", help="go on: only what is not in the file yet")
     parser.add_argument("--device", help="cpu or cuda")
     parser.add_argument("--root", type=Path, help="OASIS' folder, for reproduce_oasis")

@@ -88,21 +88,21 @@ def point(how: str) -> None:
     from aesthemo_lib.training.fit import fit
 
     set_threads()
-    told, device = json.loads(how), pick_device("cpu")
-    tasks = tuple(Task(f"task{i}", ("no", "yes")) for i in range(told["tasks"]))
+    spec, device = json.loads(how), pick_device("cpu")
+    tasks = tuple(Task(f"task{i}", ("no", "yes")) for i in range(spec["tasks"]))
     before, passes = own_memory(), []
-    settings = Settings(told["backbone"], "none", told["side"], told["side"], told["batch"], told["epochs"], 99, 1e-5,
-                        checkpoint=told.get("checkpoint", False))
+    settings = Settings(spec["backbone"], "none", spec["side"], spec["side"], spec["batch"], spec["epochs"], 99, 1e-5,
+                        checkpoint=spec.get("checkpoint", False))
     with tempfile.TemporaryDirectory(prefix="aesthemo-bench-", ignore_cleanup_errors=True) as folder, Watch() as watch:
-        network, (_images, data) = _network(told, tasks), _data(told, tasks, Path(folder))
+        network, (_images, data) = _network(spec, tasks), _data(spec, tasks, Path(folder))
 
         def count(module, _) -> None:
             passes.append((module.training, time.perf_counter()))
-            if len(passes) > told.get("stop", np.inf):
+            if len(passes) > spec.get("stop", np.inf):
                 raise Enough
 
         network.register_forward_pre_hook(count)
-        state = Path(folder) / "state" if told.get("states") else None
+        state = Path(folder) / "state" if spec.get("states") else None
         with contextlib.suppress(Enough):
             fit(network, data, settings, 0, device, state)
         print(json.dumps({"epoch": _last_epoch(passes), "own": max(watch.most - before, 1), "all": watch.most,
@@ -118,20 +118,20 @@ def _last_epoch(passes: list[tuple[bool, float]]) -> float:
     return passes[ends[-1]][1] - passes[ends[-2] + 1][1]
 
 
-def _network(told: dict, tasks: tuple):
+def _network(spec: dict, tasks: tuple):
     from aesthemo_lib.models.networks import build
 
-    return build("cross_branch", tasks, told["backbone"], "imagenet" if told["backbone"].startswith("eff") else "none",
+    return build("cross_branch", tasks, spec["backbone"], "imagenet" if spec["backbone"].startswith("eff") else "none",
                  "diagonal")
 
 
-def _data(told: dict, tasks: tuple, folder: Path):
+def _data(spec: dict, tasks: tuple, folder: Path):
     """A whole data set as a reader makes it; its pixels are a mapped file full of holes, which nobody fills."""
     from aesthemo_lib.data.images import mean_image
     from aesthemo_lib.data.table import AnnotatedImages
     from aesthemo_lib.training.fit import Data
 
-    count, side = told["images"] + 1, told["side"]
+    count, side = spec["images"] + 1, spec["side"]
     images = AnnotatedImages(
         "photos", tasks, [f"photographs/{i // 1000}/{i:07}.jpg" for i in range(count)],
         {task.name: np.eye(2)[np.arange(count) % 2] for task in tasks},
@@ -160,25 +160,25 @@ def memory(job) -> Iterator[tuple]:
     vgg = usual | {"states": True, "images": 32}
     vgg |= {} if job.small else {"backbone": "vgg16", "side": 224, "batch": 16}
     plain, again = at(**vgg), at(**vgg, checkpoint=True)
-    for name, found in (("memory_vgg16", plain), ("memory_vgg16_checkpoint", again)):
-        yield name, [found["all"] / 1e9], {"profile": _parts(found)}
+    for name, memory in (("memory_vgg16", plain), ("memory_vgg16_checkpoint", again)):
+        yield name, [memory["all"] / 1e9], {"profile": _parts(memory)}
     yield "checkpoint_price", [again["epoch"] / plain["epoch"]], {}
     few, many = (20, 200) if job.small else (1000, 100_000)
     lite, rounds = usual | {"epochs": 1, "stop": 6}, 1 if job.small else 4
     lite |= {} if job.small else {"side": 192, "batch": 32}
     held = {count: [at(**(lite | {"images": count}))["all"] for _ in range(rounds)] for count in (few, many)}
-    told = [f"- {count:,} images: {', '.join(f'{value / 1e9:.3f} GB' for value in held[count])}" for count in held]
-    yield "memory_images", np.array(held[many]) / np.array(held[few]), {"profile": told}
+    lines = [f"- {count:,} images: {', '.join(f'{value / 1e9:.3f} GB' for value in held[count])}" for count in held]
+    yield "memory_images", np.array(held[many]) / np.array(held[few]), {"profile": lines}
     yield "memory_per_image", (np.array(held[many]) - np.array(held[few])) / (many - few), {}
 
 
-def _parts(found: dict) -> list[str]:
+def _parts(held: dict) -> list[str]:
     """Where the memory of a training is, in lines."""
-    known = {"torch and what else is imported": found["before"], "weights": found["weights"],
-             "gradients": found["weights"], "momenta": found["weights"]}
-    rest = found["all"] - sum(known.values())
+    known = {"torch and what else is imported": held["before"], "weights": held["weights"],
+             "gradients": held["weights"], "momenta": held["weights"]}
+    rest = held["all"] - sum(known.values())
     known["maps for the backward pass, the weights in bfloat16, what is on its way"] = rest
-    known["beside these, not counted: mapped files, libraries among them"] = found["resident"] - found["all"]
+    known["beside these, not counted: mapped files, libraries among them"] = held["resident"] - held["all"]
     return [f"- {name}: {size / 1e9:.2f} GB" for name, size in known.items()]
 
 
@@ -186,15 +186,15 @@ def growth(job) -> Iterator[tuple]:
     """Time and memory along each axis, the others as in ``USUAL``."""
     usual, axes = USUAL | (TINY if job.small else {}), SMALL if job.small else AXES
     for axis, sizes in axes.items():
-        found = [at(**(usual | _change(axis, size, usual))) for size in sizes]
+        runs = [at(**(usual | _change(axis, size, usual))) for size in sizes]
         steps = [1 if axis == "images" else USUAL["images"] / usual["batch"]] * len(sizes)
         where = [size**2 if axis == "pixels" else size for size in sizes]
-        for what, values in (("time", [one["epoch"] / count for one, count in zip(found, steps, strict=True)]),
-                             ("memory", [one["own"] / 1e9 for one in found])):
+        for what, values in (("time", [one["epoch"] / count for one, count in zip(runs, steps, strict=True)]),
+                             ("memory", [one["own"] / 1e9 for one in runs])):
             points = list(zip(where, values, strict=True))
             unit = "s" if what == "time" else "GB"
-            told = [f"- {x:,}: {y:.4g} {unit}" for x, y in points]
-            yield f"growth_{what}_{axis}", exponents(points), {"points": points, "profile": told}
+            lines = [f"- {x:,}: {y:.4g} {unit}" for x, y in points]
+            yield f"growth_{what}_{axis}", exponents(points), {"points": points, "profile": lines}
 
 
 def _change(axis: str, size: int, usual: dict) -> dict:

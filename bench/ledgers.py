@@ -60,8 +60,8 @@ def ledger_times(network: nn.Module, images: Tensor, repeats: int = 3) -> dict[s
 def ledger_speed(network: nn.Module, images: Tensor, repeats: int = 3) -> dict[str, float]:
     """The medians of ``ledger_times``, and how many times longer captum takes."""
     times = ledger_times(network, images, repeats)
-    found = {f"{name}_seconds": float(np.median(values)) for name, values in times.items()}
-    return found | {"times_faster": found["captum_seconds"] / found["layer_seconds"]}
+    seconds = {f"{name}_seconds": float(np.median(values)) for name, values in times.items()}
+    return seconds | {"times_faster": seconds["captum_seconds"] / seconds["layer_seconds"]}
 
 
 def ledgers(job: Job) -> Iterator[tuple]:
@@ -71,8 +71,8 @@ def ledgers(job: Job) -> Iterator[tuple]:
     network = network.to(job.device, memory_format=torch.channels_last).eval()
     images = torch.randn(photos, 3, side, side, device=job.device).contiguous(memory_format=torch.channels_last)
     times = ledger_times(network, images[:1], 1 if job.small else 3)
-    told = [f"- {what}: {', '.join(f'{value:.3g}' for value in values)} s a photo" for what, values in times.items()]
-    yield "ledgers_captum", times["captum"] / times["layer"], {"profile": told}
+    lines = [f"- {what}: {', '.join(f'{value:.3g}' for value in values)} s a photo" for what, values in times.items()]
+    yield "ledgers_captum", times["captum"] / times["layer"], {"profile": lines}
     batches, shares = images.split(batch), []
     for _ in range(1 if job.small else 4):
         whole = seconds(lambda: over_set(both_ledgers, network, batches), job.device)

@@ -89,7 +89,7 @@ class Cost:
 class Meter(TorchDispatchMode):
     """Within its block, times every operation that torch runs, the backward pass's too, and adds them up by kind.
 
-    A convolution's gradients by data and by weights are asked for one after the other, to be told apart.
+    A convolution's gradients by data and by weights are asked for one after the other, to time each.
 
     Args:
         peaks: operations a second by precision; empty: no floors.
@@ -188,10 +188,10 @@ def describe(device: str | None) -> str:
     card = [torch.cuda.get_device_name(at)] if at.type == "cuda" else []
     threads = int(os.environ.get("OMP_NUM_THREADS", 0)) or cores
     used = [] if threads == cores else [f"{threads} thread{'s' * (threads > 1)}"]
-    told = [*card, _processor(), f"{cores} core{'s' * (cores > 1)}", *used, f"{gigabytes} GB", platform.system(),
+    words = [*card, _processor(), f"{cores} core{'s' * (cores > 1)}", *used, f"{gigabytes} GB", platform.system(),
             f"Python {platform.python_version()}", f"torch {torch.__version__}",
             f"{str(fast_precision(at)).removeprefix('torch.')} on {at.type}"]
-    return ", ".join(told)
+    return ", ".join(words)
 
 
 def _processor() -> str:

@@ -73,14 +73,14 @@ def _prediction(job: Job, backbone: str, count: int, rounds: int, floor: str = "
                                                                           job.device, BATCH),
         "decoding": decoder(paths, side), "from files": lambda: predictor.probabilities(paths),
     }, rounds, job.device)
-    alone, decoding, told = times["forward pass"], times["decoding"], {"profile": ["", *spelt(times)]}
+    passes, decoding, profile = times["forward pass"], times["decoding"], ["", *spelt(times)]
     name = "vgg16" if backbone == "vgg16" else "teach"
-    yield f"{name}_cached", alone / times["from the cache"], told
-    most = float(np.median(np.maximum(alone, decoding) / (alone + decoding)))
+    yield f"{name}_cached", passes / times["from the cache"], {"profile": profile}
+    most = float(np.median(np.maximum(passes, decoding) / (passes + decoding)))
     sequence = f"- one after the other, nothing else done, they would reach {most:.3f} of the slower"
-    yield f"{name}_files", np.maximum(alone, decoding) / times["from files"], {"profile": [*told["profile"], sequence]}
+    yield f"{name}_files", np.maximum(passes, decoding) / times["from files"], {"profile": [*profile, sequence]}
     if floor:
-        yield floor, (alone + decoding) / times["from files"], {}
+        yield floor, (passes + decoding) / times["from files"], {}
 
 
 def decoder(paths: list[Path], side: int) -> Callable[[], None]:
@@ -127,7 +127,7 @@ def cache(job: Job) -> Iterator[tuple]:
         "checksum and writing alone, into a new file": keep_new,
         "the same over an old file, whose memory is there already": lambda: keep(job.folder / "kept"),
     }, rounds, job.device)
-    alone = np.median(times["decoder alone"])
-    most = alone / (alone + np.median(processor) / allowed_cores())
-    told = [*spelt(times), f"- decoder, checksum and writing, shared out over all cores without any loss: {most:.3f}"]
-    yield "cold_cache", times["decoder alone"] / times["cold cache"], {"profile": told}
+    decoding = np.median(times["decoder alone"])
+    most = decoding / (decoding + np.median(processor) / allowed_cores())
+    lines = [*spelt(times), f"- decoder, checksum and writing, shared out over all cores without any loss: {most:.3f}"]
+    yield "cold_cache", times["decoder alone"] / times["cold cache"], {"profile": lines}

@@ -38,8 +38,8 @@ def run(names: Sequence[str], out: Path, device: str | None = None, root: Path |
         if missing and {name for name, spec in ROWS.items() if spec.group == group} <= {old["name"] for old in kept}:
             continue
         try:
-            for found in measured(group, {"device": device, "root": root and str(root), "small": small}):
-                new = row(machine=machine, **found)
+            for result in measured(group, {"device": device, "root": root and str(root), "small": small}):
+                new = row(machine=machine, **result)
                 kept = sorted([*(old for old in kept if old["name"] != new["name"]), new],
                               key=lambda one: list(ROWS).index(one["name"]))
                 write_json(file, kept)
@@ -98,7 +98,7 @@ def picture_of(out: Path) -> Path:
 
 
 def page(rows: Sequence[dict], picture: str) -> str:
-    """``bench.md``: the table, and a profile beside each row that misses. It follows from the rows alone."""
+    """``bench.md``: the table, and a profile beside each row that misses. It follows from the rows only."""
     machines = "; ".join(dict.fromkeys(one["machine"] for one in rows))
     lines = ["# How fast", "", f"Made by `{COMMAND}` on: {machines}.", "",
              "Each value is the median of rounds in which what is compared was run in turn, within one process or in",

@@ -65,9 +65,9 @@ def reproduce_oasis(job: Job) -> Iterator[tuple]:
         raise ValueError("reproduce_oasis: name the photographs' folder, with ROOT=<folder> or --root")
     minutes = _reproduce(job, ["--data", "oasis", "--root", job.root])
     done = job.folder / "runs"
-    told = [] if job.small else endpoints(collect(done, "teach"), read_runs(project_folder() / SLOWER))
+    lines = [] if job.small else endpoints(collect(done, "teach"), read_runs(project_folder() / SLOWER))
     spent = parts(read_json(done / "oasis" / "timing.json"))
-    yield "reproduce_oasis", [minutes], {"profile": [*spent, "", ENDPOINTS, "", *told]}
+    yield "reproduce_oasis", [minutes], {"profile": [*spent, "", ENDPOINTS, "", *lines]}
 
 
 def parts(timing: dict) -> list[str]:
@@ -80,8 +80,8 @@ def parts(timing: dict) -> list[str]:
     for job in timing["jobs"]:
         kinds["training" if " split" in job["name"] else "reading"].append(job["seconds"])
     lines = [f"- {timing['seconds']:.0f} s in all, {timing['at_once']} at a time, threads of each: {timing['threads']}"]
-    return lines + [f"- {kind}: {len(found)} job{'s' * (len(found) > 1)} of {np.mean(found):.0f} s"
-                    for kind, found in kinds.items() if found]
+    return lines + [f"- {kind}: {len(took)} job{'s' * (len(took) > 1)} of {np.mean(took):.0f} s"
+                    for kind, took in kinds.items() if took]
 
 
 def endpoints(runs: pd.DataFrame, slower: pd.DataFrame) -> list[str]:
@@ -98,9 +98,9 @@ def endpoints(runs: pd.DataFrame, slower: pd.DataFrame) -> list[str]:
     for (method, task), before in slower.groupby(["method", "task"]):
         now = runs[(runs["method"] == method) & (runs["task"] == task)]["auc"].mean()
         mean, low, high = mean_interval(before["auc"].to_numpy())
-        told = [f"{value:.3f}".removeprefix("0") for value in (now, mean, max(low, 0), min(high, 1))]
+        cells = [f"{value:.3f}".removeprefix("0") for value in (now, mean, max(low, 0), min(high, 1))]
         within = "within" if low <= now <= high else "**outside**"
-        lines.append("- {}, {}: {}; slower {} ({}, {}): {}".format(method, task, *told, within))
+        lines.append("- {}, {}: {}; slower {} ({}, {}): {}".format(method, task, *cells, within))
     return lines
 
 

@@ -177,13 +177,13 @@ def teach(job: Job) -> Iterator[tuple]:
     meter = metered(step, job.device, precisions, 256 if job.small else 2048, 2**20 if job.small else STREAMED)
     total = meter.total
     peaks = " and ".join(f"{value / 1e9:.0f} GFLOP/s in {str(name)[6:]}" for name, value in meter.peaks.items())
-    told = (f"A matrix product reaches {peaks}, the memory {meter.bandwidth / 1e9:.0f} GB/s: an operation that does "
+    text = (f"A matrix product reaches {peaks}, the memory {meter.bandwidth / 1e9:.0f} GB/s: an operation that does "
             f"fewer than {max(meter.peaks.values()) / meter.bandwidth:.0f} calculations a byte waits for the memory. "
             f"The step does {total.operations / total.bytes:.0f} a byte. If each operation ran at the roofline, the "
             f"step would take {total.floor / total.seconds:.0%} of its time. Most of the rest is lost in ")
     lost = sorted(meter.costs.items(), key=lambda entry: entry[1].floor - entry[1].seconds)[:4]
-    told += ", ".join(f"{name} ({(cost.seconds - cost.floor) / total.seconds:.0%})" for name, cost in lost) + ":"
-    yield "teach_roofline", [total.floor / total.seconds], {"profile": [told, "", *meter.table()]}
+    text += ", ".join(f"{name} ({(cost.seconds - cost.floor) / total.seconds:.0%})" for name, cost in lost) + ":"
+    yield "teach_roofline", [total.floor / total.seconds], {"profile": [text, "", *meter.table()]}
 
 
 def spelt(times: dict[str, np.ndarray]) -> list[str]:

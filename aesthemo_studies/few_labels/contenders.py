@@ -158,7 +158,7 @@ def trained(contender: str, x: np.ndarray, few: np.ndarray, rich: np.ndarray, st
 
     Args:
         x: (n, D) float32; ``few`` labels its first rows, ``rich`` all.
-        strengths: C of what serves the few task alone, and of the rest, as in a logistic regression.
+        strengths: C of what serves only the few task, and of the rest, as in a logistic regression.
     """
     torch.manual_seed(seed)
     network = Heads(contender, x.shape[1])

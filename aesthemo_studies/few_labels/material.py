@@ -80,9 +80,9 @@ def _features(paths: Sequence[Path], names: Sequence[str], out: Path) -> np.ndar
     """(N, 1280) float16: what enters Lite0's last layer, photographs at ``SIDE`` pixels."""
     target = Path(out) / "few_labels" / f"features-{digest([list(names), SIDE])[:12]}.npy"
     if not target.exists():
-        found = [features_of(paths[start:start + 256]) for start in range(0, len(paths), 256)]
+        parts = [features_of(paths[start:start + 256]) for start in range(0, len(paths), 256)]
         with atomic(target) as temporary, open(temporary, "wb") as file:
-            np.save(file, np.concatenate(found))
+            np.save(file, np.concatenate(parts))
     return np.load(target, allow_pickle=False)
 
 
@@ -92,5 +92,5 @@ def features_of(paths: Sequence[Path]) -> np.ndarray:
     network.branches[0].head[-1] = nn.Identity()
     pixels = np.stack([decode(path, SIDE) for path in paths])
     mean = np.full(pixels.shape[1:], 255 * HALF[0], np.float32)
-    (found,) = predict_logits(network, pixels, np.arange(len(pixels)), mean, SIDE, torch.device("cpu")).values()
-    return found.astype(np.float16)
+    (logits,) = predict_logits(network, pixels, np.arange(len(pixels)), mean, SIDE, torch.device("cpu")).values()
+    return logits.astype(np.float16)

@@ -19,7 +19,7 @@ from .material import TASKS, Material, material, protocol
 from .verdicts import CONTROLS, DRAWS, VERDICTS, read, verdicts
 
 CANDIDATES = {"few": (0.003, 0.01, 0.03, 0.1, 0.3), "rich": (0.001, 0.003, 0.01, 0.03)}
-"""C of the networks' penalties, chosen on the pilot's training sets alone."""
+"""C of the networks' penalties, chosen on only the pilot's training sets."""
 
 
 @dataclass(frozen=True)
@@ -88,17 +88,17 @@ def measured(data: Material, cell: Cell, strengths: dict[str, list[float]], expl
         explain: also let a probe receive the hidden map of the independent rich head.
     """
     draw = drawn(data, cell)
-    found = probes(draw, KNOWN(rich_probe, data, cell))
+    by_name = probes(draw, KNOWN(rich_probe, data, cell))
     if not cell.control:
-        found["oracle"] = oracle(data, cell, draw)
+        by_name["oracle"] = oracle(data, cell, draw)
     for name, chosen in strengths.items():
         network = trained(name, draw.x, draw.few, draw.rich, chosen, cell.replicate)
-        found[name] = draw.aucs(*scores(network, draw.test))
+        by_name[name] = draw.aucs(*scores(network, draw.test))
         if name == "independent" and explain:
-            found["cross_branch.maps_in_turn"] = maps_in_turn(network, draw)
+            by_name["cross_branch.maps_in_turn"] = maps_in_turn(network, draw)
     return pd.DataFrame([
         {"direction": cell.direction, "labels": cell.labels, "contender": name, "replicate": cell.replicate, **aucs}
-        for name, aucs in found.items()])
+        for name, aucs in by_name.items()])
 
 
 def oracle(data: Material, cell: Cell, draw: Draw) -> dict[str, float]:
@@ -170,10 +170,10 @@ def pilot(root: Path, out: Path) -> dict[str, pd.DataFrame]:
         tables by the ending of their files in ``results/studies``.
     """
     plan, data = protocol(), material(Path(root), Path(out))
-    found = {name: tuned(data, pilots(plan), name) for name in plan["networks"]}
-    strengths = {name: chosen for name, (chosen, _) in found.items()}
+    choices = {name: tuned(data, pilots(plan), name) for name in plan["networks"]}
+    strengths = {name: chosen for name, (chosen, _) in choices.items()}
     cells = [Cell("", d, r, n) for d, r, n in product(TASKS, pilots(plan), (50, plan["main"], 1000))]
-    return {"few_labels.pilot-losses.csv": pd.DataFrame([row for _, rows in found.values() for row in rows]),
+    return {"few_labels.pilot-losses.csv": pd.DataFrame([row for _, rows in choices.values() for row in rows]),
             "few_labels.pilot-draws.csv": pd.concat([measured(data, cell, strengths) for cell in cells])}
 
 
@@ -192,10 +192,10 @@ def keep(study: Study, folder: Path) -> list[Path]:
     """
     missing = {(cell.control, cell.labels) for name, cell in study.cells.items() if not study.path(name).exists()}
     whole = {(cell.control, cell.labels) for cell in study.cells.values()} - missing
-    draws, controls, told = (folder / path.name for path in (DRAWS, CONTROLS, VERDICTS))
+    draws, controls, verdict_table = (folder / path.name for path in (DRAWS, CONTROLS, VERDICTS))
     study.keep(draws, lambda cell: not cell.control and ("", cell.labels) in whole)
-    write_table(told, verdicts(read(draws)), "%.5f")
+    write_table(verdict_table, verdicts(read(draws)), "%.5f")
     if not any(control for control, _ in whole):
-        return [draws, told]
+        return [draws, verdict_table]
     study.keep(controls, lambda cell: cell.control and (cell.control, cell.labels) in whole)
-    return [draws, told, controls]
+    return [draws, verdict_table, controls]

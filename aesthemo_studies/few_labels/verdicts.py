@@ -41,7 +41,7 @@ def contrasts(draws: pd.DataFrame, column: str = "auc_few") -> dict[tuple[str, s
     'difference' is contender minus reference. 'half' is the contender's gain over the probe minus half of the
     oracle's: above 0, at least half of what is there is carried.
     """
-    found = {}
+    differences = {}
     for (direction, labels), rows in draws.groupby(["direction", "labels"], sort=False):
         auc = rows.pivot(index="replicate", columns="contender", values=column)
         pairs = [(c, r) for c in JOINT for r in (ALONE, TRUNK, PROBE) if c != r] + [(ALONE, PROBE), (ORACLE, PROBE)]
@@ -50,12 +50,12 @@ def contrasts(draws: pd.DataFrame, column: str = "auc_few") -> dict[tuple[str, s
         for contender, reference in pairs:
             if {contender, reference} <= set(auc):
                 difference = (auc[contender] - auc[reference]).to_numpy()
-                found["difference", direction, labels, contender, reference] = difference
+                differences["difference", direction, labels, contender, reference] = difference
         if ORACLE in auc:
             gains = auc.sub(auc[PROBE], axis=0)
             for c in gains.columns.intersection([*JOINT, MAPS]):
-                found["half", direction, labels, c, ORACLE] = (gains[c] - gains[ORACLE] / 2).to_numpy()
-    return found
+                differences["half", direction, labels, c, ORACLE] = (gains[c] - gains[ORACLE] / 2).to_numpy()
+    return differences
 
 
 def holm(p: np.ndarray) -> np.ndarray:
@@ -75,29 +75,29 @@ def detectable(differences: np.ndarray, power: float = 0.8) -> float:
 def verdicts(draws: pd.DataFrame, main: int | None = None) -> pd.DataFrame:
     """A row a contrast: mean, interval, sign count, p, Holm's p, the smallest detectable difference, and the verdict.
 
-    Holm's family is every contrast at the main number of labels; elsewhere the interval alone decides.
+    Holm's family is every contrast at the main number of labels; elsewhere the interval decides.
 
     Args:
         draws: with the columns of ``results/studies/few_labels.csv``.
         main: the main number of labels, by default the protocol's.
     """
-    main, found, rows = main or protocol()["main"], contrasts(draws), []
-    for (question, direction, labels, contender, reference), d in found.items():
+    main, differences, rows = main or protocol()["main"], contrasts(draws), []
+    for (question, direction, labels, contender, reference), d in differences.items():
         mean, low, high = mean_interval(d)
         rows.append({
             "question": question, "direction": direction, "labels": labels, "contender": contender,
             "reference": reference, "mean": mean, "low": low, "high": high, "above": int((d > 0).sum()),
             "replicates": len(d), "p": float(stats.ttest_1samp(d, 0).pvalue), "detectable": detectable(d),
-            "share": _share(found, direction, labels, contender) if question == "half" else np.nan,
+            "share": _share(differences, direction, labels, contender) if question == "half" else np.nan,
         })
     table = pd.DataFrame(rows)
     family = table["labels"] == main
     table.insert(11, "p_holm", np.nan)
     table.loc[family, "p_holm"] = holm(table.loc[family, "p"].to_numpy())
     seen = np.where(family, table["p_holm"] < 0.05, table["p"] < 0.05)
-    headroom = {at: mean_interval(found["difference", *at, ORACLE, PROBE])[1] > 0
+    headroom = {at: mean_interval(differences["difference", *at, ORACLE, PROBE])[1] > 0
                 for at in {(row.direction, row.labels) for row in table.itertuples()}
-                if ("difference", *at, ORACLE, PROBE) in found}
+                if ("difference", *at, ORACLE, PROBE) in differences}
     words = {"difference": ("ahead", "behind", "no detectable difference"),
              "half": ("at least half", "less than half", "undecided")}
     table["verdict"] = [
@@ -107,9 +107,9 @@ def verdicts(draws: pd.DataFrame, main: int | None = None) -> pd.DataFrame:
     return table
 
 
-def _share(found: dict, direction: str, labels: int, contender: str) -> float:
+def _share(differences: dict, direction: str, labels: int, contender: str) -> float:
     """The contender's gain over the probe, as a share of the oracle's."""
-    gain, whole = (found["difference", direction, labels, c, PROBE].mean() for c in (contender, ORACLE))
+    gain, whole = (differences["difference", direction, labels, c, PROBE].mean() for c in (contender, ORACLE))
     return float(gain / whole)
 
 
