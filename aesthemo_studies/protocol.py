@@ -20,6 +20,8 @@ from aesthemo_lib.evaluation.comparison import paired_differences
 from aesthemo_lib.files import project_folder, read_json
 from aesthemo_lib.training.config import Config
 
+from . import gradient_aggregation  # noqa: F401  (so that a study can name them)
+
 FORMS = ("first", "long")
 """The first form fits two hours on two cores; the long one has teach's own image size and epochs, and more splits."""
 PLACE = ("study", "form", "condition", "contender", "candidate", "split", "seed", "task")

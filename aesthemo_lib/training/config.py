@@ -50,7 +50,6 @@ class Settings:
             raise ValueError(f"settings: backbone: unknown {self.backbone!r}; choose one of {', '.join(BUILDERS)}, or "
                              f"a network of timm")
         _one_of("settings: optimiser", self.optimiser, OPTIMISERS)
-        _one_of("settings: aggregation", self.aggregation, AGGREGATIONS)
         if self.averaging >= 1:
             raise ValueError(f"settings: averaging: expected a decay below 1, got {self.averaging}")
 
@@ -155,6 +154,7 @@ class Config:
                 raise ValueError(f"settings: {name}: expected a number of 0 or more, got {value!r}")
         fitted = DATA_SETTINGS.get((self.preset, self.data), {}) | METHOD_SETTINGS.get(self.method, {})
         settings = replace(PRESETS[self.preset], **(fitted | self.settings))
+        _one_of("settings: aggregation", settings.aggregation, AGGREGATIONS)
         least = min(settings.batch, settings.epochs, settings.accumulate)
         if not 1 <= settings.crop <= settings.resize or least < 1:
             raise ValueError(f"settings: expected 1 <= crop <= resize, and batch, epochs and accumulate of 1 or more, "

@@ -12,10 +12,11 @@ from aesthemo_lib.models import inference
 from aesthemo_lib.models.networks import build
 from aesthemo_lib.tasks import PATENT_TASKS, Task
 from aesthemo_lib.training import fit as loop
-from aesthemo_lib.training.aggregation import AGGREGATIONS, aggregation, gramian
+from aesthemo_lib.training.aggregation import AGGREGATIONS, aggregation
 from aesthemo_lib.training.config import Config
 from aesthemo_lib.training.fit import Data, Settings, fit
 from aesthemo_lib.training.losses import joint_loss, task_losses
+from aesthemo_studies.gradient_aggregation import gramian
 
 CPU = torch.device("cpu")
 CONFLICT = [[2.0, 0.0], [-1.0, 1.0]]
