@@ -9,8 +9,7 @@ from torch import Tensor
 from ..data.batches import resize
 
 BASELINES = ("mean", "black", "blur", "photo", "set")
-BLUR = 1 / 16
-"""The blurred baseline's standard deviation, as a share of the photo's side."""
+BLUR = 1 / 16  #: The blurred baseline's standard deviation, as a share of the photo's side
 
 
 def baseline(

@@ -28,12 +28,9 @@ from .mixtures import Mixtures
 from .players import Game, Part, layer_games, trunk_games
 from .streams import Stream
 
-EXACT = 2**12
-"""Up to so many coalitions all are computed; beyond, permutations are drawn."""
-DRAWS = 100
-"""How many permutations are drawn then, each with its reverse."""
-ROWS = 1024
-"""Coalitions times images whose maps are in memory at once."""
+EXACT = 2**12  #: Up to so many coalitions all are computed; beyond, permutations are drawn
+DRAWS = 100  #: How many permutations are drawn then, each with its reverse
+ROWS = 1024  #: Coalitions times images whose maps are in memory at once
 
 
 @dataclass

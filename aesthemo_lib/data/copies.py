@@ -13,8 +13,7 @@ import pandas as pd
 from ..files import cache_folder, digest, read_json, write_json
 from .table import AnnotatedImages
 
-SHOWN = 5
-"""How many copies, and how many contradictions, a message names."""
+SHOWN = 5  #: How many copies, and how many contradictions, a message names
 
 
 def group_copies(images: AnnotatedImages) -> AnnotatedImages:

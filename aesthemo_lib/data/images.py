@@ -23,12 +23,9 @@ from .table import AnnotatedImages
 RECIPE = "srgb by icc, exif upright, alpha over white, bilinear square, 3"
 """Part of the cache's key: another way of making the pixels is another cache."""
 ON_BAD_IMAGE = ("error", "skip")
-CHUNK = 64
-"""Images that are written together: so few stay in the processor's cache until then."""
-AHEAD = 1
-"""Chunks that are decoded while one is written; more showed no gain."""
-AT_ONCE = 8
-"""Images that a decoding thread takes at a time."""
+CHUNK = 64  #: Images that are written together: so few stay in the processor's cache until then
+AHEAD = 1  #: Chunks that are decoded while one is written; more showed no gain
+AT_ONCE = 8  #: Images that a decoding thread takes at a time
 
 
 class BadImages(ValueError):

@@ -11,9 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-UNLABELLED = -1
-"""The label of an image that nobody voted on for a task; its loss is masked."""
-
+UNLABELLED = -1  #: The label of an image that nobody voted on for a task; its loss is masked
 RATING_COLUMNS = ("image", "annotator", "value")
 
 

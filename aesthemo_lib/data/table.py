@@ -16,8 +16,7 @@ import pandas as pd
 from ..tasks import Task
 from . import ratings as rating
 
-TEST_FOLDS = 4
-"""Each test set is a quarter of the groups, as in the measurements that the defaults come from."""
+TEST_FOLDS = 4  #: Each test set is a quarter of the groups, as in the measurements that the defaults come from
 VALIDATION_FOLDS = 5
 MANY_GROUPS = 20_000
 """With more groups than this, folds drawn at random hold even shares of the classes by themselves (to half a per cent);

@@ -5,8 +5,7 @@ import pandas as pd
 
 from ..tasks import Task
 
-BINS = 15
-"""Guo et al. 2017 and most of the field since."""
+BINS = 15  #: Guo et al. 2017 and most of the field since
 
 
 def truth_and_probabilities(predictions: pd.DataFrame, task: Task) -> tuple[np.ndarray, np.ndarray]:

@@ -30,8 +30,7 @@ from .null import null_bars, shown_rows
 
 SHOWN_SIDE, MAP_SIDE, FLOW_SIDE = 256, 32, 20
 """Pixels or cells a side, at most, of a photo, a map of contributions and a mean map as they are sent."""
-PIXEL_STEPS = 12
-"""Of integrated gradients on the pixels, where there is no stream to look at."""
+PIXEL_STEPS = 12  #: Of integrated gradients on the pixels, where there is no stream to look at
 HERE = Path(__file__).parent
 SCRIPT, STYLE = ((HERE / f"inspector.{kind}").read_text(encoding="utf-8") for kind in ("js", "css"))
 

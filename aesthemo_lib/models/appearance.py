@@ -20,14 +20,12 @@ from .backbones import Backbone, Network
 
 MEAN = (0.485, 0.456, 0.406)
 """The colour that stands in for the mean image, which was taken off before a network sees the pixels: ImageNet's."""
-WHITE = (0.95047, 1.0, 1.08883)
-"""D65 at 2 degrees, in XYZ."""
+WHITE = (0.95047, 1.0, 1.08883)  #: D65 at 2 degrees, in XYZ
 TO_XYZ = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.019334, 0.119193, 0.950227))
 RANGES = ((0.0, 100.0), (-60.0, 60.0), (-60.0, 60.0))
 """What the bins of L, a and b span; what lies beyond counts at the end (b of a strong blue is -108)."""
 BINS, ORIENTATIONS, FREQUENCY, SCALES = 8, 4, 0.25, 3
-COLOUR = 3 * (3 + BINS)
-"""Colour numbers: of L, a and b three moments and a histogram each."""
+COLOUR = 3 * (3 + BINS)  #: Colour numbers: of L, a and b three moments and a histogram each
 TEXTURE = 2 * ORIENTATIONS * SCALES
 """Texture numbers: mean and deviation of each Gabor filter's energy at each scale."""
 

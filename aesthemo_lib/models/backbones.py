@@ -15,11 +15,8 @@ from torch import Tensor, nn
 
 from ..tasks import Task
 
-IMAGENET_STD = (0.229, 0.224, 0.225)
-"""What torchvision's weights expect: (x - mean) / 255 / std."""
-HALF = (0.5, 0.5, 0.5)
-"""What EfficientNet-Lite's weights expect: (x - mean) / 127.5."""
-
+IMAGENET_STD = (0.229, 0.224, 0.225)  #: What torchvision's weights expect: (x - mean) / 255 / std
+HALF = (0.5, 0.5, 0.5)  #: What EfficientNet-Lite's weights expect: (x - mean) / 127.5
 LITE0 = {"efficientnet_lite0": "tf_efficientnet_lite0"}
 VGG_NAMES = tuple(f"vgg{depth}{bn}" for depth in (11, 13, 16, 19) for bn in ("", "_bn"))
 

@@ -28,8 +28,7 @@ from torch.utils.checkpoint import checkpoint
 
 SWITCH = "AESTHEMO_QUICK_CPU"
 """The environment variable that turns this page off: 0 leaves all layers as they are."""
-LARGE = 2**20
-"""Weights of a fully connected layer from which on rounding them takes as long as the product."""
+LARGE = 2**20  #: Weights of a fully connected layer from which on rounding them takes as long as the product
 
 
 @contextmanager

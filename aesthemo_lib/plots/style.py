@@ -10,13 +10,8 @@ from ..files import atomic
 
 TASK_COLOURS = {"aesthetics": "#0072B2", "emotion": "#D55E00"}
 """Fixed everywhere; from the palette of Okabe & Ito (2008), which colour-blind readers can tell apart."""
-
-
 MORE_COLOURS = ("#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-
-
-NEUTRAL = "#6B6B6B"
-"""What belongs to no task: reference lines, notes, shared parts."""
+NEUTRAL = "#6B6B6B"  #: What belongs to no task: reference lines, notes, shared parts
 
 
 def task_colour(name: str) -> str:

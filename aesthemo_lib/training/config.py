@@ -92,8 +92,7 @@ METHOD_SETTINGS: dict[str, dict] = {
 as it is known); ``settings`` override it."""
 DEFAULT_VARIANT = {"smoke": "diagonal", "teach": "diagonal", "paper": "random"}
 """How the cross-branch layers start: [0057] says random; a diagonal start keeps what a pretrained pair knows."""
-SCENES = {"smoke": 96, "teach": 400, "paper": 8000}
-"""How many scenes are drawn for each preset."""
+SCENES = {"smoke": 96, "teach": 400, "paper": 8000}  #: How many scenes are drawn for each preset
 
 
 @dataclass(frozen=True)

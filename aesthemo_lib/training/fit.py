@@ -28,12 +28,9 @@ from .optimiser import optimiser, state_tensors
 from .probe import start_heads
 from .resume import best_weights, resume, save_state
 
-COMPILER = "inductor"
-"""What torch.compile makes a network into, see its documentation."""
-NORM_ROWS = 256
-"""Images from whose maps NDDR's normalisations start."""
-START_ROWS = 4000
-"""So many training images at most say where the last layers start."""
+COMPILER = "inductor"  #: What torch.compile makes a network into, see its documentation
+NORM_ROWS = 256  #: Images from whose maps NDDR's normalisations start
+START_ROWS = 4000  #: So many training images at most say where the last layers start
 
 
 class Diverged(RuntimeError):

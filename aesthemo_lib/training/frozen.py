@@ -23,8 +23,7 @@ from ..files import DiskFull, cache_folder, digest, file_lock, room_for, show_pr
 from ..models.inference import fast
 from ..models.quick_cpu import quick_cpu
 
-CHUNK = 64
-"""Images whose maps are computed and written at once."""
+CHUNK = 64  #: Images whose maps are computed and written at once
 
 
 class FrozenBatches(TrainingBatches):

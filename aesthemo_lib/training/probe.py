@@ -16,10 +16,8 @@ from ..models.inference import evaluating, logits_of
 STRENGTHS = tuple(10.0**power for power in range(-5, 2))
 """C of the regression, from which cross-validation chooses; smaller is simpler."""
 FOLDS = 5
-ONE_FOLD = 5000
-"""With more rows than this, one of the folds decides on C: the others would say the same."""
-NEVER = -30.0
-"""The bias of a class that no training row has: its probability is 1e-13."""
+ONE_FOLD = 5000  #: With more rows than this, one of the folds decides on C: the others would say the same
+NEVER = -30.0  #: The bias of a class that no training row has: its probability is 1e-13
 
 
 def start_heads(

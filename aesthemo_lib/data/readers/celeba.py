@@ -20,8 +20,7 @@ from ..table import AnnotatedImages
 from . import inside
 from .published import needed, present, read_table
 
-PARTS = ("train", "validation", "test")
-"""list_eval_partition's 0, 1, 2."""
+PARTS = ("train", "validation", "test")  #: list_eval_partition's 0, 1, 2
 
 
 def read(root: str | Path, tasks: Sequence[str] = ()) -> AnnotatedImages:

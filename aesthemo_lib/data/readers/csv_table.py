@@ -33,8 +33,7 @@ from .sheet import RESERVED, Sheet, file_named, hint, load
 from .spelling import check_cells, check_names, counted, is_no_label
 
 SPLITS = ("train", "validation", "test")
-MANY = 50
-"""More classes than this in a column of labels are taken for text that is no task."""
+MANY = 50  #: More classes than this in a column of labels are taken for text that is no task
 
 
 def read(root: str | Path, tasks: Sequence[Task] | None = None,

@@ -12,10 +12,8 @@ AFFECT = "bkurdi/shiny-server/1a3bcada01115bbe651bf0e69f7410c8ef63cc94"
 BEAUTY = "aenneb/OASIS-beauty/3751d2a38eae925b0ba1726a199f342425870d81"
 """Repository and commit: OASIS.csv and images/ come from the first, the beauty ratings from the second."""
 BEAUTY_FILES = ("OASISdata.mat", "means_per_image.csv")
-
 _CHECKSUMS = Path(__file__).with_name("oasis_sha256.txt")
-TIMEOUT = 30
-"""Seconds that a server may be silent."""
+TIMEOUT = 30  #: Seconds that a server may be silent
 _RETRIES = 2
 _CONNECTIONS = 4
 

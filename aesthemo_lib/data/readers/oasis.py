@@ -21,12 +21,9 @@ from .. import ratings as rating
 from ..table import AnnotatedImages
 from .published import needed, read_table
 
-VALENCE_CUT = 4.0
-"""The middle of the scale from 1 to 7."""
-AROUSAL_CUT = 3.7255
-"""The median of all 900; a constant, so that any part of the set gets the same labels."""
+VALENCE_CUT = 4.0  #: The middle of the scale from 1 to 7
+AROUSAL_CUT = 3.7255  #: The median of all 900; a constant, so that any part of the set gets the same labels
 BEAUTY_MIDDLE = 4.0
-
 SENSITIVE_THEMES = frozenset({
     "BDSM", "Nude couple", "Nude man", "Nude woman",  # nudity
     "Animal carcass", "Bloody knife", "Dead bodies", "Injury", "Severed finger", "Torture chamber", "Tumor",  # harm
@@ -35,7 +32,6 @@ SENSITIVE_THEMES = frozenset({
 })
 """Theme stems (86 of the 900 images) that are left out unless asked for: nobody meets them unprepared in a course."""
 PUBLISHED, PUBLISHED_SENSITIVE = 900, 86
-
 _AFFECT = ("Theme", "Category", "Source", "Valence_mean", "Valence_SD", "Arousal_mean", "Arousal_SD")
 SINGLE, PUBLISHED_FILE = "OASIS_data.csv", "the file as published"
 _FILES = ("OASIS.csv", "OASISdata.mat", "means_per_image.csv")

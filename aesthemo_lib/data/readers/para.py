@@ -26,8 +26,7 @@ FORMS = {
     "felt": EMOTIONS[1:],
 }
 """The emotion task's classes in its three forms; see ``read``."""
-LEAST_FELT = 8
-"""With fewer votes for anything but neutral, an image is unlabelled in the form 'felt'."""
+LEAST_FELT = 8  #: With fewer votes for anything but neutral, an image is unlabelled in the form 'felt'
 SCORES = np.arange(1, 5.1, 0.5)
 MIDDLE = 3.0
 SPREAD = 0.37

@@ -30,8 +30,7 @@ VALIDATION_SHARE = 10
 EMOSET_PARTS = {"train": "train", "val": "validation", "test": "test"}
 AVA_COLUMNS = ("index", "image", *(f"votes_{score}" for score in range(1, 11)), "tag_1", "tag_2", "challenge")
 AVA_KAGGLE = ("image_num", *(f"vote_{score}" for score in range(1, 11)))
-AVA_MIDDLE = 5.0
-"""Where Murray et al. (2012) cut AVA's means; a vote of 5 is half a vote each."""
+AVA_MIDDLE = 5.0  #: Where Murray et al. (2012) cut AVA's means; a vote of 5 is half a vote each
 
 
 def emotion_number(word: str, where: str | Path) -> int:

@@ -23,8 +23,7 @@ from .. import ratings as rating
 from ..table import AnnotatedImages
 
 __all__ = ["NOISE", "PAIRS", "best_guess", "draw", "rate", "read", "sample", "votes"]
-VERSION = 2
-"""Goes up when the same parameters give other files; folders of another version are drawn anew."""
+VERSION = 2  #: Goes up when the same parameters give other files; folders of another version are drawn anew
 FOLDERS, TABLES, DESCRIPTION = ("images", "masks"), ("factors.csv", "ratings.csv"), "scenes.json"
 
 
