@@ -70,9 +70,8 @@ class Predictor:
                 rows.append(start + good)
                 digests += pixel_digests(pixels[good])
                 if len(good):
-                    parts.append(predict_logits(
-                        self.network, pixels, good, self.mean, self.run.settings.crop, self.device, BATCH, exact
-                    ))
+                    parts.append(predict_logits(self.network, pixels, good, self.mean, self.run.settings.crop,
+                                                self.device, BATCH, exact))
         shares = {t.name: softmax(np.concatenate([p[t.name] for p in parts])) for t in self.tasks} if parts else {}
         return Answers(shares, np.concatenate(rows), digests, bad)
 
@@ -96,8 +95,7 @@ class Answers:
 
     Args:
         probabilities: (N, C) by task; empty if no photo could be read.
-        rows: (N,) which of the M these are.
-        digests: N, see ``data.images.pixel_digests``.
+        rows, digests: (N,) which of the M these are, and N digests of their pixels.
         bad: why the others can't be read.
     """
 

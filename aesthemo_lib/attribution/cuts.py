@@ -23,7 +23,6 @@ def cut(
     """While this is open, some streams carry nothing of the image at hand; everything after them answers.
 
     Args:
-        which: one stream or several.
         how: 'zero' ablation; 'mean' ablation (the reference photos' mean map); 'resample' ablation (the maps of one
             reference photo, drawn anew for each image, the same for all streams; with a single reference photo this is
             activation patching, our *transplant*).

@@ -25,10 +25,8 @@ def check_votes(votes: np.ndarray, classes: int, where: str = "votes") -> np.nda
         raise ValueError(f"{where}: expected one column per class, shape (N, {classes}), got {votes.shape}")
     bad = np.flatnonzero(~(np.isfinite(votes) & (votes >= 0)).all(axis=1))
     if len(bad):
-        raise ValueError(
-            f"{where}: row {bad[0]} holds {votes[bad[0]].tolist()}; expected finite counts of 0 or more. "
-            f"Leave an image that nobody rated at 0 for every class"
-        )
+        raise ValueError(f"{where}: row {bad[0]} holds {votes[bad[0]].tolist()}; expected finite counts of 0 or more. "
+                         f"Leave an image that nobody rated at 0 for every class")
     return votes
 
 

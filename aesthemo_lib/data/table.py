@@ -102,10 +102,8 @@ class AnnotatedImages:
         for what, length in (("groups", len(self.groups)), ("facts", len(self.facts))):
             if length != len(self):
                 raise ValueError(f"{self.name}: {length} {what} for {len(self)} images")
-        set_("ratings", {
-            name: rating.check_ratings(table, len(self), f"{self.name}, {name} ratings")
-            for name, table in self.ratings.items()
-        })
+        set_("ratings", {name: rating.check_ratings(table, len(self), f"{self.name}, {name} ratings")
+                         for name, table in self.ratings.items()})
         for name, votes in self.rating_votes.items():
             ratings = len(self.ratings.get(name, ()))
             if len(votes) != ratings:
@@ -173,8 +171,7 @@ class AnnotatedImages:
         groups, of all tasks at once) are kept as even as the groups allow. A publisher's fixed split is used as it is.
 
         Raises:
-            ValueError: fewer groups than a split needs, a fixed split without one of its parts, or a single training
-                image.
+            ValueError: too few groups or images for a split, or a fixed split without one of its parts.
         """
         split = self._made_split(number) if self.fixed is None else self._fixed_split()
         if len(split.train) < 2 or not len(split.validation) or not len(split.test):
@@ -201,14 +198,11 @@ class AnnotatedImages:
 
         groups = self.groups[rows]
         if (count := len(np.unique(groups))) < folds:
-            raise ValueError(
-                f"{self.name}: {len(rows)} images in {count} groups can't be split "
-                f"{folds} ways; add images, or groups (a group never parts)"
-            )
+            raise ValueError(f"{self.name}: {len(rows)} images in {count} groups can't be split {folds} ways; add images, "
+                             f"or groups (a group never parts)")
         kind = GroupKFold if count > MANY_GROUPS else StratifiedGroupKFold
         splitter = kind(folds, shuffle=True, random_state=seed)
-        parts = list(splitter.split(rows, self._strata(rows, folds), groups))
-        kept, held = parts[fold]
+        kept, held = list(splitter.split(rows, self._strata(rows, folds), groups))[fold]
         return rows[kept], rows[held]
 
     def _strata(self, rows: np.ndarray, folds: int) -> np.ndarray:

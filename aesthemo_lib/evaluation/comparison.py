@@ -71,9 +71,6 @@ def collect(folder: Path, preset: str | None = None) -> pd.DataFrame:
 
     Columns: data, method (with its variant, as 'cross_branch.diagonal'), preset, split, seed, task, the metrics
     (NaN where one is not defined), n, majority_accuracy, and the run's folder. With a ``preset``, only its runs.
-
-    Raises:
-        FileNotFoundError: there is no finished run.
     """
     rows = []
     for path in sorted(Path(folder).rglob("metrics.json")):

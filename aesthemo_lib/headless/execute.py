@@ -86,10 +86,8 @@ def execute(name: str, parameters: dict, target: Path) -> Path:
         try:
             papermill.execute_notebook(
                 str(notebook), str(temporary), parameters, kernel_name="python3", progress_bar=False,
-                # Not papermill's cwd, which moves this whole process, and with it the notebooks that run beside.
-                resources={"metadata": {"path": str(notebook.parent)}},
-                # Or each kernel warns of TCP when it starts, and of the interrupt with which it is ended.
-                extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
+                resources={"metadata": {"path": str(notebook.parent)}},  # papermill's cwd would move this whole process
+                extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # or each warns of TCP and of its interrupt
             )
         except PapermillExecutionError as fault:
             os.replace(temporary, failed)

@@ -26,10 +26,8 @@ class Branches(Network):
     """T parallel branches of n conv groups and a head each, one a task, with nothing between them.
 
     Args:
-        tasks: T tasks.
-        backbones: T branches, in the tasks' order, which the network takes over.
-        shared: the first so many conv groups are one trunk for all tasks (the first backbone's), and the branches
-            begin after it.
+        tasks, backbones: T tasks, and T branches in their order, which the network takes over.
+        shared: the first so many conv groups are one trunk for all tasks (the first backbone's).
     """
 
     def __init__(self, tasks: tuple[Task, ...], backbones: Sequence[Backbone], shared: int = 0):
@@ -74,10 +72,8 @@ class Independent(Branches):
 class Exchanging(Branches):
     """Branches with an exchange layer after each of the first n-1 conv groups (claim 2).
 
-    Args:
-        tasks, backbones: two in the patent; any number here.
-        layer: makes the i-th (from 1) for K channels.
-        after_last: a further one between the last group and the fully connected layers; [0048] leaves it open.
+    ``layer`` makes the i-th (from 1) for K channels. With ``after_last`` there is a further one between the last group
+    and the fully connected layers; [0048] leaves it open. The patent has two branches.
     """
 
     def __init__(
@@ -180,10 +176,7 @@ def _as_groups_and_head(network: SharedBottom, state: dict[str, Tensor], prefix:
 
 
 class LinearProbe(SharedBottom):
-    """The pretrained network as it is and a linear layer a task: what pretraining alone is worth.
-
-    Training fits the last layers as logistic regressions (``training.probe``) and leaves everything else as it is.
-    """
+    """The pretrained network as it is, and a linear layer a task that ``training.probe`` fits: what it is worth."""
 
     def __init__(self, tasks: tuple[Task, ...], backbones: Sequence[Backbone]):
         super().__init__(tasks, backbones)
@@ -208,8 +201,7 @@ def build(
     """A network by its method's name, its random parts drawn from ``seed``.
 
     Args:
-        method: one of ``METHODS``.
-        tasks: T tasks.
+        method, tasks: one of ``METHODS``, and T tasks.
         name, weights: of every branch, see ``backbones.backbone``; or the folder of a finished run as weights, where
             each branch starts from the branch of its task there (the last layers apart).
         variant: one of ``VARIANTS[method]``.
@@ -217,8 +209,8 @@ def build(
         options: the method's own, such as ``depth``, ``alpha`` or ``after_last``.
 
     Raises:
-        ValueError: an unknown method, variant or option; the message lists the known ones. Or so many frozen groups
-            that no exchange would be left: between equal branches, equal maps are exchanged, which is no exchange.
+        ValueError: an unknown method, variant or option; or so many frozen groups that no exchange would be left:
+            equal branches exchange equal maps.
 
     >>> from ..tasks import PATENT_TASKS
     >>> network = build("cross_branch", PATENT_TASKS, "tiny", "none", "diagonal", seed=1)
@@ -320,7 +312,7 @@ def count_multiplies(network: nn.Module, side: int) -> int:
 
 
 def map_shapes(network: Network, side: int) -> list[tuple[int, int, int]]:
-    """The (K, H, W) of each conv group's maps for (3, side, side) images, found without computing anything.
+    """The (K, H, W) of each conv group's maps for (3, side, side) images, without computing anything.
 
     >>> from ..tasks import PATENT_TASKS
     >>> map_shapes(build("shared_bottom", PATENT_TASKS, "tiny", "none"), side=32)

@@ -16,12 +16,7 @@ from .style import task_colour, use_style
 
 
 def photo_grid(photos: Sequence[Path | np.ndarray], titles: Sequence[str] = (), columns: int = 6) -> Figure:
-    """Photographs side by side, squared as the network sees them.
-
-    Args:
-        photos: files, or (S, S, 3) pixels in 0..255.
-        titles: a line above each.
-    """
+    """Photographs (files, or (S, S, 3) pixels in 0..255) side by side, squared as the network sees them."""
     use_style()
     columns = min(columns, len(photos))
     rows = -(-len(photos) // columns)

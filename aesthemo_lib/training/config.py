@@ -101,11 +101,9 @@ class Config:
 
     Args:
         data: a data set's name, see ``data.readers.READERS``.
-        method: see ``models.networks.METHODS``.
-        variant: see ``models.networks.VARIANTS``; the preset's own by default.
+        method, variant: see ``models.networks.METHODS`` and ``VARIANTS``; the preset's own variant by default.
         preset: one of ``PRESETS``.
-        split: which split, see ``AnnotatedImages.split``.
-        seed: of everything that is random.
+        split, seed: which split, see ``AnnotatedImages.split``; the seed of everything that is random.
         settings: settings that differ from the preset's, by name.
         options: the method's own options, such as ``depth``.
         loss_weights: loss weights that differ from the tasks' own, by task.

@@ -33,7 +33,6 @@ class FrozenBatches(TrainingBatches):
         frozen: the groups, in evaluation mode, on ``device``.
         views: cached crops and flips of each image.
         used: the rows that have maps: training and validation.
-        folder: of the caches, by default ``files.cache_folder() / "maps"``.
     """
 
     def __init__(self, frozen: nn.Module, pixels, rows, mean, std, crop: int, size: int, seed: int,
