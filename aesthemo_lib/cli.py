@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     data_arguments(reproduce)
     reproduce.add_argument("--preset", default="teach", help="smoke, teach or paper")
     reproduce.add_argument("--out", type=Path, default=Path("runs"))
-    reproduce.add_argument("--extra", type=int, choices=(0, 1), default=0, help="1: the lessons 08 to 10 too")
+    reproduce.add_argument("--extra", type=int, choices=(0, 1), default=0, help="1: lesson 12 too")
     reproduce.set_defaults(command=_reproduce)
     table = commands.add_parser("table", help="mean and interval of every method over its finished runs, as Markdown")
     table.add_argument("runs", type=Path, help="a folder of runs, such as runs/oasis, or a CSV written before")
