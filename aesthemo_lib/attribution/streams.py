@@ -41,7 +41,7 @@ def streams(network: nn.Module) -> list[Stream]:
     if not len(exchanges) or not hasattr(exchanges[0], "hook_points"):
         raise ValueError(f"a {type(network).__name__} network has no cross-branch layers, {NOTHING}")
     if len(network.tasks) == 1:
-        raise ValueError(f"a network with one task has no second branch, {NOTHING}")
+        raise ValueError(f"a network with one task has no second branch to borrow from, {NOTHING}")
     if getattr(exchanges[0], "own_twice", False):
         raise ValueError("a network with own_twice feeds each branch only its own maps: nothing is borrowed in it, so "
                          "there is no stream to explain or cut; train cross_branch without own_twice for that")

@@ -11,7 +11,8 @@ from ...tasks import MIKELS_EMOTIONS, PATENT_TASKS, Task
 from ..table import AnnotatedImages
 
 READERS = {
-    **{name: name for name in ("scenes", "oasis", "folders", "iae", "para", "celeba")}, "csv": "csv_table",
+    "scenes": "scenes", "oasis": "oasis", "csv": "csv_table",
+    **{name: name for name in ("folders", "iae", "para", "celeba")},
     **{name: f"published:{name}" for name in ("emoset", "abstract", "artphoto", "ava")},
 }
 """Data set name to module, and its function if that is not ``read``; imported when the data set is read."""
