@@ -108,7 +108,7 @@ class Config:
         options: the method's own options, such as ``depth``.
         loss_weights: loss weights that differ from the tasks' own, by task.
         data_options: the reader's own options, such as ``relatedness``.
-        labels: which labels the training gets, where not all of them; see ``training.labels.told``.
+        labels: which labels the training gets, where not all of them; see ``training.labels``.
 
     Raises:
         ValueError: a value that is not known; the message names the parameter and lists what is.

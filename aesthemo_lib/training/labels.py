@@ -1,4 +1,4 @@
-"""What a training is told of the truth: the consensus labels, or fewer, permuted or softer ones, for the studies.
+"""The labels that a training gets: the consensus labels, or fewer, permuted or softer ones.
 
 Only what the network learns from changes. The test images keep their labels, and so do all metrics.
 """
@@ -12,11 +12,7 @@ KINDS = {"permute": list, "keep": dict, "halves": bool, "train_share": float, "s
 
 
 def check(spec: dict) -> None:
-    """Check a ``Config.labels``; task names are checked once the data are known.
-
-    Raises:
-        ValueError: an unknown key, a value of another kind, or a proportion outside 0..1.
-    """
+    """Raise ValueError for an unknown key in a ``Config.labels``, a value of another kind, or a share outside 0..1."""
     for key, value in spec.items():
         if key not in KINDS:
             raise ValueError(f"labels: unknown {key!r}; choose one of {', '.join(KINDS)}")
@@ -27,14 +23,16 @@ def check(spec: dict) -> None:
             raise ValueError(f"labels: a share lies above 0 and is at most 1, got {share!r}")
 
 
-def told(images: AnnotatedImages, split: Split, spec: dict, seed: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def training_labels(
+    images: AnnotatedImages, split: Split, spec: dict, seed: int
+) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """The labels and training rows that a training gets.
 
     - ``permute``: these tasks' labels change places among the training images, and among the validation images: the
       null of a comparison.
     - ``keep``: a task's labels stay for about this part of the training images. Whole groups lose theirs, since
       another photograph of the same theme would give the label away.
-    - ``halves``: each training image is labelled for one task alone; whole groups go to the tasks in turn.
+    - ``halves``: each training image is labelled for only one task; whole groups go to the tasks in turn.
     - ``train_share``: about this part of the training images is used at all, again by whole groups.
 
     Args:
@@ -43,9 +41,6 @@ def told(images: AnnotatedImages, split: Split, spec: dict, seed: int) -> tuple[
 
     Returns:
         labels (N,) int64 by task name, -1 where unlabelled, and the training rows.
-
-    Raises:
-        ValueError: a task that the data lack.
     """
     names = [task.name for task in images.tasks]
     unknown = {*spec.get("permute", ()), *spec.get("keep", ())} - set(names)
@@ -85,8 +80,7 @@ def _exchanged(images: int, split: Split, seed: int, task: int) -> np.ndarray:
 def targets(images: AnnotatedImages, split: Split, spec: dict, seed: int) -> dict[str, np.ndarray]:
     """The vote distributions as soft targets: (N, C) float32 rows that sum to 1 (0 where nobody voted), by task.
 
-    Args:
-        split, spec, seed: as in ``told``; targets are permuted as the labels are.
+    They are permuted as ``training_labels`` are.
     """
     shares = {}
     for number, task in enumerate(images.tasks):

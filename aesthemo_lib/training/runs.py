@@ -234,14 +234,14 @@ def _flat(described: dict) -> dict:
     return {n: part for n, part in described.items() if not isinstance(part, dict)} | inner
 
 
-def _told(config: Config, prepared: Prepared) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    return label.told(prepared.images, prepared.split, config.labels, config.seed)
+def _labels(config: Config, prepared: Prepared) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    return label.training_labels(prepared.images, prepared.split, config.labels, config.seed)
 
 
 def _fit(network, config: Config, prepared: Prepared, device, resume: Path, after_epoch) -> list[dict]:
     """Train all of a method's networks; one that has ``single_task`` has one a task, each with its own best epoch."""
     images, settings = prepared.images, config.training_settings()
-    labels, train_rows = _told(config, prepared)
+    labels, train_rows = _labels(config, prepared)
     by_votes = config.labels.get("soft", settings.vote_targets)
     soft = label.targets(images, prepared.split, config.labels, config.seed) if by_votes else {}
     data = Data(prepared.pixels, prepared.mean, labels, train_rows, prepared.split.validation, soft, images.groups)
@@ -272,7 +272,7 @@ def _write(folder, config, described, network, prepared: Prepared, history, metr
         "preset": config.preset, "split": config.split, "seed": config.seed, "threads": threads,
         "precision": precision,
     })
-    speed = len(history) * len(_told(config, prepared)[1]) / timing["training_seconds"]
+    speed = len(history) * len(_labels(config, prepared)[1]) / timing["training_seconds"]
     write_json(folder / "timing.json", timing | {"images_per_second": speed, "processes": distributed.size()})
     write_history(folder / "history.csv", history)
     save_file(

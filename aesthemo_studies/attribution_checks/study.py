@@ -27,7 +27,7 @@ from aesthemo_lib.models.inference import image_batches
 from aesthemo_lib.tasks import PATENT_TASKS
 from aesthemo_lib.training.config import Config
 from aesthemo_lib.training.fit import Data, fit
-from aesthemo_lib.training.labels import told
+from aesthemo_lib.training.labels import training_labels
 from aesthemo_lib.training.run import Run
 from aesthemo_lib.training.runs import Prepared, build_network, pick_device, prepare, train
 from aesthemo_scenes.drawing import motif_mask
@@ -244,7 +244,7 @@ def _training(place: Workplace, setting: str, seed: int) -> Iterator[pd.DataFram
                         for player, share, support in zip(ledger.players, *values, strict=True))
 
     look(0)
-    labels, train_rows = told(prepared.images, prepared.split, config.labels, config.seed)
+    labels, train_rows = training_labels(prepared.images, prepared.split, config.labels, config.seed)
     data = Data(prepared.pixels, prepared.mean, labels, train_rows, prepared.split.validation)
     fit(network, data, config.training_settings(), seed, pick_device(), after_epoch=lambda row: look(row["epoch"]))
     yield pd.DataFrame(rows)

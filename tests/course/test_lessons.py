@@ -23,7 +23,7 @@ TAUGHT = {
     "03_train": ("joint_loss(", "fit.fit("),
     "04_compare": ("mean_interval(",),
     "06_attribution": ("trunk_ledger(",),
-    "more/09_when_exchange_helps": ("training_labels.told(", "task_losses(", "scenes.sample(", "few_labels.verdicts("),
+    "more/09_when_exchange_helps": ("training_labels(", "task_losses(", "scenes.sample(", "few_labels.verdicts("),
     "more/10_how_sure": ("proportion_ci(", "mean_interval(", "studies.smallest_effect("),
     "more/11_how_many_raters": ("task_losses(", "task_metrics(", "scenes.sample("),
     "more/13_your_class": ("krippendorff_alpha(", "bootstrap_interval(", "panel_ceiling(", "one_rater_accuracy("),

@@ -7,7 +7,7 @@ from hypothesis import given, strategies as st
 from aesthemo_lib.data.table import AnnotatedImages, Split
 from aesthemo_lib.tasks import OASIS_TASKS
 from aesthemo_lib.training.config import Config
-from aesthemo_lib.training.labels import check, targets, told
+from aesthemo_lib.training.labels import check, targets, training_labels
 
 
 def example(images=120, seed=0):
@@ -21,7 +21,7 @@ def example(images=120, seed=0):
 @given(st.integers(0, 1000))
 def test_permuted_labels_keep_the_class_shares_of_each_part(seed):
     images, split = example()
-    labels, rows = told(images, split, {"permute": ["emotion"]}, seed)
+    labels, rows = training_labels(images, split, {"permute": ["emotion"]}, seed)
     true = images.labels("emotion")
     for part in (split.train, split.validation):
         assert sorted(labels["emotion"][part]) == sorted(true[part])
@@ -33,7 +33,7 @@ def test_permuted_labels_keep_the_class_shares_of_each_part(seed):
 @given(st.floats(0.01, 1), st.integers(0, 1000))
 def test_a_share_of_the_labels_goes_by_whole_groups(share, seed):
     images, split = example()
-    labels, rows = told(images, split, {"keep": {"emotion": share}}, seed)
+    labels, rows = training_labels(images, split, {"keep": {"emotion": share}}, seed)
     removed = set(split.train[(labels["emotion"] < 0)[split.train] & (images.labels("emotion") >= 0)[split.train]])
     kept = set(split.train) - removed
     assert {images.groups[row] for row in removed}.isdisjoint(
@@ -48,7 +48,7 @@ def test_a_share_of_the_labels_goes_by_whole_groups(share, seed):
 
 def test_halves_leave_each_image_and_its_group_one_task():
     images, split = example()
-    labels, rows = told(images, split, {"halves": True}, 1)
+    labels, rows = training_labels(images, split, {"halves": True}, 1)
     lost = {name: labels[name][split.train] != images.labels(name)[split.train] for name in labels}
     had = {name: images.labels(name)[split.train] >= 0 for name in labels}
     assert not (lost["aesthetics"] & lost["emotion"]).any()
@@ -60,7 +60,7 @@ def test_halves_leave_each_image_and_its_group_one_task():
 
 def test_smaller_shares_lie_within_larger_ones():
     images, split = example()
-    rows = [told(images, split, {"train_share": share}, 3)[1] for share in (0.25, 0.5, 1.0)]
+    rows = [training_labels(images, split, {"train_share": share}, 3)[1] for share in (0.25, 0.5, 1.0)]
     assert set(rows[0]) < set(rows[1]) < set(rows[2]) == set(split.train)
     assert 0.25 * 80 <= len(rows[0]) < 0.4 * 80
 
@@ -79,7 +79,7 @@ def test_targets_are_permuted_as_their_labels_are():
     images.votes["emotion"][:, 0] += 6 * (np.arange(120) % 3 == 0)  # no ties, so that a consensus is the largest share
     images.votes["emotion"][:, 1:] += np.arange(120)[:, None] % 2 * np.array([3, 1, 0]) + np.array([.2, .1, 0])
     spec = {"permute": ["emotion"]}
-    labels, shares = told(images, split, spec, 7)[0]["emotion"], targets(images, split, spec, 7)
+    labels, shares = training_labels(images, split, spec, 7)[0]["emotion"], targets(images, split, spec, 7)
     assert (shares["emotion"].argmax(1) == labels).all() and (labels != images.labels("emotion")).any()
     assert (shares["aesthetics"] == targets(images, split, {}, 7)["aesthetics"]).all()
 
@@ -96,4 +96,4 @@ def test_what_cannot_be_meant_is_refused_before_any_work(wrong, said):
 def test_unknown_tasks_are_named():
     check({"permute": ["mood"]})
     with pytest.raises(ValueError, match="no task 'mood'; the tasks are aesthetics, emotion"):
-        told(*example(), {"permute": ["mood"]}, 0)
+        training_labels(*example(), {"permute": ["mood"]}, 0)
