@@ -62,8 +62,8 @@ TEXTS = {
         "each of the eight emotions; its answers stand out.",
     "ledger.png":
         "A drawn night of fireworks, and next to it both answers' logits, a bar for each part: of aesthetics' +1.51 "
-        "for 'high', +0.54 is borrowed, of which 0.04 lies beyond the grey null; of emotion's +2.25 for 'excitement' +0.25 "
-        "is borrowed, all of it within the null.",
+        "for 'high', +0.54 is borrowed, of which 0.04 lies beyond the grey null; of emotion's +2.25 for 'excitement' "
+        "+0.25 is borrowed, all of it within the null.",
     "learning-curves.png":
         "Training and validation loss of both tasks over five epochs: the training losses fall, the validation losses "
         "fall slowly; a dot marks the epoch that was kept.",

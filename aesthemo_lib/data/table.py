@@ -198,8 +198,8 @@ class AnnotatedImages:
 
         groups = self.groups[rows]
         if (count := len(np.unique(groups))) < folds:
-            raise ValueError(f"{self.name}: {len(rows)} images in {count} groups can't be split {folds} ways; add images, "
-                             f"or groups (a group never parts)")
+            raise ValueError(f"{self.name}: {len(rows)} images in {count} groups can't be split {folds} ways; add "
+                             f"images, or groups (a group never parts)")
         kind = GroupKFold if count > MANY_GROUPS else StratifiedGroupKFold
         splitter = kind(folds, shuffle=True, random_state=seed)
         kept, held = list(splitter.split(rows, self._strata(rows, folds), groups))[fold]
