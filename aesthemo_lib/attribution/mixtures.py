@@ -31,8 +31,7 @@ class Mixtures:
 
     Args:
         network: in evaluation mode, with T branches and L exchange layers.
-        images: (B, 3, s, s).
-        base: (1 or B, 3, s, s).
+        images, base: (B, 3, s, s) and (1 or B, 3, s, s).
 
     Attributes:
         logits, at_base: (B, C) by task name, from a plain forward pass.

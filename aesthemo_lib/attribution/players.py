@@ -26,8 +26,7 @@ class Game(NamedTuple):
     """A cooperative game: the logits of every coalition of its players.
 
     Attributes:
-        players: P, or whatever a plan of its own takes.
-        branches: the branches whose logits are the value.
+        players, branches: P, or whatever a plan of its own takes; the branches whose logits are the value.
         numbers: the numbers that a coalition (a 0 or 1 a player) has behind the last layer of these branches.
         parts: the ledgers that are made of the values.
     """

@@ -65,8 +65,7 @@ def decode(path: Path | str, side: int) -> np.ndarray:
 def picture(path: Path | str, side: int) -> Image.Image:
     """The upright sRGB picture that ``decode`` resizes: show this to show what a network saw.
 
-    Of an animation it is the first frame; transparency lies over white; broken metadata is ignored where the pixels
-    are sound. A JPEG is decoded at the smallest of its scales that is at least twice as large as ``side``.
+    A JPEG is decoded at the smallest of its scales that is at least twice as large as ``side``.
     """
     path = Path(path)
     try:

@@ -2,8 +2,7 @@
 
 Li, Xu & Duan (2019) let an 'improved CNN' learn an image's emotion from its colour and texture. Their descriptors,
 their layers and where the two meet are not in the text available to us: all of it is ours. The descriptors are the
-classical ones, in torch, so that attribution has a gradient to follow; scikit-image is the tests' reference. (Local
-binary patterns have no gradient: they are left out.)
+classical ones, in torch, so that attribution has a gradient to follow; scikit-image is the tests' reference.
 """
 
 import math

@@ -70,16 +70,13 @@ class CrossBranchLayer(ExchangeLayer):
     Args:
         branches: T, at least 2.
         channels: K.
-        init: how W starts, which the patent only calls random [0057]:
-            'random' scales a normal distribution to its inputs (He et al. 2015), 'default' is PyTorch's own
-            (it shrinks the maps to a few per cent), 'diagonal' starts at W_tt = alpha*I, W_ts = beta/(T-1)*I
-            (Gao et al., NDDR-CNN, 2019), which keeps pretrained channels in their places.
+        init: how W starts, which the patent only calls random [0057]: 'random' scales a normal distribution to its
+            inputs (He et al. 2015), 'default' is PyTorch's own (it shrinks the maps to a few per cent), 'diagonal'
+            starts at W_tt = alpha*I, W_ts = beta/(T-1)*I (Gao et al., NDDR-CNN, 2019), which keeps pretrained channels.
         alpha, beta: the diagonal's share of the own and of the other branches' maps. With alpha + beta = 1 and
             equal branches the joint network starts as the single one.
-        own_twice: the control: each branch gets [x_t; ..; x_t], its own map T times, so that parameters and operations
-            are the same and nothing is exchanged.
-        without: links (receiver, source) that are left out: their W_ts is 0 and stays so. What a receiver would have
-            started with from them is added to its own share, so that the maps keep their scale.
+        own_twice: the control: each branch gets its own map T times, so that nothing is exchanged at equal cost.
+        without: links (receiver, source) that are left out: their W_ts stays 0, and its share goes to the own maps.
     """
 
     def __init__(

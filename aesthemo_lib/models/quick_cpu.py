@@ -72,14 +72,10 @@ def _is_known(layer: nn.Module) -> bool:
 def _convolve(layer: nn.Conv2d, norm: nn.BatchNorm2d | None, x: Tensor) -> Tensor:
     r"""A convolution that takes the batch normalisation behind it into its kernels where that keeps its statistics.
 
-    With frozen statistics :math:`\mu, \sigma^2` normalising is linear, so that
+    Normalising is linear then, so that a small product of the kernels replaces a pass over all maps, both ways:
 
-    .. math:: \gamma \frac{W x + b - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta = W' x + b', \quad
-              W' = \frac{\gamma}{\sqrt{\sigma^2 + \epsilon}} W, \quad
+    .. math:: W' = \frac{\gamma}{\sqrt{\sigma^2 + \epsilon}} W, \quad
               b' = \frac{\gamma}{\sqrt{\sigma^2 + \epsilon}} (b - \mu) + \beta
-
-    and a small product of the kernels stands for a pass over all maps, forwards and backwards. The gradients of
-    :math:`W, \gamma, \beta` flow through :math:`W'` and :math:`b'`.
     """
     weight, bias = layer.weight, layer.bias
     if norm is not None and not norm.training:
@@ -141,14 +137,12 @@ class Depthwise(torch.autograd.Function):
     """A depthwise convolution in bfloat16 whose gradients a CPU computes with kernels that it is quick at.
 
     oneDNN has depthwise kernels for stride 1 and for weights of 3x3; the gradient of 5x5 weights, or by the maps that
-    a stride of 2 read, took it 5 to 70 times as long as here, and up to 5 times in float32 (one core with AVX-512,
-    torch 2.14). So a 5x5 gradient is put together from four of 3x3, and the maps' gradient at stride 2 from four
-    convolutions of stride 1, one for each of the pixels of a 2x2 cell.
+    a stride of 2 read, took it 5 to 70 times as long as here (one core with AVX-512, torch 2.14). So a 5x5 gradient is
+    put together from four of 3x3, and the maps' gradient at stride 2 from four convolutions of stride 1, one for each
+    of the pixels of a 2x2 cell.
 
     Args:
-        x: (B, K, H, W) bfloat16; with a stride of 2, H and W are even.
-        weight: (K, 1, k, k), k = 3 or 5.
-        bias: (K,) or None.
+        x, weight, bias: (B, K, H, W) bfloat16, H and W even with a stride of 2; (K, 1, k, k), k = 3 or 5; (K,) or None.
         stride: 1, with k // 2 pixels of padding all around, or 2, with (k - 3) // 2 before and one more behind.
     """
 

@@ -76,8 +76,7 @@ def fit(
         data, settings: what it learns from, and how.
         seed: of batch order, crops, flips and dropout.
         state: a folder for what resuming needs; if it holds a state of this training, that is gone on with.
-        title: what the progress bar says.
-        after_epoch: called with the newest history row.
+        title, after_epoch: what the progress bar says; called with the newest history row.
 
     Returns:
         the history, one row an epoch: epoch, learning_rate, and the losses of training and validation.

@@ -27,8 +27,8 @@ def task_losses(
         logits: (B, C) by task name.
         labels: by task name (B,) int64, negative where unlabelled; or (B, C) float rows that sum to 1, or to 0 where
             unlabelled.
-        counts: by task name how many images are labelled; those given here by default. Where these are a part of a
-            batch, the whole batch's counts make the parts' losses sum up to the batch's.
+        counts: by task name how many images are labelled; by default those given here. The whole batch's counts make
+            the losses of its parts sum up to the batch's.
 
     Returns:
         a scalar by task name; 0, with a gradient of 0, where no image of the batch is labelled.

@@ -57,11 +57,7 @@ class RunExists(ValueError):
 
 
 def open_data(config: Config, root: Path | None = None) -> AnnotatedImages:
-    """The data set of a run, its tasks with the run's loss weights: the patent's with preset paper, else 1 each.
-
-    Args:
-        root: its folder; see ``data.readers.data_root`` for the place it has by default.
-    """
+    """The data set of a run, in its folder ``root``, its tasks with the run's loss weights (see ``weighed``)."""
     options = dict(config.data_options)
     if config.data == "scenes":
         options.setdefault("images", SCENES[config.preset])
@@ -93,11 +89,7 @@ def prepare(config: Config, root: Path | None = None, on_bad_image: str = "error
 
 
 def build_network(config: Config, tasks: tuple[Task, ...]) -> nn.Module:
-    """The untrained network of a run.
-
-    Raises:
-        ValueError: ``paper`` with a backbone that is not within the patent's claim 3.
-    """
+    """The untrained network of a run; a ValueError refuses ``paper`` with a backbone outside the patent's claim 3."""
     settings = config.training_settings()
     network = build(
         config.method, tasks, settings.backbone, _start(settings.weights), config.variant, config.seed,
@@ -120,9 +112,7 @@ def train(
     that was cut off goes on from its last whole epoch and ends with the same bits.
 
     Args:
-        config: what to train.
-        out: the folder of all runs.
-        root: the data's folder.
+        out, root: the folder of all runs, and the data's.
         redo: replace a run of another configuration instead of refusing.
         device: 'cpu', 'cuda' or 'mps'; see ``device.pick_device``.
         after_epoch: called with each new history row.
@@ -180,12 +170,7 @@ def _claimed(
 
 
 def changed_images(folder: Path, seen: dict[str, str]) -> list[str]:
-    """The images whose pixels are not those that a finished run was trained and tested on.
-
-    Args:
-        folder: the run's.
-        seen: the digests of all images' pixels by name, see ``data.images.pixel_digests``.
-    """
+    """The images whose pixels (``seen``: their digests by name) are not those that a finished run was made with."""
     file = folder / "predictions.csv"
     table = pd.read_csv(file, encoding="utf-8", dtype=str, keep_default_na=False) if file.exists() else pd.DataFrame()
     if "pixels" not in table:  # a run from before pixels were noted
@@ -275,10 +260,7 @@ def _write(folder, config, described, network, prepared: Prepared, history, metr
     speed = len(history) * len(_labels(config, prepared)[1]) / timing["training_seconds"]
     write_json(folder / "timing.json", timing | {"images_per_second": speed, "processes": distributed.size()})
     write_history(folder / "history.csv", history)
-    save_file(
-        contiguous(network.state_dict()) | {"mean_image": torch.from_numpy(prepared.mean)},
-        folder / WEIGHTS,
-    )
+    save_file(contiguous(network.state_dict()) | {"mean_image": torch.from_numpy(prepared.mean)}, folder / WEIGHTS)
 
 
 def _evaluate(network: nn.Module, prepared: Prepared, side: int, seen: dict[str, str]) -> tuple[pd.DataFrame, dict]:
