@@ -16,7 +16,8 @@ from aesthemo_lib.tasks import OASIS_TASKS, PATENT_TASKS
 PROJECT = Path(__file__).resolve().parents[2]
 GLOSSARY = (PROJECT / "docs" / "glossary.md").read_text(encoding="utf-8")
 TERMS = {term.lower().strip(",. ") for term in re.findall(r"\*\*([^*]+)\*\*", GLOSSARY)}
-PLAIN = {"images", "photos", "epoch", "learning rate", "gradient", "difference", "cuts", "test sets", "class's", "agreement with the others"}
+PLAIN = {"images", "photos", "epoch", "learning rate", "gradient", "difference", "cuts", "test sets", "class's",
+         "agreement with the others"}
 """Words of an axis that need no definition."""
 HEADINGS = {
     "after", "all", "answers", "before", "class", "default", "direction", "everything", "groups", "image", "labels",
