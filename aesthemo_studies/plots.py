@@ -144,7 +144,7 @@ def dose_lines(table: pd.DataFrame, kinds: dict[str, str], ylabel: str) -> Figur
             ax.set(title=f"{task}, {share} % of the training data", xticks=sorted(table["relatedness"].unique()))
         row[0].set_ylabel(ylabel)
     for ax in axes[len(shares) - 1]:
-        ax.set_xlabel("what the labels have in common (relatedness)")
+        ax.set_xlabel("relatedness of the labels")
     _legend(figure, axes.ravel())
     return figure
 
