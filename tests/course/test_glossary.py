@@ -24,7 +24,8 @@ HEADINGS = {
     "mean", "method", "nothing", "own", "random", "recoverable", "replicates", "right", "runs", "same channel", "scale",
     "set", "sum", "task", "test", "train", "ties", "validation", "wrong", "effect", "above", "low", "high", "reference",
     "even guess", "best guess", "constant guess", "photo", "intact", "zero", "black", "blur", "verdict", "signs",
-    "majorities", "branch", "kept", "number", "votes", "probe", "exchange", "diagonal", "resample", "grad cam",
+    "majorities", "branch", "kept", "number", "votes", "probe", "exchange", "diagonal", "resample", "grad cam", "group",
+    "head",
 }
 """Words of a heading that need no definition where they stand: their table's caption or the sentence above it does."""
 
@@ -71,8 +72,8 @@ def test_a_label_without_a_definition_is_found():
 
 def undefined(heading: str) -> bool:
     """Whether a column heading has no word that the glossary or the table's own words define."""
-    text = html.unescape(heading).strip().lower()
-    words = {*TERMS, *PLAIN, *HEADINGS, *(name.lower() for name in METHODS),
+    text = html.unescape(heading).strip().lower().replace("_", " ")
+    words = {*TERMS, *PLAIN, *HEADINGS, *(name.replace("_", " ") for name in METHODS),
              *(name for task in (*PATENT_TASKS, *OASIS_TASKS) for name in (task.name, *task.classes))}
     plain = re.fullmatch(r"[\d.,:% ()v\-ob]*|.*\.(jpg|png).*|the repository's runs.*|your runs.*", text)
     return not plain and not any(word in text for word in words)
