@@ -15,6 +15,7 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
+from forked import forked_kernels
 
 PROJECT = Path(__file__).resolve().parents[2]
 CORE = ("01", "02", "03", "04", "05", "06", "08", "09", "10", "11", "12", "13")
@@ -123,6 +124,8 @@ def kernel(monkeypatch):
     """The kernel is another process: it must find this checkout's library."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    with forked_kernels():
+        yield
 
 
 def test_the_solutions_run_and_every_check_says_ok(tmp_path, kernel):

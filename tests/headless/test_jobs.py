@@ -9,6 +9,7 @@ from pathlib import Path
 import nbformat
 import pandas as pd
 import pytest
+from forked import forked_kernels
 from nbformat.v4 import new_code_cell, new_notebook
 
 from aesthemo_lib import cli
@@ -158,7 +159,8 @@ def small_job(project, monkeypatch):
     executed, execute = [], jobs_execute.execute
     for module in (jobs_execute, jobs_reproduce):
         monkeypatch.setattr(module, "execute", lambda name, *rest: (executed.append(name), execute(name, *rest))[1])
-    return executed
+    with forked_kernels():
+        yield executed
 
 
 def test_reproduce_resumes_skips_and_redoes(small_job, project, monkeypatch, capsys):

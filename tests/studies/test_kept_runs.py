@@ -11,6 +11,7 @@ import papermill
 import pytest
 
 from aesthemo_lib.cli import _parser, main as users_main
+from aesthemo_lib.data.readers import data_root
 from aesthemo_lib.evaluation.metrics import majority_class, task_metrics
 from aesthemo_lib.files import digest, project_folder
 from aesthemo_lib.headless.execute import checked_parameters, notebook_path
@@ -151,12 +152,14 @@ def test_a_library_without_its_checkout_has_none(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """What ``reproduce`` leaves of a small plan, with preset smoke; one of its runs was told the data's folder."""
-    out = tmp_path_factory.mktemp("finished é")
+    out, there = tmp_path_factory.mktemp("finished é"), tmp_path_factory.mktemp("there") / "scenes"
+    open_data(Config("scenes", preset="smoke"))
+    shutil.copytree(data_root("scenes"), there)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reproduce, "MAIN_METHODS", {"scenes": (("independent", ""), ("shared_bottom", ""))})
         patch.setattr(reproduce, "SPLITS", 2)
         for config in planned("scenes", "smoke", fixed=False):
-            run = train(config, out, tmp_path_factory.mktemp("there") if config.split else None)
+            run = train(config, out, there if config.split else None)
             (run.folder / "03_train.ipynb").write_text("{}", encoding="utf-8")
         train(Config("scenes", "nddr", preset="smoke"), out)  # not of the plan
         yield out
