@@ -18,16 +18,16 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--rows", nargs="+", default=[], metavar="NAME", help="only these rows or groups")
     parser.add_argument("--missing", action="store_true", help="go on: only what is not in the file yet")
-    parser.add_argument("--device", help="cpu or cuda")
-    parser.add_argument("--root", type=Path, help="OASIS' folder, for reproduce_oasis")
-    parser.add_argument("--small", action="store_true", help="tiny sizes, to try the rows; into out/bench-small.json")
+    parser.add_argument("--device", help="cuda: a GPU's rows, into results/gpu.json (cpu, to try them)")
+    parser.add_argument("--root", type=Path, help="OASIS' folder for reproduce_oasis, PARA's for para_cache and "
+                        "finetune")
+    parser.add_argument("--small", action="store_true", help="tiny sizes, to try the rows; into out/")
     parser.add_argument("--inspector", type=Path, metavar="RUN", help="only: the inspector's times")
     parser.set_defaults(command=_measure)
     return parser
 
 
 def _measure(given) -> None:
-    from aesthemo_lib.device import pick_device
     from aesthemo_lib.files import project_folder
 
     from .inspector import inspector_speed
@@ -36,8 +36,8 @@ def _measure(given) -> None:
     if given.inspector:
         print(inspector_speed(given.inspector, given.root).round(3).to_string(index=False))
         return
-    name = "bench-cuda" if pick_device(given.device).type == "cuda" else "bench"
-    out = Path("out") / f"{name}-small" if given.small else project_folder() / "results" / name
+    name = "gpu" if given.device else "bench"
+    out = project_folder() / "out" / f"{name}-small" if given.small else project_folder() / "results" / name
     run(given.rows, out, given.device, given.root, given.small, given.missing)
     print(out.with_suffix(".md"))
 

@@ -1,4 +1,4 @@
-"""Ledgers beside captum, and beside the network's own operations."""
+"""Ledgers next to captum's way to them."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from aesthemo_lib.attribution.ledger import both_ledgers, layer_ledger, over_set, trunk_ledger
+from aesthemo_lib.attribution.ledger import layer_ledger, trunk_ledger
 from aesthemo_lib.attribution.streams import record, streams
 from aesthemo_lib.models.inference import evaluating
 from aesthemo_lib.models.networks import build
 from aesthemo_lib.tasks import PATENT_TASKS
 
 from .child import Job
-from .measure import Meter, in_turn, seconds
+from .measure import in_turn
 
 
 def captum_layer(network: nn.Module, images: Tensor, base: Tensor, layer: int, task: str, target: int) -> np.ndarray:
@@ -66,17 +66,10 @@ def ledger_speed(network: nn.Module, images: Tensor, repeats: int = 3) -> dict[s
 
 def ledgers(job: Job) -> Iterator[tuple]:
     """Ledgers of the pair of the lessons."""
-    name, side, photos, batch = ("tiny", 32, 2, 1) if job.small else ("efficientnet_lite0", 192, 8, 4)
+    name, side = ("tiny", 32) if job.small else ("efficientnet_lite0", 192)
     network = build("cross_branch", PATENT_TASKS, name, "none" if job.small else "imagenet", "diagonal")
     network = network.to(job.device, memory_format=torch.channels_last).eval()
-    images = torch.randn(photos, 3, side, side, device=job.device).contiguous(memory_format=torch.channels_last)
-    times = ledger_times(network, images[:1], 1 if job.small else 3)
+    images = torch.randn(1, 3, side, side, device=job.device).contiguous(memory_format=torch.channels_last)
+    times = ledger_times(network, images, 1 if job.small else 2)
     lines = [f"- {what}: {', '.join(f'{value:.3g}' for value in values)} s a photo" for what, values in times.items()]
     yield "ledgers_captum", times["captum"] / times["layer"], {"profile": lines}
-    batches, shares = images.split(batch), []
-    for _ in range(1 if job.small else 4):
-        whole = seconds(lambda: over_set(both_ledgers, network, batches), job.device)
-        with Meter() as meter:
-            over_set(both_ledgers, network, batches)
-        shares.append((meter.total.seconds - meter.moved) / whole)
-    yield "ledgers_set", shares[-3:], {"profile": meter.table()}

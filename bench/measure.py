@@ -19,6 +19,8 @@ from torch.utils._pytree import tree_leaves
 
 from aesthemo_lib.device import allowed_cores, fast_precision, pick_device
 
+from .rows import AVX2, AVX512
+
 MATRIX = 4096
 """The side of the square matrices whose product is the measure of what the machine can multiply."""
 STREAMED = 2**26
@@ -35,19 +37,26 @@ def now(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def seconds(work: Callable[[], Any], device: torch.device) -> float:
+def processor_time(_: torch.device | None = None) -> float:
+    """The seconds that all cores have spent on this process, and on the processes that it has waited for."""
+    children = os.times()
+    return time.process_time() + children.children_user + children.children_system
+
+
+def seconds(work: Callable[[], Any], device: torch.device, clock: Callable[[torch.device], float] = now) -> float:
     """How long a work takes."""
-    began = now(device)
+    began = clock(device)
     work()
-    return now(device) - began
+    return clock(device) - began
 
 
-def in_turn(works: dict[str, Callable[[], Any]], rounds: int, device: torch.device) -> dict[str, np.ndarray]:
+def in_turn(works: dict[str, Callable[[], Any]], rounds: int, device: torch.device,
+            clock: Callable[[torch.device], float] = now) -> dict[str, np.ndarray]:
     """Each work's seconds, round by round, the works in turn, so that a machine that slows down slows them all.
 
-    A first round, which warms up, is not counted.
+    A first round, which warms up, is not counted. ``clock`` may be ``processor_time``, which others' work hardly moves.
     """
-    times = [[seconds(work, device) for work in works.values()] for _ in range(rounds + 1)]
+    times = [[seconds(work, device, clock) for work in works.values()] for _ in range(rounds + 1)]
     return dict(zip(works, np.array(times[1:]).T, strict=True))
 
 
@@ -181,17 +190,22 @@ def metered(work: Callable[[], Any], device: torch.device, precisions: Iterable[
 
 def describe(device: str | None) -> str:
     """The machine in a line: what a measured ratio may depend on, and nothing that names this one."""
-    import torch
-
-    at = pick_device(device)
+    at = pick_device(device or "cpu")
     cores, gigabytes = allowed_cores(), round(psutil.virtual_memory().total / 2**30)
     card = [torch.cuda.get_device_name(at)] if at.type == "cuda" else []
     threads = int(os.environ.get("OMP_NUM_THREADS", 0)) or cores
     used = [] if threads == cores else [f"{threads} thread{'s' * (threads > 1)}"]
-    words = [*card, _processor(), f"{cores} core{'s' * (cores > 1)}", *used, f"{gigabytes} GB", platform.system(),
-            f"Python {platform.python_version()}", f"torch {torch.__version__}",
-            f"{str(fast_precision(at)).removeprefix('torch.')} on {at.type}"]
+    words = [*card, _processor(), instructions(), f"{cores} core{'s' * (cores > 1)}", *used, f"{gigabytes} GB",
+            platform.system(), f"Python {platform.python_version()}", f"torch {torch.__version__}"]
     return ", ".join(words)
+
+
+def instructions() -> str:
+    """The best instructions that torch may use on this processor: a name of ``rows.KINDS``, or torch's own."""
+    if fast_precision(torch.device("cpu")) == torch.bfloat16:
+        return AVX512
+    has = torch.backends.cpu.get_cpu_capability()
+    return {"AVX2": AVX2, "AVX512": "AVX-512 in float32"}.get(has, has)
 
 
 def _processor() -> str:

@@ -13,7 +13,7 @@ QUALITY = 75
 """With it the files have 80 kB, as OASIS' have."""
 
 
-def draw_photos(folder: Path, count: int, distinct: int = 32) -> list[Path]:
+def draw_photos(folder: Path, count: int, distinct: int = 32, size: tuple[int, int] = SIZE) -> list[Path]:
     """Write JPEG files, the same few pictures again and again; returns their paths.
 
     Their amplitudes fall with the frequency, as those of natural pictures do (Field 1987).
@@ -21,15 +21,15 @@ def draw_photos(folder: Path, count: int, distinct: int = 32) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths, dice = [folder / f"{i}.jpg" for i in range(count)], np.random.default_rng(0)
     for first in range(min(distinct, count)):
-        _picture(dice).save(paths[first], quality=QUALITY)
+        _picture(dice, size).save(paths[first], quality=QUALITY)
         data = paths[first].read_bytes()
         for path in paths[first + distinct::distinct]:
             path.write_bytes(data)
     return paths
 
 
-def _picture(dice: np.random.Generator) -> Image.Image:
-    width, height = SIZE
+def _picture(dice: np.random.Generator, size: tuple[int, int]) -> Image.Image:
+    width, height = size
     frequency = np.hypot(np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width))
     frequency[0, 0] = np.inf
     noise = dice.standard_normal((2, 4, *frequency.shape))

@@ -1,15 +1,21 @@
-"""The rows of the benchmark: what each must reach, how they are kept, and the page that shows them."""
+"""The rows of the benchmark: what each must reach, on which kind of processor it is measured, and how it is kept."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from aesthemo_lib.device import pick_device
-
 COMMAND = "make bench"
+AVX512, AVX2, EITHER = "AVX-512 with bfloat16", "AVX2 in float32", "either kind"
+GPU, GPU32 = "GPU in bfloat16", "GPU in float32"
+KINDS: dict[str, dict[str, str]] = {
+    AVX512: {}, AVX2: {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}, EITHER: {}, GPU: {}, GPU32: {},
+}
+"""The environment in which a kind is measured. With AVX2's variables a processor that has more stands in for one that
+has not; ``device.fast_precision`` is float32 then. What a GPU computes in, the process that measures sets."""
 
 
 class Spec(NamedTuple):
@@ -35,98 +41,97 @@ class Spec(NamedTuple):
 STEP = "Where one bare step's time goes, each operation beside this machine's roofline:"
 FLOOR = ("Decoding and forward pass both want all cores, so that overlapping them only takes time on a processor: the "
          "floor is their sum. On a GPU, which leaves the cores to the decoder, they overlap.")
-RESIZED = ("Seconds of each part. What is added is nearly all torch's antialiased resizing, which can't run beside a "
-           "forward pass that wants all cores:")
-GROWN = "The points that the line was fitted to:"
+EACH = "Seconds of each, round by round:"
+VGG, LITE = "VGG16 pair, 224 px, batch 16 (8 in float32 on a processor)", "EfficientNet-Lite0 pair, preset teach"
 ROWS = {
-    "vgg16_loop_16": Spec("vgg16", "VGG16 pair, 224 px, batch 16: the real fit loop over the bare step", "1", 0.97,
-                          why=STEP),
-    "vgg16_loop_32": Spec("vgg16", "VGG16 pair, 224 px, batch 32: the real fit loop over the bare step", "1", 0.97,
-                          why=STEP),
-    "vgg16_peak_32": Spec("vgg16", "VGG16 pair, batch 32: the fit loop over the best matrix product of the same "
-                          "precision", "1", 0.90, why=STEP),
-    "vgg16_images": Spec("vgg16", "VGG16 pair, batch 32: the fit loop's speed", "images/s"),
+    "vgg16_loop": Spec("vgg16", f"{VGG}: the real fit loop over the bare step", "1", 0.95, why=STEP),
+    "vgg16_peak": Spec("vgg16", "the same: the fit loop over the best matrix product of the same precision", "1", 0.85,
+                       why=STEP),
+    "vgg16_images": Spec("vgg16", "the same: the fit loop's speed", "images/s"),
     "matrix_peak": Spec("vgg16", "the best product of two square matrices", "TFLOP/s"),
-    "vgg16_plain": Spec("vgg16_plain", "VGG16 pair, batch 16: the fit loop over a plain one (float32, contiguous, "
-                        "files decoded each epoch)", "1", 2.3, why="Seconds of either:"),
-    "teach_plain": Spec("teach", "EfficientNet-Lite0 pair, 192 px, batch 32: the fit loop over the plain one", "1", 2.0,
-                        why="Seconds of either; what bounds the step stands below."),
-    "teach_loop": Spec("teach", "EfficientNet-Lite0 pair: the fit loop over the bare step"),
-    "teach_images": Spec("teach", "EfficientNet-Lite0 pair: the fit loop's speed", "images/s"),
-    "teach_roofline": Spec("teach", "EfficientNet-Lite0 pair: the seconds that the roofline grants a step, over the "
-                           "seconds that it takes"),
-    "vgg16_cached": Spec("vgg16_prediction", "VGG16 pair: prediction from cached pixels over the forward pass alone",
-                         "1", 0.95, why="Seconds of each part:"),
-    "vgg16_files": Spec("vgg16_prediction", "VGG16 pair: prediction from JPEG files over the slower of decoding and "
-                        "forward pass", "1", 0.85, why=FLOOR),
-    "teach_cached": Spec("teach_prediction", "EfficientNet-Lite0 pair: prediction from cached pixels over the forward "
-                         "pass alone", "1", 0.95, why=RESIZED),
-    "teach_files": Spec("teach_prediction", "EfficientNet-Lite0 pair: prediction from JPEG files over the slower of "
-                        "decoding and forward pass", "1", 0.85, why=FLOOR),
-    "teach_files_floor": Spec("teach_prediction", "the same over decoding and forward pass one after the other"),
-    "cold_cache": Spec("cache", "a cold cache of 2,000 photographs over the decoder alone", "1", 0.90,
-                       why="Seconds of each. Decoder and writing want the same cores. What writing costs is the "
-                           "system's: a new file takes memory that was free, which a virtual machine hands out page "
-                           "by page:"),
+    "vgg16_memory": Spec("vgg16", "the same: the most memory of the GPU that it took", "GB"),
+    "teach_loop": Spec("teach", f"{LITE}: the real fit loop over the bare step", "1", 0.95, why=EACH),
+    "teach_plain": Spec("teach", "the same over a plain loop (float32, contiguous, files decoded and frozen groups "
+                        "computed each epoch; its own share of computing their maps counted)", "1", 2.0, why=EACH),
+    "teach_roofline": Spec("teach", "the same: the seconds that the roofline grants a step, over the seconds that it "
+                           "takes", "1", 0.6, why="What bounds the step stands below."),
+    "teach_images": Spec("teach", "the same: the fit loop's speed", "images/s"),
+    "lite0_images": Spec("lite0", "EfficientNet-Lite0 pair, 192 px, batch 64, nothing frozen: the fit loop's speed",
+                         "images/s"),
+    "lite0_loop": Spec("lite0", "the same: the fit loop, from cached pixels, over the bare step", "1", 0.95, why=EACH),
+    "lite0_memory": Spec("lite0", "the same: the most memory of the GPU that it took", "GB"),
+    "ledgers_captum": Spec("ledgers", "captum's ShapleyValues, layer by layer and class by class, over the ledgers of "
+                           "all layers, tasks and classes", "1", 100.0, why="Seconds of either:"),
+    "teach_cached": Spec("prediction", "EfficientNet-Lite0 pair: prediction from cached pixels over the forward pass "
+                         "alone", "1", 0.95, why="Seconds of each part:"),
+    "teach_files": Spec("prediction", "the same from JPEG files, over the slower of decoding and forward pass", "1",
+                        0.9, why=FLOOR),
+    "processes": Spec("processes", "two processes of one thread over one of one thread: training speed (float32)", "1",
+                      1.8, why=EACH),
+    "processes_losses": Spec("processes", "the same: the largest difference of an epoch's loss, as a share of it", "1",
+                             1e-4, "less", "Losses of either:"),
+    "table_seconds": Spec("table", "a table of a million ratings of 100,000 images: read, voted, split and batched",
+                          "CPU s", 60.0, "less", "Seconds of each part:"),
+    "table_memory": Spec("table", "the same: the most anonymous memory of the process, torch's 0.3 GB included", "GB",
+                         1.0, "less", "Memory after each part:"),
+    "cells": Spec("cells", "a study of 500 cells, two at a time: what a cell costs beside its own work", "CPU s", 0.2,
+                  "less", EACH),
+    "cold_cache": Spec("cache", "a cold cache of photographs over the decoder alone, by CPU time", "1", 0.95,
+                       why="CPU seconds of each; what lies between is writing the pixels:"),
+    "scaled_jpeg": Spec("cache", "a camera's JPEG of 12 megapixels decoded in full, over decoding it at the scale that "
+                        "is needed, by CPU time"),
+    "para_cache": Spec("para_cache", "PARA's 31,220 photographs (224 px copy) decoded into a cold cache", "CPU min",
+                       4.0, "less", "Seconds of each part:"),
     "memory_vgg16": Spec("memory", "VGG16 pair, batch 16: the most anonymous memory that a training holds, states "
-                         "written", "GB",
-                         6.0, "less", "What a training holds:"),
+                         "written", "GB", 6.0, "less", "What a training holds:"),
     "memory_vgg16_checkpoint": Spec("memory", "the same with the setting checkpoint, which computes maps again in the "
                                     "backward pass", "GB", 6.0, "less", "What a training holds:"),
     "checkpoint_price": Spec("memory", "the price of that: seconds of a step over those without"),
-    "memory_images": Spec("memory", "training on 100,000 images over training on 1,000: anonymous memory", "1", 1.05,
-                          "less", "Memory of both:"),
-    "memory_per_image": Spec("memory", "what each further image holds: its path, votes and labels", "bytes"),
-    "ledgers_captum": Spec("ledgers", "captum's ShapleyValues, layer by layer and class by class, over the ledgers of "
-                           "all layers, tasks and classes", "1", 50.0, why="Seconds of either:"),
-    "ledgers_set": Spec("ledgers", "ledgers over a data set: the network's own operations over all of the time", "1",
-                        0.85, why="Where the time goes:"),
-    "start_help": Spec("starting", "aesthemo --help", "s", 0.3, "less", "Seconds, run by run:"),
-    "start_import": Spec("starting", "import aesthemo_lib, beyond torch's own import", "s", 0.3, "less",
-                         "Seconds, run by run:"),
-    "start_training": Spec("starting", "import aesthemo_lib.training.runs, all that a training needs, beyond torch's "
-                           "own (pandas is most of it)", "s"),
-    "growth_time_images": Spec("growth", "an epoch's time against images: exponent", "1", 1.1, "less", GROWN),
-    "growth_time_pixels": Spec("growth", "a step's time against pixels an image: exponent", "1", 1.1, "less", GROWN),
-    "growth_time_tasks": Spec("growth", "a step's time against branches, one a task: exponent", "1", 1.1, "less",
-                              GROWN),
-    "growth_time_batch": Spec("growth", "a step's time against the batch: exponent", "1", 1.1, "less", GROWN),
-    "growth_memory_images": Spec("growth", "memory against images: exponent", "1", 1.1, "less", GROWN),
-    "growth_memory_pixels": Spec("growth", "memory against pixels an image: exponent", "1", 1.1, "less", GROWN),
-    "growth_memory_tasks": Spec("growth", "memory against branches, one a task: exponent", "1", 1.1, "less", GROWN),
-    "growth_memory_batch": Spec("growth", "memory against the batch: exponent", "1", 1.1, "less", GROWN),
-    "reproduce_scenes": Spec("reproduce", "make reproduce, from nothing drawn or decoded", "min", 5.0, "less"),
-    "reproduce_oasis": Spec("reproduce_oasis", "make reproduce DATA=oasis", "min", 12.0, "less",
-                            why="Where the time goes: training, nearly all of it, at the speed of the row "
-                                "`teach_images`; less of it would be another result."),
+    "start_help": Spec("starting", "aesthemo --help", "CPU s", 0.3, "less", EACH),
+    "start_import": Spec("starting", "import aesthemo_lib, beyond torch's own import", "CPU s", 0.3, "less", EACH),
+    "reproduce_wall": Spec("reproduce", "make reproduce, from nothing drawn or decoded", "min", 4.0, "less",
+                           "Where the time goes:"),
+    "reproduce_cpu": Spec("reproduce", "the same", "CPU min"),
+    "reproduce_oasis_wall": Spec("reproduce_oasis", "make reproduce DATA=oasis", "min", 6.0, "less",
+                                 "Where the time goes:"),
+    "reproduce_oasis_cpu": Spec("reproduce_oasis", "the same", "CPU min"),
+    "tests_passed": Spec("tests", "share of tests/bench/test_gpu.py that passed: device, precision, checkpoint, "
+                         "compile, DDP, equality with the processor", "1", 1.0, why="What pytest said:"),
+    **{f"finetune_{method}_{task}": Spec("finetune", f"{method}: AUC of {task} on 5,000 photographs of PARA, "
+                                         "whole network fine-tuned, a value a seed")
+       for method in ("independent", "shared_bottom", "cross_branch.diagonal", "cross_branch.random")
+       for task in ("aesthetics", "emotion")},
+    "finetune_seconds": Spec("finetune", "the same: seconds of a training", "s"),
 }
-"""In the table's order. Rows of one group are measured together."""
-LONG = ("reproduce", "reproduce_oasis")
-"""Groups that are measured only when they are named."""
-CPU_ONLY = ("memory", "cache", "ledgers", "starting", "growth")
-"""Groups that say nothing of a GPU."""
-PICTURE = "How time and memory grow with images, pixels, branches and batch: measured points with fitted lines."
+"""In the table's order. Rows of one group are measured together, groups in this order."""
+BOTH = ("vgg16", "teach", "ledgers", "prediction", "reproduce", "reproduce_oasis")
+"""Groups that are measured on either kind of processor; the others depend on it little."""
+ON_GPU = ("tests", "vgg16", "lite0", "prediction", "finetune")
+"""Groups that are measured on a GPU: the tests and the trainings once, the others in both precisions."""
+ONCE = ("tests", "finetune")
+NAMED = ("reproduce_oasis", "para_cache", *(group for group in ON_GPU if group not in BOTH))
+"""Groups that are measured only when they are named, or on a GPU."""
 
 
-def row(name: str, samples: Iterable[float], machine: str, target: float | None = None, profile: Sequence[str] = (),
-        points: Sequence[tuple] = ()) -> dict:
+def row(name: str, samples: Iterable[float], kind: str, machine: str, target: float | None = None,
+        profile: Sequence[str] = ()) -> dict:
     """A row of ``bench.json``.
 
     Args:
         name: one of ``ROWS``.
         samples: what each round, or each pair of runs, gave; the median is the value, the extremes are the spread.
-        machine: see ``describe``.
-        target: another than the row's own, where that depends on the machine.
+        kind: one of ``KINDS``.
+        machine: see ``measure.describe``.
+        target: another than the row's own, where that depends on the kind.
         profile: lines of Markdown that show what bounds it.
-        points: (x, y) that a line was fitted to.
     """
     spec, values = ROWS[name], np.asarray(list(samples), dtype=np.float64)
     target, value = spec.target if target is None else target, rounded(np.median(values))
     holds = None if target is None else value >= target if spec.better == "more" else value <= target
     return {
-        "name": name, "value": value, "target": target, "unit": spec.unit, "holds": holds, "better": spec.better,
-        "spread": [rounded(values.min()), rounded(values.max())], "rounds": len(values), "what": spec.what,
-        "profile": list(profile), "points": [[rounded(x), rounded(y)] for x, y in points], "machine": machine,
+        "name": name, "kind": kind, "value": value, "target": target, "unit": spec.unit, "holds": holds,
+        "better": spec.better, "spread": [rounded(values.min()), rounded(values.max())], "rounds": len(values),
+        "what": spec.what, "profile": list(profile), "machine": machine, "date": time.strftime("%Y-%m-%d"),
     }
 
 
@@ -135,8 +140,8 @@ def rounded(value: float) -> float:
     return float(f"{value:.4g}")
 
 
-def groups(names: Sequence[str], device: str | None = None) -> list[str]:
-    """The groups that hold these rows (or are so called); all but ``LONG`` ones if none is named.
+def groups(names: Sequence[str], gpu: bool = False) -> list[str]:
+    """The groups that hold these rows (or are so called); all that need not be named if none is.
 
     Raises:
         ValueError: an unknown name.
@@ -147,9 +152,6 @@ def groups(names: Sequence[str], device: str | None = None) -> list[str]:
         raise ValueError(f"rows: unknown {unknown[0]!r}; choose of {', '.join(ROWS)}, or of their groups "
                          f"{', '.join(known)}")
     if not names:
-        skipped = (*LONG, *(CPU_ONLY if pick_device(device).type == "cuda" else ()))
-        return [group for group in known if group not in skipped]
+        return list(ON_GPU) if gpu else [group for group in known if group not in NAMED]
     wanted = {ROWS[name].group if name in ROWS else name for name in names}
     return [group for group in known if group in wanted]
-
-

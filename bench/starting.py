@@ -1,4 +1,4 @@
-"""Whole commands: how long they take to start, and the main job from nothing."""
+"""Whole commands: what they take to start, and the main job from nothing."""
 
 from __future__ import annotations
 
@@ -9,50 +9,44 @@ import time
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import pandas as pd
 
-from aesthemo_lib.evaluation.comparison import collect, mean_interval, read_runs
-from aesthemo_lib.files import project_folder, read_json
+from aesthemo_lib.files import read_json
 
 from .child import Job
+from .measure import processor_time
+from .rows import AVX512
 
-SLOWER = "results/oasis-teach.csv"
-"""The same runs, one after another, before anything here was made fast."""
-ENDPOINTS = ("Test AUC, means over the splits, beside those of the slower runs of `results/oasis-teach.csv` with their "
-             "interval over splits and seeds:")
-TORCH = "import torch"
-WITH = {"start_import": "import torch, aesthemo_lib",
-        "start_training": "import torch; import aesthemo_lib.training.runs"}
+COMMANDS = {"start_help": ["-m", "aesthemo_lib.cli", "--help"], "start_import": ["-c", "import torch, aesthemo_lib"],
+            "torch": ["-c", "import torch"]}
+MINUTES = {"scenes": {AVX512: 2.0}, "oasis": {AVX512: 3.0}}
+"""What the main job may take with AVX-512 and bfloat16; the rows name the other kind's minutes."""
 
 
-def wall(arguments: Sequence[str], environment: dict | None = None) -> float:
-    """Seconds from a Python's start to its end.
+def python(arguments: Sequence[str], environment: dict | None = None) -> tuple[float, float]:
+    """Seconds from a Python's start to its end, and those of all cores.
 
     Raises:
         subprocess.CalledProcessError: it failed.
     """
-    began = time.perf_counter()
+    began, spent = time.perf_counter(), processor_time()
     subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL,
                    env=os.environ | (environment or {}))
-    return time.perf_counter() - began
+    return time.perf_counter() - began, processor_time() - spent
 
 
 def starting(job: Job) -> Iterator[tuple]:
-    """Each beside torch's own import, in turn."""
-    rounds = 1 if job.small else 5
-    commands = {"start_help": ["-m", "aesthemo_lib.cli", "--help"], "torch": ["-c", TORCH]}
-    commands |= {name: ["-c", code] for name, code in WITH.items() if not (job.small and name == "start_training")}
-    times = np.array([[wall(command) for command in commands.values()] for _ in range(rounds + 1)])[1:]
-    spent = dict(zip(commands, times.T, strict=True))
-    for name, values in spent.items():
-        if name != "torch":
-            beyond = values - (0 if name == "start_help" else spent["torch"])
-            yield name, beyond, {"profile": [f"- {', '.join(f'{value:.3f}' for value in values)} s in all"]}
+    """Each next to torch's own import, in turn."""
+    rounds = 1 if job.small else 3
+    times = np.array([[python(command)[1] for command in COMMANDS.values()] for _ in range(rounds + 1)])[1:]
+    spent = dict(zip(COMMANDS, times.T, strict=True))
+    for name, beside in (("start_help", 0.0), ("start_import", spent["torch"])):
+        lines = [f"- {', '.join(f'{value:.2f}' for value in spent[name])} s in all"]
+        yield name, spent[name] - beside, {"profile": lines}
 
 
 def reproduce(job: Job) -> Iterator[tuple]:
     """The main job on drawn scenes, in empty folders."""
-    yield "reproduce_scenes", [_reproduce(job, [])], {}
+    yield from _reproduce(job, "scenes", [], "reproduce")
 
 
 def reproduce_oasis(job: Job) -> Iterator[tuple]:
@@ -63,18 +57,24 @@ def reproduce_oasis(job: Job) -> Iterator[tuple]:
     """
     if not job.root:
         raise ValueError("reproduce_oasis: name the photographs' folder, with ROOT=<folder> or --root")
-    minutes = _reproduce(job, ["--data", "oasis", "--root", job.root])
-    done = job.folder / "runs"
-    lines = [] if job.small else endpoints(collect(done, "teach"), read_runs(project_folder() / SLOWER))
-    spent = parts(read_json(done / "oasis" / "timing.json"))
-    yield "reproduce_oasis", [minutes], {"profile": [*spent, "", ENDPOINTS, "", *lines]}
+    yield from _reproduce(job, "oasis", ["--data", "oasis", "--root", job.root], "reproduce_oasis")
+
+
+def _reproduce(job: Job, data: str, more: list[str], row: str) -> Iterator[tuple]:
+    command = ["-m", "aesthemo_lib.cli", "reproduce", *more, "--out", str(job.folder / "runs")]
+    command += ["--preset", "smoke"] if job.small else []
+    wall, spent = python(command, {"AESTHEMO_DATA": str(job.folder / "data")})
+    lines = parts(read_json(job.folder / "runs" / data / "timing.json"))
+    target = MINUTES[data].get(job.kind)
+    yield f"{row}_wall", [wall / 60], {"profile": lines} | ({"target": target} if target else {})
+    yield f"{row}_cpu", [spent / 60], {"profile": lines}
 
 
 def parts(timing: dict) -> list[str]:
     """Where the time of ``reproduce`` went, in lines.
 
     Args:
-        timing: what it keeps, see ``jobs.reproduce``.
+        timing: what it keeps, see ``headless.reproduce``.
     """
     kinds: dict[str, list[float]] = {"training": [], "reading": []}
     for job in timing["jobs"]:
@@ -82,30 +82,3 @@ def parts(timing: dict) -> list[str]:
     lines = [f"- {timing['seconds']:.0f} s in all, {timing['at_once']} at a time, threads of each: {timing['threads']}"]
     return lines + [f"- {kind}: {len(took)} job{'s' * (len(took) > 1)} of {np.mean(took):.0f} s"
                     for kind, took in kinds.items() if took]
-
-
-def endpoints(runs: pd.DataFrame, slower: pd.DataFrame) -> list[str]:
-    """Whether speed has cost anything: test AUC of the same runs, trained now and when nothing was fast yet.
-
-    Args:
-        runs, slower: tables as ``evaluation.collect`` makes them.
-
-    Returns:
-        a line for each method and task: both means over the splits, the slower runs' interval over their splits and
-        seeds, and whether the new mean lies in it.
-    """
-    lines = []
-    for (method, task), before in slower.groupby(["method", "task"]):
-        now = runs[(runs["method"] == method) & (runs["task"] == task)]["auc"].mean()
-        mean, low, high = mean_interval(before["auc"].to_numpy())
-        cells = [f"{value:.3f}".removeprefix("0") for value in (now, mean, max(low, 0), min(high, 1))]
-        within = "within" if low <= now <= high else "**outside**"
-        lines.append("- {}, {}: {}; slower {} ({}, {}): {}".format(method, task, *cells, within))
-    return lines
-
-
-def _reproduce(job: Job, more: list[str]) -> float:
-    """Minutes."""
-    command = ["-m", "aesthemo_lib.cli", "reproduce", *more, "--out", str(job.folder / "runs")]
-    command += ["--preset", "smoke"] if job.small else []
-    return wall(command, {"AESTHEMO_CACHE": str(job.folder / "cache"), "AESTHEMO_DATA": str(job.folder / "data")}) / 60

@@ -1,4 +1,4 @@
-"""The real fit loop beside the bare step, the best matrix product and a plain loop."""
+"""The real fit loop next to the bare step, the best matrix product and a plain loop."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ from aesthemo_lib.models.inference import fast
 from aesthemo_lib.models.networks import build
 from aesthemo_lib.models.quick_cpu import quick_cpu
 from aesthemo_lib.tasks import PATENT_TASKS
-from aesthemo_lib.training.config import Settings
+from aesthemo_lib.training.config import PRESETS, Settings
 from aesthemo_lib.training.fit import Data, fit
 from aesthemo_lib.training.optimiser import optimiser as fused_optimiser
 
@@ -42,7 +42,8 @@ class Race:
 
     def network(self) -> nn.Module:
         """A pair as it is trained."""
-        built = build("cross_branch", PATENT_TASKS, self.settings.backbone, self.settings.weights, "diagonal")
+        built = build("cross_branch", PATENT_TASKS, self.settings.backbone, self.settings.weights, "diagonal",
+                      frozen=self.settings.frozen_groups)
         return built.to(self.device, memory_format=torch.channels_last)
 
     def data(self, folder: Path) -> Data:
@@ -58,13 +59,15 @@ class Race:
 
 
 def race(job: Job, backbone: str, batch: int, steps: int, rounds: int) -> Race:
-    """The sizes of a race: those of the presets, or tiny ones."""
-    sizes = {"vgg16": ("none", 256, 224, False), "efficientnet_lite0": ("imagenet", 219, 192, True)}
-    name, (weights, resize, crop, keep) = backbone, sizes[backbone]
+    """The sizes of a race: those of the presets, or tiny ones. Last layers start at random: a probe is no step."""
+    sizes = {"vgg16": PRESETS["paper"], "efficientnet_lite0": PRESETS["teach"]}
+    settings = replace(sizes[backbone], batch=batch, learning_rate=RATE, probe_start=False, frozen_groups=0)
+    if backbone == "vgg16":
+        settings = replace(settings, weights="none")
     if job.small:
-        name, weights, resize, crop, batch, steps, rounds = "tiny", "none", 36, 32, 4, 2, 2
-    settings = Settings(name, weights, resize, crop, batch, rounds + 1, rounds + 1, RATE, keep_statistics=keep)
-    return Race(settings, steps, rounds, job.device)
+        steps, rounds = 2, 2
+        settings = replace(settings, backbone="tiny", weights="none", resize=36, crop=32, batch=4)
+    return Race(replace(settings, epochs=rounds + 1, patience=rounds + 1), steps, rounds, job.device)
 
 
 def fit_in_turn(this: Race, network: nn.Module, data: Data, others: dict[str, Callable]) -> dict[str, np.ndarray]:
@@ -83,7 +86,7 @@ def fit_in_turn(this: Race, network: nn.Module, data: Data, others: dict[str, Ca
             times[name].append(seconds(work, this.device))
         begun.append(now(this.device))
 
-    handle = network.register_forward_pre_hook(ends)
+    handle = network.branches[0].groups[0].register_forward_pre_hook(ends)  # with frozen groups, what comes after them
     try:
         fit(network, data, this.settings, 0, this.device, after_epoch=after_epoch)
     finally:
@@ -95,14 +98,15 @@ def step_of(network: nn.Module, settings: Settings, images: Tensor, precise: boo
     """The bare step: forward, backward and optimiser on one batch in memory.
 
     Args:
-        images: (B, 3, s, s).
-        precise: in float32, as a plain loop computes.
+        images: (B, 3, s, s); the frozen groups' maps of them are taken once, as the fit loop has them.
+        precise: in float32, from the images in each step, as a plain loop computes.
     """
     labels = {t.name: torch.arange(len(images), device=images.device) % len(t.classes) for t in network.tasks}
-    groups = [{"params": list(network.parameters()), "lr": RATE}]
+    groups = [{"params": [p for p in network.parameters() if p.requires_grad], "lr": RATE}]
     decay = settings.weight_decay
     if not precise:
         optimiser = fused_optimiser(settings.optimiser, groups, settings.momentum, decay)
+        images = maps_of(network, images)
     elif settings.optimiser == "adamw":
         optimiser = torch.optim.AdamW(groups, lr=RATE, weight_decay=decay)
     else:
@@ -110,6 +114,7 @@ def step_of(network: nn.Module, settings: Settings, images: Tensor, precise: boo
 
     def step(images: Tensor = images) -> None:
         network.train()
+        network.frozen.eval()
         for module in network.modules() if settings.keep_statistics else ():
             if isinstance(module, nn.modules.batchnorm._BatchNorm):
                 module.eval()
@@ -117,7 +122,7 @@ def step_of(network: nn.Module, settings: Settings, images: Tensor, precise: boo
             logits = network(images)
         else:
             with fast(images.device), quick_cpu(network):
-                logits = network(images)
+                logits = network.after_frozen(images)
         loss = sum(task.loss_weight * nn.functional.cross_entropy(logits[task.name].float(), labels[task.name])
                    for task in network.tasks)
         optimiser.zero_grad(set_to_none=True)
@@ -125,6 +130,13 @@ def step_of(network: nn.Module, settings: Settings, images: Tensor, precise: boo
         optimiser.step()
 
     return step
+
+
+def maps_of(network: nn.Module, images: Tensor) -> Tensor:
+    """What the frozen groups make of images (B, 3, s, s), as ``training.frozen`` computes it."""
+    with torch.inference_mode(), fast(images.device), quick_cpu(network.frozen):
+        maps = network.frozen.eval()(images)
+    return maps.float().clone(memory_format=torch.channels_last)
 
 
 def batch_of(this: Race) -> Tensor:
@@ -135,55 +147,67 @@ def batch_of(this: Race) -> Tensor:
 
 
 def vgg16(job: Job) -> Iterator[tuple]:
-    """The pair of the patent at two batches."""
+    """The pair of the patent."""
     precision, side = fast_precision(job.device), 256 if job.small else MATRIX
-    for batch, steps in ((16, 3), (32, 2)):
-        this = race(job, "vgg16", batch, steps, 3)
-        network = this.network()
-        step = step_of(network, this.settings, batch_of(this))
-        times = fit_in_turn(this, network, this.data(job.folder), {
-            "step": lambda step=step, this=this: [step() for _ in range(this.steps)],
-            "product": matrix_product(job.device, precision, side),
-        })
-        meter = metered(step, job.device, (precision,), side, 2**20 if job.small else STREAMED)
-        yield f"vgg16_loop_{batch}", times["step"] / times["fit"], {"profile": meter.table()}
-    done = meter.total.operations * this.steps / times["fit"]  # operations a second
-    best = 2 * side**3 / times["product"].min()
-    yield "vgg16_peak_32", done / best, {"profile": meter.table()}
-    yield "vgg16_images", this.steps * this.settings.batch / times["fit"], {}
-    yield "matrix_peak", 2e-12 * side**3 / times["product"], {}
-
-
-def vgg16_plain(job: Job) -> Iterator[tuple]:
-    """The pair of the patent beside a plain loop."""
-    this = race(job, "vgg16", 16, 2, 3)
-    target = 2.3 if fast_precision(job.device) != torch.float32 else 1.2
-    times = fit_in_turn(this, this.network(), this.data(job.folder), {"plain": plain_loop(this, job.folder)})
-    yield "vgg16_plain", times["plain"] / times["fit"], {"target": target, "profile": spelt(times)}
-
-
-def teach(job: Job) -> Iterator[tuple]:
-    """The pair of the lessons beside the bare step and the plain loop, and its roofline."""
-    this = race(job, "efficientnet_lite0", 32, 4, 4)
+    slow = job.device.type == "cpu" and precision == torch.float32
+    steps, rounds = (40, 3) if job.device.type == "cuda" else (1, 2) if slow else (2, 3)
+    this = race(job, "vgg16", 8 if slow else 16, steps, rounds)
     network = this.network()
     step = step_of(network, this.settings, batch_of(this))
     times = fit_in_turn(this, network, this.data(job.folder), {
+        "step": lambda: [step() for _ in range(this.steps)], "product": matrix_product(job.device, precision, side)})
+    yield "vgg16_images", this.steps * this.settings.batch / times["fit"], {}
+    yield "matrix_peak", 2e-12 * side**3 / times["product"], {}
+    yield from (("vgg16_memory", [most], {}) for most in graphics_memory(job.device))
+    meter = metered(step, job.device, (precision,), side, 2**20 if job.small else STREAMED)
+    yield "vgg16_loop", times["step"] / times["fit"], {"profile": meter.table()}
+    done = meter.total.operations * this.steps / times["fit"]  # operations a second
+    yield "vgg16_peak", done / (2 * side**3 / times["product"].min()), {"profile": meter.table()}
+
+
+def graphics_memory(device: torch.device) -> Iterator[float]:
+    """The most GB that was allocated on a GPU since this process began; nothing on a processor."""
+    if device.type == "cuda":
+        yield torch.cuda.max_memory_allocated(device) / 1e9
+
+
+def lite0(job: Job) -> Iterator[tuple]:
+    """The pair of the lessons as a GPU trains it: every group, from cached pixels."""
+    this = race(job, "efficientnet_lite0", 64, 40 if job.device.type == "cuda" else 2, 3)
+    network = this.network()
+    step = step_of(network, this.settings, batch_of(this))
+    times = fit_in_turn(this, network, this.data(job.folder), {"step": lambda: [step() for _ in range(this.steps)]})
+    yield "lite0_images", this.steps * this.settings.batch / times["fit"], {}
+    yield "lite0_loop", times["step"] / times["fit"], {"profile": spelt(times)}
+    yield from (("lite0_memory", [most], {}) for most in graphics_memory(job.device))
+
+
+def teach(job: Job) -> Iterator[tuple]:
+    """The pair of the lessons, its first groups frozen, beside the bare step and the plain loop, and its roofline."""
+    this = race(job, "efficientnet_lite0", 32, 3, 3)
+    preset = PRESETS["teach"]
+    this = replace(this, settings=replace(this.settings, frozen_groups=1 if job.small else preset.frozen_groups))
+    network, images = this.network(), batch_of(this)
+    step = step_of(network, this.settings, images)
+    times = fit_in_turn(this, network, this.data(job.folder), {
         "step": lambda: [step() for _ in range(this.steps)], "plain": plain_loop(this, job.folder),
+        "frozen groups": lambda: [maps_of(network, images) for _ in range(this.steps)],
     })
-    yield "teach_plain", times["plain"] / times["fit"], {"profile": spelt(times)}
-    yield "teach_loop", times["step"] / times["fit"], {}
+    yield "teach_loop", times["step"] / times["fit"], {"profile": spelt(times)}
+    share = (preset.views + 1) / preset.epochs  # the maps of each view, and of the whole images, once a training
+    yield "teach_plain", times["plain"] / (times["fit"] + share * times["frozen groups"]), {"profile": spelt(times)}
     yield "teach_images", this.steps * this.settings.batch / times["fit"], {}
     precisions = dict.fromkeys((fast_precision(job.device), torch.float32))
     meter = metered(step, job.device, precisions, 256 if job.small else 2048, 2**20 if job.small else STREAMED)
     total = meter.total
     peaks = " and ".join(f"{value / 1e9:.0f} GFLOP/s in {str(name)[6:]}" for name, value in meter.peaks.items())
-    text = (f"A matrix product reaches {peaks}, the memory {meter.bandwidth / 1e9:.0f} GB/s: an operation that does "
+    lost = sorted(meter.costs.items(), key=lambda entry: entry[1].floor - entry[1].seconds)[:4]
+    losses = ", ".join(f"{name} ({(cost.seconds - cost.floor) / total.seconds:.0%})" for name, cost in lost)
+    lines = (f"A matrix product reaches {peaks}, the memory {meter.bandwidth / 1e9:.0f} GB/s: an operation that does "
             f"fewer than {max(meter.peaks.values()) / meter.bandwidth:.0f} calculations a byte waits for the memory. "
             f"The step does {total.operations / total.bytes:.0f} a byte. If each operation ran at the roofline, the "
-            f"step would take {total.floor / total.seconds:.0%} of its time. Most of the rest is lost in ")
-    lost = sorted(meter.costs.items(), key=lambda entry: entry[1].floor - entry[1].seconds)[:4]
-    text += ", ".join(f"{name} ({(cost.seconds - cost.floor) / total.seconds:.0%})" for name, cost in lost) + ":"
-    yield "teach_roofline", [total.floor / total.seconds], {"profile": [text, "", *meter.table()]}
+            f"step would take {total.floor / total.seconds:.0%} of its time. Most of the rest is lost in {losses}:")
+    yield "teach_roofline", [total.floor / total.seconds], {"profile": [lines, "", *meter.table()]}
 
 
 def spelt(times: dict[str, np.ndarray]) -> list[str]:
@@ -214,7 +238,7 @@ def plain_loop(this: Race, folder: Path) -> Callable[[], None]:
     """A work: as many steps in float32 and in torch's own layout, from files, with the allocator as it is by itself."""
     count = this.steps * this.settings.batch
     photos = Files(draw_photos(folder / "photos", count, 8 if count < 50 else 32), this.settings)
-    network = build("cross_branch", PATENT_TASKS, this.settings.backbone, this.settings.weights, "diagonal")
+    network = replace(this, device=torch.device("cpu")).network().to(memory_format=torch.contiguous_format)
     blank = torch.zeros(this.settings.batch, 3, this.settings.crop, this.settings.crop, device=this.device)
     step = step_of(network.to(this.device), this.settings, blank, precise=True)
 

@@ -289,7 +289,7 @@ def stage_results(folder: Path) -> None:
     for kept in sorted((PROJECT / "results" / "runs").glob("[a-z]*")):
         parts.append(f"## runs/{kept.name}\n\n{markdown_table(collect(kept))}")
     pages = ["card", "photographs"]
-    for page in sorted((PROJECT / "results").glob("bench*.md")):
+    for page in filter(Path.exists, (PROJECT / "results" / name for name in ("bench.md", "gpu.md"))):
         shutil.copy(page, folder)
         pages.append(page.stem)
     for picture in (PROJECT / "results").glob("*.png"):

@@ -14,6 +14,7 @@ from PIL import Image, ImageCms, PngImagePlugin
 
 from aesthemo_lib.data import decoding
 from aesthemo_lib.data.decoding import BadImage, decode, picture
+from bench.photos import draw_photos
 
 SIDE = 16
 
@@ -425,3 +426,13 @@ def test_heic_is_read_where_pillow_heif_is_installed(tmp_path):
 def saved_bytes(path: Path, data: bytes) -> Path:
     path.write_bytes(data)
     return path
+
+
+def test_a_cameras_jpeg_is_decoded_no_larger_than_needed_and_looks_the_same(tmp_path):
+    """The plain way, all of it decoded and then resized, is at most two grey levels off on average."""
+    file = draw_photos(tmp_path, 1, 1, (1600, 1200))[0]
+    assert picture(file, 90).size == (400, 300)
+    with Image.open(file) as whole:
+        plain = np.asarray(whole.convert("RGB").resize((90, 90), Image.Resampling.BILINEAR), dtype=int)
+    off = np.abs(decode(file, 90) - plain)
+    assert plain.std() > 30 and off.mean() < 1 and off.max() <= 8
