@@ -147,13 +147,6 @@ def trunk_ledger(
 
     Returns:
         a ledger by task name, of 1 + (T-1) * layers players.
-
-    >>> from ..models.networks import build
-    >>> from ..tasks import PATENT_TASKS
-    >>> network = build("cross_branch", PATENT_TASKS, "tiny", "none")
-    >>> ledger = trunk_ledger(network, torch.rand(1, 3, 32, 32))["emotion"]
-    >>> ledger.players, bool(ledger.residual()[0] < 1e-4)
-    (('own', 'borrowed at 1', 'borrowed at 2'), True)
     """
     return play(network, images, baseline, trunk_games(network), draws, seed)
 

@@ -123,11 +123,6 @@ def paired_differences(runs: pd.DataFrame, metric: str, reference: str, overlap:
         runs, metric: as ``collect`` returns them, of one data set and preset; a column of it.
         reference: a method's name.
         overlap: see ``mean_interval``.
-
-    >>> runs = pd.DataFrame({"task": "emotion", "split": [0, 1, 0, 1], "seed": 0, "auc": [0.75, 0.5, 0.5, 0.5],
-    ...                      "method": ["cross_branch.diagonal"] * 2 + ["independent"] * 2})
-    >>> paired_differences(runs, "auc", "independent")[["method", "mean", "pairs"]].values.tolist()
-    [['cross_branch.diagonal', 0.125, 2]]
     """
     check_metric(runs, metric)
     if reference not in set(runs["method"]):

@@ -211,11 +211,6 @@ def build(
     Raises:
         ValueError: an unknown method, variant or option; or so many frozen groups that no exchange would be left:
             equal branches exchange equal maps.
-
-    >>> from ..tasks import PATENT_TASKS
-    >>> network = build("cross_branch", PATENT_TASKS, "tiny", "none", "diagonal", seed=1)
-    >>> network(torch.zeros(2, 3, 32, 32))["aesthetics"].shape
-    torch.Size([2, 2])
     """
     options = checked_options(method, variant, options)
     with torch.random.fork_rng(devices=[]):
@@ -312,12 +307,7 @@ def count_multiplies(network: nn.Module, side: int) -> int:
 
 
 def map_shapes(network: Network, side: int) -> list[tuple[int, int, int]]:
-    """The (K, H, W) of each conv group's maps for (3, side, side) images, without computing anything.
-
-    >>> from ..tasks import PATENT_TASKS
-    >>> map_shapes(build("shared_bottom", PATENT_TASKS, "tiny", "none"), side=32)
-    [(8, 16, 16), (16, 8, 8), (32, 4, 4)]
-    """
+    """The (K, H, W) of each conv group's maps for (3, side, side) images, without computing anything."""
     shapes: list[tuple[int, int, int]] = []
     state = {name: value.to("meta") for name, value in (*network.named_parameters(), *network.named_buffers())}
     with ExitStack() as stack, evaluating(network):
