@@ -72,8 +72,8 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--device", help="cpu, cuda or mps")
     train.set_defaults(command=_train)
     predict = commands.add_parser("predict", help="judge photographs with a finished run")
-    predict.add_argument("run", type=Path, metavar="RUN", help="a run folder; left out: the network that comes with "
-                         "the project, trained on drawn scenes")
+    predict.add_argument("run", type=Path, metavar="RUN", help="a run folder; left out: the bundled network for "
+                         "photographs")
     predict.add_argument("photos", nargs="*", metavar="PHOTO", help="photographs, folders of them, or patterns such as "
                          "'trip/*.jpg'; what can't be read is named and left out")
     predict.add_argument("--csv", type=Path, help="write the table there")
