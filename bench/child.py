@@ -61,7 +61,7 @@ def compute_in_float32() -> None:
     from aesthemo_lib import device
 
     torch.set_float32_matmul_precision("high")
-    device.fast_precision = lambda _: torch.float32  # before the modules that import it are there
+    device.fast_precision = lambda device: torch.float32  # before the modules that import it are there
 
 
 if __name__ == "__main__":
