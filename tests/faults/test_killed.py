@@ -90,12 +90,14 @@ def test_two_processes_on_one_cache(colours_root, tmp_path, monkeypatch, caplog)
         time.sleep(0.005)
     with ThreadPoolExecutor() as pool:
         second = pool.submit(killing.build_cache, str(colours_root), str(tmp_path))
-        while "waiting: another process is decoding csv into" not in caplog.text:
+        until = time.monotonic() + LONG
+        while "waiting: another process is decoding csv into" not in caplog.text and time.monotonic() < until:
             assert not second.done()
             time.sleep(0.005)
         (tmp_path / "release").touch()
         second.result()
     holder.join()
+    assert "waiting: another process is decoding csv into" in caplog.text
 
 
 IN_A_NOTEBOOK = """
