@@ -63,7 +63,7 @@ def finetune(job: Job) -> Iterator[tuple]:
             config = Config("para", method, variant, "smoke" if job.small else "teach", 0, seed, settings)
             run = train(config, project_folder() / "out" / ("gpu-small" if job.small else "gpu-runs"), job.root,
                         redo=True, device=job.device.type)
-            values["finetune_seconds"].append(run.timing["seconds"])
+            values["finetune_seconds"].append(run.timing["training_seconds"])
             yield "finetune_seconds", values["finetune_seconds"], {}
             for task in ("aesthetics", "emotion"):
                 name = f"finetune_{config.name}_{task}"
