@@ -617,7 +617,7 @@ function ledgerPanel(s, slot, task) {
       const behind = shadow ? [span(shadow.low[c][p], shadow.high[c][p], top, "shadow")] : [];
       return ledgerRow(player, ledger.values[c][p], top, s.colourOf[ledger.sources[p]], behind);
     }));
-    check.textContent = checkedSum(ledger, c, top);
+    check.textContent = checkedSum(ledger, c, top) + (shadow ? beyondNull(ledger, c, shadow) : "");
   }
   return { element, draw };
 }
@@ -639,6 +639,13 @@ function checkedSum({ values, logits: whole, baseline, error }, c, top) {
   const off = Math.abs(sum - gap);
   const holds = off <= 1e-4 * Math.max(1, Math.abs(gap), top);
   return `${holds ? "✓" : "✗"} The bars add up to ${signed(sum)}. The logit is ${signed(whole[c])}, that of the mean image ${signed(baseline[c])}: the difference is ${signed(gap)}. The sum ${holds ? "holds" : "does NOT hold"} (off by ${off.toFixed(6)}).${error ? ` Each bar is drawn from permutations, with a standard error of up to ${error.toFixed(3)}.` : ""}`;
+}
+/** How much of what is borrowed lies outside the null's reach. */
+function beyondNull(ledger, c, { low, high }) {
+  const values = ledger.values[c].filter((_, p) => ledger.layers[p]);
+  const outside = ledger.values[c].map((v, p) => (ledger.layers[p] ? v - Math.min(Math.max(v, low[c][p]), high[c][p]) : 0));
+  const sum = (numbers) => numbers.reduce((a, b) => a + b, 0);
+  return ` Borrowed: ${signed(sum(values))}; beyond the null: ${signed(sum(outside))}.`;
 }
 function rowChoice(s, task) {
   const choice = make("select", { "aria-label": `${task.name}: class whose logit is split`,

@@ -1,6 +1,6 @@
-"""Can a ledger be believed? What it says an image, beside a null and beside interventions, with intervals.
+"""Can a ledger be believed? What it says of each image, next to a null and to interventions, with intervals.
 
-Whether the maps can be is in ``faithfulness.py``; ``check_study.py`` trains the networks that have to be compared.
+``maps`` does the same for maps; ``study`` trains the networks that have to be compared.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from aesthemo_lib.attribution.cuts import cut
 from aesthemo_lib.attribution.ledger import Ledger
 from aesthemo_lib.attribution.streams import Stream, streams
-from aesthemo_lib.evaluation.comparison import bootstrap_interval, mean_interval
 from aesthemo_lib.models.inference import evaluating
+
+from .marks import bounded_interval, p_value
 
 # --- what a ledger says of an image, comparable between networks
 
@@ -48,48 +49,76 @@ def support(ledger: Ledger, truth: np.ndarray) -> np.ndarray:
     return np.where(truth[:, None] >= 0, right - wrong, np.nan)
 
 
+def along(ledger: Ledger) -> np.ndarray:
+    """(N, P) each player's part of the squared size of an image's whole change: negative where it works against it.
+
+    They add up to that squared size; the players' sums over images, divided by the sum of all, are signed shares.
+    """
+    against = ledger.values - ledger.values.mean(axis=1, keepdims=True)
+    return (against * against.sum(axis=2, keepdims=True)).mean(axis=1)
+
+
+def signed_shares(table: pd.DataFrame) -> pd.DataFrame:
+    """(networks, players) signed shares of one task from rows of ``image_table``: each row adds up to 1."""
+    sums = table.groupby("seed")[[name for name in table if name.startswith("along ")]].sum()
+    return sums.div(sums.sum(axis=1), axis=0).rename(columns=lambda name: name.removeprefix("along "))
+
+
+def cancelled(table: pd.DataFrame) -> pd.Series:
+    """By network, what part of the borrowed streams' sizes cancels among them; rows of ``image_table`` of one task."""
+    borrowed = table[[name for name in table if name.startswith("share ") and name != "share own"]].sum(axis=1)
+    return 1 - table.groupby("seed")["net borrowed"].sum() / borrowed.groupby(table["seed"]).sum()
+
+
 def image_table(ledger: Ledger, truth: np.ndarray, **columns) -> pd.DataFrame:
-    """One row an image: the given columns, then 'share ..' and 'support ..' of each player."""
+    """One row an image: the given columns, 'share ..', 'support ..' and 'along ..' of each player, and 'net borrowed'.
+
+    'net borrowed' is the size of the sum of all that is borrowed, on the scale of the shares: where streams cancel it
+    is less than the sum of their shares.
+    """
     table = pd.DataFrame({"task": ledger.task, **columns}, index=range(len(truth)))
-    for what, values in (("share", shares(ledger)), ("support", support(ledger, truth))):
+    for what, values in (("share", shares(ledger)), ("support", support(ledger, truth)), ("along", along(ledger))):
         table[[f"{what} {player}" for player in ledger.players]] = values
-    return table
+    borrowed = ledger.borrowed() - ledger.borrowed().mean(axis=1, keepdims=True)
+    whole = np.maximum(sizes(ledger).sum(axis=1), np.finfo(np.float64).tiny)
+    return table.assign(**{"net borrowed": np.sqrt((borrowed**2).mean(axis=1)) / whole})
 
 
-def excess(table: pd.DataFrame, what: str = "share", level: float = 0.95) -> pd.DataFrame:
+def excess(table: pd.DataFrame, what: str = "share", level: float = 0.95, null: str = "permuted") -> pd.DataFrame:
     """What is borrowed beyond the null: the trained network's ledger minus that of the null of the same split and seed.
 
     Args:
-        table: rows of ``image_table`` with columns run ('trained', or 'permuted', which is the null: the *other* task's
-            labels were), seed, image and group, of one task and one data set.
+        table: rows of ``image_table`` with columns run ('trained' and the nulls' names), seed, image and group, of one
+            task and one data set.
         what: 'share' or 'support'.
+        null: which run is the null; of 'permuted' the *other* task's labels were.
 
     Returns:
-        a row a player, and one for all that is borrowed: trained and null (means), excess (mean), the interval over
-        seeds (low, high; NaN of one seed) and that over images, whole groups drawn again (image_low, image_high).
+        a row a player, and one for all that is borrowed: trained and null (means), excess (mean), p and the interval
+        over networks, corrected for the overlap of their splits (low, high; NaN of one network), and that over images,
+        whole groups drawn again (image_low, image_high).
 
     Raises:
         ValueError: a null is missing.
     """
     columns = [name for name in table if name.startswith(f"{what} ")]
-    both = {run: rows.set_index(["seed", "image"]) for run, rows in table.groupby("run")}
-    if set(both) != {"trained", "permuted"} or not both["trained"].index.sort_values().equals(
-            both["permuted"].index.sort_values()):
+    both = {run: rows.set_index(["seed", "image"]) for run, rows in table.groupby("run") if run in ("trained", null)}
+    if len(both) != 2 or not both["trained"].index.sort_values().equals(both[null].index.sort_values()):
         raise ValueError("each trained network needs a null on the same images: the same split and seed")
     values = {run: rows[columns].rename(columns=lambda name: name.removeprefix(f"{what} "))
               for run, rows in both.items()}
     for rows in values.values():
         rows["borrowed"] = rows[[name for name in rows if name.startswith("borrowed at")]].sum(axis=1, skipna=False)
-    difference = (values["trained"] - values["permuted"]).dropna()
+    difference = (values["trained"] - values[null]).dropna()
     groups = both["trained"].loc[difference.index, "group"]
     ends = _image_interval(difference, groups.to_numpy(), level)
     of_seeds = difference.groupby("seed").mean()
     rows = []
     for p, player in enumerate(difference):
-        mean, low, high = mean_interval(of_seeds[player], level)
-        means = [values[run].loc[difference.index, player].mean() for run in ("trained", "permuted")]
+        mean, low, high = bounded_interval(of_seeds[player], level=level)
+        means = [values[run].loc[difference.index, player].mean() for run in ("trained", null)]
         rows.append({"player": player, "trained": means[0], "null": means[1], "excess": mean, "low": low, "high": high,
-                     "image_low": ends[0][p], "image_high": ends[1][p]})
+                     "p": p_value(of_seeds[player]), "image_low": ends[0][p], "image_high": ends[1][p]})
     return pd.DataFrame(rows)
 
 
@@ -101,22 +130,25 @@ def _image_interval(values: pd.DataFrame, groups: np.ndarray, level: float, resa
     return np.quantile(means, [(1 - level) / 2, (1 + level) / 2], axis=0)
 
 
-def summary(table: pd.DataFrame, value: str, by: Sequence[str], level: float = 0.95) -> pd.DataFrame:
+def summary(
+    table: pd.DataFrame, value: str, by: Sequence[str], level: float = 0.95, scale: str = ""
+) -> pd.DataFrame:
     """Means over images, with two intervals: one answers for other images, the other for other splits and seeds.
 
     Args:
         table: a row an image, with columns seed and group, and one or several rows for each of ``by``.
         value: the column to be averaged.
         by: what the rows are grouped by.
+        scale: see ``marks.bounded_interval``.
 
     Returns:
-        a row a group of rows: mean, low and high (Student's, over the seeds' means; NaN of one seed), image_low and
-        image_high (whole groups of images drawn again), images, seeds.
+        a row a group of rows: mean, low and high (over the networks' means, corrected for the overlap of their splits;
+        NaN of one network), image_low and image_high (whole groups of images drawn again), images, seeds.
     """
     rows = []
     for key, part in table.dropna(subset=value).groupby(list(by), sort=False):
         of_seeds = part.groupby("seed")[value].mean()
-        mean, low, high = mean_interval(of_seeds.to_numpy(), level)
+        mean, low, high = bounded_interval(of_seeds.to_numpy(), scale, level)
         groups = part["seed"].astype(str) + " " + part["group"].astype(str)
         ends = _image_interval(part[[value]], groups.to_numpy(), level)[:, 0]
         rows.append({**dict(zip(by, key, strict=True)), "mean": mean, "low": low, "high": high, "image_low": ends[0],
@@ -176,72 +208,21 @@ def cut_changes(
     return found
 
 
-def rank_agreement(
-    first: pd.DataFrame, second: pd.DataFrame, groups: np.ndarray, resamples: int = 1000
-) -> tuple[float, float, float]:
-    """Spearman's rank correlation of two measures over links, each the mean of its images, and its interval.
+def photo_correlations(links: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
+    """Rank correlation of two measures over a network's images, link by link: in which photos does a link matter?
 
     Args:
-        first, second: N rows (images, of all seeds) by L links.
-        groups: (N,) names; whole groups are drawn again.
-
-    Returns:
-        (correlation, low, high); NaN where a measure doesn't vary.
-    """
-    from scipy.stats import rankdata
-
-    links = len(first.columns)
-
-    def spearman(rows: pd.DataFrame) -> float:
-        means = np.nanmean(rows.to_numpy(), axis=0)
-        ranks = rankdata(means[:links]), rankdata(means[links:])
-        if min(np.ptp(r) for r in ranks) == 0:
-            return np.nan
-        return float(np.corrcoef(*ranks)[0, 1])
-
-    both = pd.concat([first, second[first.columns]], axis=1)
-    return spearman(both), *bootstrap_interval(both, spearman, groups, resamples)
-
-
-def link_agreements(links: pd.DataFrame, pairs: Sequence[tuple[str, str]], resamples: int = 500) -> pd.DataFrame:
-    """``rank_agreement`` of pairs of measures over all links.
-
-    Args:
-        links: a row a link and image: seed, image, group, layer, receiver, and the measures.
+        links: a row a link and image: seed, image, layer, receiver, and the measures.
         pairs: names of two measures each.
 
     Returns:
-        columns what, correlation, low, high.
+        a row a pair, link and network: what, task, layer, seed, value.
     """
-    wide = links.pivot(index=["seed", "image"], columns=["layer", "receiver"])
-    groups = links.drop_duplicates(["seed", "image"]).set_index(["seed", "image"])["group"].loc[wide.index]
-    names = groups.index.get_level_values("seed").astype(str) + " " + groups.astype(str)
-    found = [(f"{a} and {b}", *rank_agreement(wide[a], wide[b], names.to_numpy(), resamples)) for a, b in pairs]
-    return pd.DataFrame(found, columns=["what", "correlation", "low", "high"])
-
-
-def photo_agreements(
-    links: pd.DataFrame, pairs: Sequence[tuple[str, str]], resamples: int = 300
-) -> pd.DataFrame:
-    """Rank correlation of two measures over the images, link by link: in which photos does a link matter?
-
-    Args:
-        links, pairs: see ``link_agreements``.
-
-    Returns:
-        columns what, layer, receiver, correlation, low, high (whole groups of images drawn again).
-    """
-    found, links = [], links.reset_index(drop=True)
-    for (first, second), ((layer, receiver), rows) in product(pairs, links.groupby(["layer", "receiver"])):
-        values = rows[[first, second]].dropna()
-        groups = (rows["seed"].astype(str) + " " + rows["group"].astype(str)).loc[values.index].to_numpy()
-
-        def spearman(part: pd.DataFrame) -> float:
-            return float(part.corr("spearman").iloc[0, 1])
-
-        ends = bootstrap_interval(values, spearman, groups, resamples)
-        found.append((f"{first} and {second}", layer, receiver, spearman(values), *ends))
-    return pd.DataFrame(found, columns=["what", "layer", "receiver", "correlation", "low", "high"])
+    found = []
+    for (first, second), ((layer, task, seed), rows) in product(pairs, links.groupby(["layer", "receiver", "seed"])):
+        value = rows[[first, second]].dropna().corr("spearman").iloc[0, 1]
+        found.append((f"{first} and {second}", task, layer, seed, value))
+    return pd.DataFrame(found, columns=["what", "task", "layer", "seed", "value"])
 
 
 def leanings(flow: pd.DataFrame, task: str, by: str, columns: str, logit: str | None = None) -> pd.DataFrame:
@@ -258,5 +239,5 @@ def leanings(flow: pd.DataFrame, task: str, by: str, columns: str, logit: str | 
     rows["mean"] -= rows.groupby(["seed", "class", "player"])["mean"].transform("mean")
     rows = rows if logit is None else rows[rows["logit"] == logit]
     total = rows.groupby(["class", columns, "seed"], sort=False)["mean"].sum()
-    found = [(*key, *mean_interval(values.to_numpy())) for key, values in total.groupby(level=[0, 1], sort=False)]
+    found = [(*key, *bounded_interval(values.to_numpy())) for key, values in total.groupby(level=[0, 1], sort=False)]
     return pd.DataFrame(found, columns=["class", columns, "mean", "low", "high"])

@@ -175,11 +175,12 @@ def randomised(network: nn.Module, seed: int = 0) -> Iterator[tuple[str, nn.Modu
         what has just been destroyed, in all branches at once, and the network (one copy, which goes on changing).
     """
     network, random = copy.deepcopy(network), torch.Generator().manual_seed(seed)
-    parts = [("heads", [branch.head for branch in network.branches])]
+    parts, frozen = [("heads", [branch.head for branch in network.branches])], len(network.frozen)
     for i in reversed(range(len(network.branches[0].groups))):
         if i < len(network.exchanges):
             parts.append((f"layer {i + 1}", [network.exchanges[i]]))
-        parts.append((f"group {i + 1}", [branch.groups[i] for branch in network.branches]))
+        parts.append((f"group {frozen + i + 1}", [branch.groups[i] for branch in network.branches]))
+    parts += [(f"group {i + 1}", [network.frozen[i]]) for i in reversed(range(frozen))]
     for name, modules in parts:
         with torch.no_grad():
             for values in (values for module in modules for values in module.parameters()):

@@ -1,12 +1,14 @@
-"""The trainings and measurements behind lesson 8: ``python -m aesthemo_studies attribution-study``, resumable.
+"""The trainings and measurements of lesson 8: ``python -m aesthemo_studies attribution-study``.
 
-A *cell* is one kind of check in one setting (a data set, scenes at one relatedness) with one split and seed: it trains
-the networks that it needs, unless they exist, and measures. ``keep`` writes a table for each kind to
-``results/attribution/``. Split and seed have the same number, so other seeds mean other test images too.
+A *cell* is one kind of check in one setting with one network: it trains what it needs, unless that exists, and
+measures. ``keep`` writes a table for each kind to ``results/attribution/``. A setting is scenes at one relatedness,
+with networks of preset teach, or 'photographs': the bundled network for them, on OASIS, which it never saw. The column
+``seed`` is a network's number, see ``subjects``.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from functools import partial
 from itertools import product
@@ -17,33 +19,27 @@ import numpy as np
 import pandas as pd
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import nn
 
 from aesthemo_lib.attribution.ledger import Ledger, layer_ledger, over_set, trunk_ledger
-from aesthemo_lib.attribution.streams import Stream, streams
+from aesthemo_lib.attribution.streams import streams
 from aesthemo_lib.evaluation.metrics import METRICS
 from aesthemo_lib.files import project_folder
-from aesthemo_lib.models.inference import image_batches
-from aesthemo_lib.tasks import PATENT_TASKS
-from aesthemo_lib.training.config import Config
-from aesthemo_lib.training.fit import Data, fit
-from aesthemo_lib.training.labels import training_labels
-from aesthemo_lib.training.run import Run
-from aesthemo_lib.training.runs import Prepared, build_network, pick_device, prepare, train
 from aesthemo_scenes.drawing import motif_mask
 
 from ..cells import Study, key
-from . import ledgers as checks, map_rows, maps as faithfulness
+from . import contents, ledgers as checks, map_rows, maps as faithfulness
+from .paths import path_ledger
+from .subjects import OTHER, PHOTOGRAPHS, SETTINGS, TASKS, Workplace, explained
 
-SETTINGS = {"resize": 110, "crop": 96, "epochs": 5}
-"""Of every training: small, since some ninety networks are trained."""
-PHOTOS, FEW = 48, 8
-"""Test images of a ledger, and of what is slow."""
-LAYER = 3
-"""Whose borrowed maps are tested: late enough to mean something, early enough to say where."""
-TASKS = tuple(task.name for task in PATENT_TASKS)
+PHOTOS, FEW, PAIRS = 48, 8, 16
+"""Test images of a ledger and of what is slow; pairs of scenes."""
+MAIN = "scenes-0.5"
+"""The setting that every kind is measured in."""
+OF_PHOTOGRAPHS = ("concepts", "faithful", "exact", "paths")
 FORMAT = "%.4g"
-OTHER = dict(zip(TASKS, TASKS[::-1], strict=True))
+FACTS = {PHOTOGRAPHS: ("valence_mean", "arousal_mean", "category")}
+"""What probes look for in photographs, beyond what pixels say; in scenes, for the factors."""
 
 
 class Cell(NamedTuple):
@@ -54,96 +50,38 @@ class Cell(NamedTuple):
     seed: int
 
 
-def cells(seeds: int = 3, oasis: bool = True) -> list[Cell]:
-    """What is measured, the first seed of everything first; with or without the photographs of OASIS."""
-    settings = ("scenes-0.5", "oasis") if oasis else ("scenes-0.5",)
-    asked = [(kind, setting) for setting in settings for kind in KINDS if kind != "pointing"]
-    asked += [(kind, setting) for kind in ("null", "flow") for setting in ("scenes-0.0", "scenes-1.0")]
-    asked += [("pointing", f"scenes-{r}") for r in (0.0, 0.5, 1.0)]  # photographs have no drawn masks
-    return [Cell(kind, setting, seed) for seed in range(seeds) for kind, setting in asked]
-
-
-def config_of(setting: str, seed: int, run: str = "trained") -> Config:
-    """What one network of the study is trained on.
-
-    Args:
-        setting: 'oasis', or 'scenes-0.5' with its relatedness.
-        run: 'trained', 'null-<task>' (that task's labels permuted) or 'without-<layer>-<receiver>' (one link left out).
-    """
-    data, _, relatedness = setting.partition("-")
-    kind, *which = run.split("-")
-    return Config(
-        data, "cross_branch", "diagonal", split=seed, seed=seed, settings=SETTINGS,
-        labels={"permute": which} if kind == "null" else {},
-        options={"without": [[int(which[0]), which[1], OTHER[which[1]]]]} if kind == "without" else {},
-        data_options={"relatedness": float(relatedness)} if relatedness else {},
-    )
-
-
-class Workplace(NamedTuple):
-    """Where the study's runs and scenes lie, and where OASIS does."""
-
-    out: Path
-    root: Path | None
-
-    def data(self, setting: str) -> Path | None:
-        """Scenes of another relatedness would replace those at the same place, so each has its own."""
-        return self.root if setting == "oasis" else self.out / "data" / setting
-
-    def run(self, setting: str, seed: int, run: str = "trained") -> Run:
-        """A network of the study, trained if it isn't yet."""
-        return train(config_of(setting, seed, run), self.out / setting / run, self.data(setting), redo=True)
-
-
-class Explained(NamedTuple):
-    """A trained network with the test images that it is asked about."""
-
-    network: nn.Module
-    prepared: Prepared
-    places: np.ndarray  # among the test images
-    rows: np.ndarray
-    batches: list[Tensor]
-
-    @property
-    def truth(self) -> dict[str, np.ndarray]:
-        return {task.name: self.prepared.images.labels(task.name)[self.rows] for task in self.network.tasks}
-
-    def columns(self, setting: str, seed: int) -> dict:
-        """What says whose a row of a table is."""
-        return {"setting": setting, "seed": seed, "image": self.rows, "group": self.prepared.images.groups[self.rows]}
-
-
-def explained(place: Workplace, setting: str, seed: int, run: str = "trained", photos: int | None = None) -> Explained:
-    """A network of the study (trained if it isn't yet) with some test images: first one of each group, then others."""
-    network, mean = place.run(setting, seed, run).network()
-    prepared = prepare(config_of(setting, seed), place.data(setting))
-    places = _chosen(prepared, photos or PHOTOS)
-    rows = prepared.split.test[places]
-    return Explained(network, prepared, places, rows,
-                     list(image_batches(network, prepared.pixels, rows, mean, SETTINGS["crop"], batch=8)))
-
-
-def _chosen(prepared: Prepared, photos: int) -> np.ndarray:
-    groups = prepared.images.groups[prepared.split.test]
-    return np.argsort(pd.Series(groups).groupby(groups).cumcount().to_numpy(), kind="stable")[:photos]
+def cells(seeds: int = 8, photographs: bool = True) -> list[Cell]:
+    """What is measured, the first network of everything first; with or without the photographs of OASIS."""
+    asked = [Cell(kind, MAIN, seed) for seed in range(seeds) for kind in KINDS]
+    return asked + [Cell(kind, PHOTOGRAPHS, 0) for kind in OF_PHOTOGRAPHS if photographs]
 
 
 # --- the kinds of cells, called by their names in KINDS: each yields parts of its table
 
 
 def _null(place: Workplace, setting: str, seed: int) -> Iterator[pd.DataFrame]:
-    """The trunk ledgers of the trained network, and of those for which the other task's labels were permuted."""
-    for permuted in ("", *TASKS):
-        of = explained(place, setting, seed, f"null-{permuted}" if permuted else "trained")
-        ledgers, columns = over_set(trunk_ledger, of.network, of.batches), of.columns(setting, seed)
-        for task in [OTHER[permuted]] if permuted else TASKS:
-            columns["run"] = "permuted" if permuted else "trained"
-            yield checks.image_table(ledgers[task], of.truth[task], **columns)
+    """The trunk ledgers of the trained network and of three nulls: the other task's labels permuted, the other branch
+    as it was before its training, the whole network before its training."""
+    trained, start = (explained(place, setting, seed, PHOTOS, run) for run in ("trained", "start"))
+    for task in TASKS:
+        networks = {"trained": trained.network, "start": start.network,
+                    "untrained": _with_branch_of(trained.network, start.network, TASKS.index(OTHER[task])),
+                    "permuted": explained(place, setting, seed, PHOTOS, f"null-{OTHER[task]}").network}
+        for run, network in networks.items():
+            ledger = over_set(trunk_ledger, network, trained.batches)[task]
+            yield checks.image_table(ledger, trained.truth[task], run=run, **trained.columns(setting, seed))
+
+
+def _with_branch_of(network: nn.Module, other: nn.Module, branch: int) -> nn.Module:
+    """A copy of a network, one of its branches being another network's."""
+    made = copy.deepcopy(network)
+    made.branches[branch].load_state_dict(other.branches[branch].state_dict())
+    return made
 
 
 def _flow(place: Workplace, setting: str, seed: int) -> Iterator[pd.DataFrame]:
     """What flows on average into each logit, by the photos' class in each task: a row for each logit and player."""
-    of = explained(place, setting, seed)
+    of = explained(place, setting, seed, PHOTOS)
     ledgers, rows = over_set(trunk_ledger, of.network, of.batches), []
     for task, by in product(of.network.tasks, of.network.tasks):
         means, _ = class_means(ledgers[task.name], of.truth[by.name], len(by.classes))
@@ -155,37 +93,27 @@ def _flow(place: Workplace, setting: str, seed: int) -> Iterator[pd.DataFrame]:
 
 
 def _links(place: Workplace, setting: str, seed: int) -> Iterator[pd.DataFrame]:
-    """Each borrowed stream by every measure: both ledgers, three cuts, and a network retrained without its link."""
-    of = explained(place, setting, seed)
+    """Each borrowed stream by every measure: both ledgers and three cuts."""
+    of = explained(place, setting, seed, PHOTOS)
     trunk, layer = (over_set(ledger, of.network, of.batches) for ledger in (trunk_ledger, layer_ledger))
     reference = torch.cat(of.batches)
     cuts = {how: checks.cut_changes(of.network, of.batches, of.truth, how, reference)
             for how in ("zero", "mean", "resample")}
-    whole = _log_probabilities(place.run(setting, seed), of)
     for stream in (s for s in streams(of.network) if s.borrowed):
         task, table = stream.receiver, {}
         for name, ledger in (("trunk", trunk[task]), ("layer", layer[stream.layer, task])):
             p = ledger.streams.index(stream)
             table |= {f"{name} size": checks.sizes(ledger)[:, p],
                       f"{name} support": checks.support(ledger, of.truth[task])[:, p]}
-        without = place.run(setting, seed, f"without-{stream.layer}-{task}")
-        changes = {how: found[stream] for how, found in cuts.items()}
-        changes["retrained"] = checks.change(whole[task], _log_probabilities(without, of)[task], of.truth[task])
-        table |= {f"{how} {what}": values for how, found in changes.items() for what, values in found.items()}
+        table |= {f"{how} {what}": values for how, found in cuts.items() for what, values in found[stream].items()}
         yield pd.DataFrame({**of.columns(setting, seed), "layer": stream.layer, "receiver": task, **table})
 
 
-def _log_probabilities(run: Run, of: Explained) -> dict[str, np.ndarray]:
-    """(N, C) by task, from a run's predictions of the same test images (which are in the split's order)."""
-    table = run.predictions().iloc[of.places]
-    return {t.name: np.log(table[[f"{t.name}_{c}" for c in t.classes]].to_numpy().clip(1e-9)) for t in run.tasks}
-
-
 def _faithful(place: Workplace, setting: str, seed: int) -> Iterator[pd.DataFrame]:
-    """Deletion, captum's two metrics and destroyed weights, at what each task borrows at ``LAYER``."""
-    of = explained(place, setting, seed, photos=2 * FEW)
+    """Deletion, captum's two metrics and destroyed weights, at what each task borrows last."""
+    of = explained(place, setting, seed, 2 * FEW)
     for task in TASKS:
-        stream = Stream(LAYER, task, OTHER[task])
+        stream = of.last(task)
         targets = torch.cat([of.network(x)[task].argmax(1) for x in of.batches]).detach()
         given = of.network, torch.cat(of.batches), stream, targets
         rows = [*map_rows.deleted(*given), *map_rows.by_captum(*given, FEW), *map_rows.destroyed(*given, FEW)]
@@ -196,10 +124,10 @@ def _faithful(place: Workplace, setting: str, seed: int) -> Iterator[pd.DataFram
 
 def _exact(place: Workplace, setting: str, seed: int) -> Iterator[pd.DataFrame]:
     """Maps by gradients against Shapley values of patches, and ledgers against other baselines than the mean image."""
-    of = explained(place, setting, seed, photos=2 * FEW + map_rows.OTHERS)
-    links, images = [Stream(LAYER, task, OTHER[task]) for task in TASKS], torch.cat(of.batches)
+    of = explained(place, setting, seed, 2 * FEW + map_rows.OTHERS)
+    links, images = [of.last(task) for task in TASKS], torch.cat(of.batches)
     found = [*map_rows.patches(of.network, images, links, FEW),
-             *map_rows.baselines(of.network, images, of.prepared.mean)]
+             *map_rows.baselines(of.network, images, of.mean)]
     table = pd.DataFrame(found, columns=["task", "check", "case", "at", "value"])
     table[["image", "group"]] = np.array([of.columns(setting, seed)[c] for c in ("image", "group")]).T[table["at"]]
     yield table.drop(columns="at").assign(setting=setting, seed=seed)
@@ -207,17 +135,16 @@ def _exact(place: Workplace, setting: str, seed: int) -> Iterator[pd.DataFrame]:
 
 def _pointing(place: Workplace, setting: str, seed: int) -> Iterator[pd.DataFrame]:
     """Do borrowed maps point at the lamp, which both tasks share, rather than at clutter or at the motif?"""
-    of = explained(place, setting, seed)
-    facts = of.prepared.images.facts.iloc[of.rows]
+    of = explained(place, setting, seed, PHOTOS)
+    facts = of.images.facts.iloc[of.rows]
     masks = {name: np.stack([np.array(Image.open(path)) > 0 for path in facts[f"{name}_mask"]])
              for name in ("lamp", "clutter")}
     masks["motif"] = np.stack([motif_mask(row, (0, int(number)), masks["lamp"].shape[1])
                                for number, (_, row) in zip(of.rows, facts.iterrows(), strict=True)])
     for task in TASKS:
-        found = []
+        found, stream = [], of.last(task)
         for images in of.batches:
             targets = of.network(images)[task].argmax(1).detach()
-            stream = Stream(LAYER, task, OTHER[task])
             found.append(faithfulness.stream_gradients(of.network, images, stream, task, targets).sum(1)[:, None])
         side = masks["lamp"].shape[1:]
         maps = nn.functional.interpolate(torch.cat(found), side, mode="bilinear")[:, 0].cpu().numpy()
@@ -227,38 +154,50 @@ def _pointing(place: Workplace, setting: str, seed: int) -> Iterator[pd.DataFram
             yield table.assign(**whose)
 
 
-def _training(place: Workplace, setting: str, seed: int) -> Iterator[pd.DataFrame]:
-    """The trunk ledger after each epoch of a training, and before the first, over a few test images."""
-    config, rows = config_of(setting, seed), []
-    prepared = prepare(config, place.data(setting))
-    network = build_network(config, prepared.images.tasks).to(pick_device())
-    test = prepared.split.test[_chosen(prepared, 2 * FEW)]
-
-    def look(epoch: int) -> None:
-        batches = image_batches(network, prepared.pixels, test, prepared.mean, SETTINGS["crop"], batch=8)
-        for task, ledger in over_set(trunk_ledger, network, batches).items():
-            truth = prepared.images.labels(task)[test]
-            values = checks.shares(ledger).mean(0), np.nanmean(checks.support(ledger, truth), axis=0)
-            rows.extend({"setting": setting, "seed": seed, "epoch": epoch, "task": task, "player": player,
-                         "share": share, "support": support}
-                        for player, share, support in zip(ledger.players, *values, strict=True))
-
-    look(0)
-    labels, train_rows = training_labels(prepared.images, prepared.split, config.labels, config.seed)
-    data = Data(prepared.pixels, prepared.mean, labels, train_rows, prepared.split.validation)
-    fit(network, data, config.training_settings(), seed, pick_device(), after_epoch=lambda row: look(row["epoch"]))
-    yield pd.DataFrame(rows)
+def _concepts(place: Workplace, setting: str, seed: int) -> Iterator[pd.DataFrame]:
+    """What probes read from each branch's own stream at the last exchange, from the borrowed one, and from both."""
+    for run in ("trained",) if setting == PHOTOGRAPHS else ("trained", "start"):
+        of = explained(place, setting, seed, 1, run)
+        names = FACTS.get(setting, (*contents.FACTORS, "motif"))
+        targets = {name: of.images.facts[name].to_numpy() for name in names} | contents.pixel_facts(of.pixels)
+        here = [stream for stream in streams(of.network) if stream.layer == len(of.network.exchanges)]
+        maps = contents.pooled(of.network, of.shown(of.pixels, np.arange(len(of.pixels))), here)
+        for task in TASKS:
+            own, borrowed = maps[of.last(task)._replace(source=task)], maps[of.last(task)]
+            found = contents.concepts(own, borrowed, targets, of.split.train, of.split.test, seed)
+            yield pd.DataFrame(found).assign(setting=setting, seed=seed, run=run, task=task)
 
 
-KINDS = {kind.__name__[1:]: kind for kind in (_null, _flow, _links, _faithful, _exact, _pointing, _training)}
+def _interchange(place: Workplace, setting: str, seed: int) -> Iterator[pd.DataFrame]:
+    """How far answers follow one factor through each stream, in the trained network and in its permuted nulls."""
+    for run in ("trained", *(f"null-{task}" for task in TASKS)):
+        of = explained(place, setting, seed, 1, run)
+        for factor, pixels in contents.pairs(PAIRS, of.pixels.shape[1]).items():
+            low, high = (torch.cat(list(of.shown(side, np.arange(PAIRS)))) for side in pixels)
+            rows = pd.DataFrame(contents.interchanged(of.network, low, high)).assign(factor=factor)
+            if run != "trained":
+                rows = rows[rows["task"] == OTHER[run.partition("-")[2]]]
+            yield rows.assign(setting=setting, seed=seed, run="trained" if run == "trained" else "permuted")
+
+
+def _paths(place: Workplace, setting: str, seed: int) -> Iterator[pd.DataFrame]:
+    """The path ledger: what is borrowed, seen by the other branch itself or a round trip."""
+    of = explained(place, setting, seed, FEW if setting == PHOTOGRAPHS else PHOTOS)
+    for task, ledger in over_set(path_ledger, of.network, of.batches).items():
+        yield checks.image_table(ledger, of.truth[task], **of.columns(setting, seed))
+
+
+KINDS = {kind.__name__[1:]: kind for kind in (
+    _null, _interchange, _concepts, _paths, _faithful, _exact, _flow, _pointing, _links)}
 
 
 # --- running, keeping, reading
 
 
-def networks(out: Path, root: Path | None = None, seeds: int = 3) -> Study:
+def networks(out: Path, root: Path | None = None, seeds: int = 8) -> Study:
     """The networks that several cells explain, which are trained first: their test results. See ``study``."""
-    which = dict.fromkeys((cell.setting, cell.seed) for cell in cells(seeds, root is not None))
+    which = dict.fromkeys((cell.setting, cell.seed) for cell in cells(seeds, root is not None)
+                          if cell.setting != PHOTOGRAPHS)
     place = Workplace(Path(out) / "attribution", root)
     return Study("attribution", {key("trained", *one, plan=SETTINGS): one for one in which},
                  partial(_trained, place), Path(out), _read, FORMAT)
@@ -269,15 +208,15 @@ def _trained(place: Workplace, which: tuple[str, int]) -> list[dict]:
             for task, values in place.run(*which).metrics.items()]
 
 
-def study(out: Path, root: Path | None = None, seeds: int = 3) -> Study:
+def study(out: Path, root: Path | None = None, seeds: int = 8) -> Study:
     """The measurements of lesson 8; ``networks`` is run first.
 
     Args:
         out: the folder of all studies.
         root: OASIS' folder; without it, its cells are left out.
-        seeds: how many splits and seeds.
+        seeds: how many networks of each kind.
     """
-    plan = [SETTINGS, PHOTOS, FEW, LAYER]
+    plan = [SETTINGS, PHOTOS, FEW, PAIRS]
     return Study("attribution", {key(*cell, plan=plan): cell for cell in cells(seeds, root is not None)},
                  partial(measure, Workplace(Path(out) / "attribution", root)), Path(out), _read, FORMAT)
 

@@ -8,6 +8,10 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
+
+from aesthemo_lib.prediction import packaged_run
 
 PROJECT = Path(__file__).resolve().parents[2]
 FILE = PROJECT / "figures" / "inspector.html"
@@ -210,6 +214,10 @@ def test_the_ledger_adds_up_and_says_so(page):
             assert said.startswith("✓") and "The sum holds" in said
             gap = ledger["logits"][c] - ledger["baseline"][c]
             assert f"the difference is {'−' if gap < 0 else '+'}{abs(gap):.2f}" in said
+            low, high = (np.array(DATA["null"]["tasks"][task][end][c][1:]) for end in ("low", "high"))
+            borrowed = np.array(ledger["values"][c][1:])
+            beyond = float((borrowed - borrowed.clip(low, high)).sum())
+            assert abs(float(said.split("beyond the null: ")[1].rstrip(".").replace("−", "-")) - beyond) <= 0.0051
 
 
 def test_a_transplant_gives_the_photo_another_ones_streams(page, open_page):
@@ -360,6 +368,56 @@ def test_names_are_text_never_markup(open_page, tmp_path):
     page.locator(".flip-emotion").click()
     assert page.locator("main").inner_text().count(evil) > 3
     assert page.evaluate("window.hacked") is None and page.locator('img[src="x"]').count() == 0
+
+
+@pytest.mark.parametrize(("tasks", "groups", "switched"), [(1, 3, 0), (3, 3, 6), (2, 11, 10)])
+def test_networks_of_other_shapes_are_drawn(open_page, tmp_path, tasks, groups, switched):
+    """One task, three tasks, ten layers: a row of boxes each, switches for the last layers, and cuts that work."""
+    from aesthemo_lib.inspector import Subject, page as page_module
+
+    subject = shaped(Subject(packaged_run()), tasks, groups)
+    images = torch.rand(1, 3, 16, 16)
+    shown = {"name": "a photo", "image": DATA["photos"][0]["image"], "truth": {}, "credit": "", "unusual": False,
+             "logits": {"": subject.answers(images)}, "ledger": subject.ledger(images), "flows": subject.flows(images),
+             "maps": {}}
+    (tmp_path / "shape.html").write_text(page_module.html(subject.page([shown]) | {"donors": []}), encoding="utf-8")
+    page = open_page(offline=True)
+    page.goto((tmp_path / "shape.html").as_uri())
+    assert page.locator(".view:visible .card").count() == tasks
+    knobs = page.locator(".knob")
+    assert knobs.count() == switched
+    if tasks > 1:
+        assert page.locator(".frame").count() == tasks * groups
+        knobs.last.locator("circle").click()
+        assert page.locator(".knob.cut").count() == 1 and page.locator(".ledger .row").count() > groups
+    else:
+        assert "nothing" in page.locator("header").inner_text().lower()
+
+
+def shaped(subject, tasks: int, groups: int):
+    """A network of small convolutions in the place of the subject's own."""
+    from types import SimpleNamespace
+
+    from aesthemo_lib.inspector.answers import switches
+    from aesthemo_lib.models.backbones import Backbone
+    from aesthemo_lib.models.networks import CrossBranch
+    from aesthemo_lib.tasks import Task
+
+    def branch():
+        convs = nn.ModuleList(nn.Sequential(nn.Conv2d(4 if i else 3, 4, 3, padding=1), nn.ReLU())
+                              for i in range(groups))
+        head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+        return Backbone("small", convs, head, [4] * groups, (1.0, 1.0, 1.0), "none")
+
+    torch.manual_seed(0)
+    known = tuple(Task(name, ("a", "b", "c")) for name in ("aesthetics", "emotion", "mood")[:tasks])
+    subject.network = CrossBranch(known, [branch() for _ in known]).eval()
+    subject.run = SimpleNamespace(tasks=known, name="made", described=subject.run.described | {"preset": "made"})
+    try:
+        subject.switches, subject.reason = switches(subject.network), ""
+    except ValueError as fault:
+        subject.switches, subject.reason = [], str(fault)
+    return subject
 
 
 @pytest.mark.parametrize(("width", "height"), [(1366, 768), (390, 844)])

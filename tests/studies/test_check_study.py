@@ -1,7 +1,5 @@
 """The attribution study, whole, on a few tiny networks; and its tables against what they are made of."""
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,9 +7,15 @@ import pytest
 from aesthemo_lib.attribution.ledger import trunk_ledger
 from aesthemo_lib.data.readers import scenes
 from aesthemo_lib.training.config import Config
-from aesthemo_lib.training.run import Run
 from aesthemo_scenes import drawing as scene_drawing
-from aesthemo_studies.attribution_checks import ledgers as checks, plots as check_plots, study as check_study
+from aesthemo_studies.attribution_checks import (
+    contents,
+    ledgers as checks,
+    plots as check_plots,
+    study as check_study,
+    subjects,
+)
+from aesthemo_studies.attribution_checks.marks import over_networks
 
 CELLS = [check_study.Cell(kind, "scenes-0.5", 0) for kind in check_study.KINDS]
 
@@ -19,46 +23,42 @@ CELLS = [check_study.Cell(kind, "scenes-0.5", 0) for kind in check_study.KINDS]
 @pytest.fixture(scope="module")
 def out(tmp_path_factory):
     """The study on 96 scenes of 32 pixels and one epoch."""
-    folder, made = tmp_path_factory.mktemp("étude"), check_study.config_of
+    folder, made = tmp_path_factory.mktemp("étude"), subjects.config_of
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {"PHOTOS": 12, "FEW": 2, "LAYER": 2, "cells": lambda *_: CELLS,
-                            "SETTINGS": {"resize": 36, "crop": 32, "epochs": 1}}.items():
+        for name, value in {"PHOTOS": 12, "FEW": 2, "PAIRS": 2, "cells": lambda *_: CELLS}.items():
             patch.setattr(check_study, name, value)
 
         def tiny(*which):
             config = made(*which)
-            return Config(**{**vars(config), "preset": "smoke"})
+            return Config(**{**vars(config), "preset": "smoke", "settings": {"epochs": 1} | config.settings})
 
-        patch.setattr(check_study, "config_of", tiny)
+        patch.setattr(subjects, "config_of", tiny)
         check_study.networks(folder).run(at_once=1)
         study = check_study.study(folder)
         study.run(at_once=1)
         check_study.keep(study, folder / "tables")
         folder = folder / "attribution"
-        of = check_study.explained(check_study.Workplace(folder, None), "scenes-0.5", 0)
+        of = subjects.explained(subjects.Workplace(folder, None), "scenes-0.5", 0, 12)
     return folder, of, {path.stem: pd.read_csv(path) for path in (folder.parent / "tables").glob("*.csv")}
 
 
 def test_every_network_is_trained_as_it_says(out):
     folder, _, _ = out
     runs = {path.relative_to(folder).parts[1] for path in (folder / "scenes-0.5").rglob("metrics.json")}
-    links = {f"without-{i}-{task}" for i in (1, 2) for task in check_study.TASKS}
     assert {path.relative_to(folder).parts[1] for path in folder.rglob("model.safetensors")} == runs
-    assert runs == {"trained", "null-aesthetics", "null-emotion"} | links
-    config = check_study.config_of("scenes-0.5", 3, "null-emotion")
-    assert config.labels == {"permute": ["emotion"]} and config.split == config.seed == 3
-    assert check_study.config_of("oasis", 0, "without-2-emotion").options == {"without": [[2, "emotion", "aesthetics"]]}
-    assert config.data_options == {"relatedness": 0.5} and check_study.config_of("oasis", 0).data_options == {}
+    assert runs == {"trained", "start", "null-aesthetics", "null-emotion"}
+    config = subjects.config_of("scenes-0.5", 7, "null-emotion")
+    assert config.labels == {"permute": ["emotion"]} and (config.split, config.seed) == (3, 1)
+    assert subjects.config_of("scenes-1.0", 0).data_options == {"relatedness": 1.0}
+    assert subjects.config_of("scenes-0.5", 0, "start").training_settings().learning_rate == 0
 
 
-def test_every_question_is_asked_of_scenes_and_of_photographs():
-    asked = {(cell.kind, cell.setting) for cell in check_study.cells(1)}
-    assert asked == {(kind, setting) for kind in ("null", "flow", "links", "faithful", "exact", "training")
-                     for setting in ("scenes-0.5", "oasis")} | {
-                         (kind, f"scenes-{r}") for kind in ("null", "flow") for r in (0.0, 1.0)} | {
-                         ("pointing", f"scenes-{r}") for r in (0.0, 0.5, 1.0)}
-    assert len(set(check_study.cells(3))) == 3 * len(asked)
-    assert set(check_study.cells(1, oasis=False)) == {cell for cell in check_study.cells(1) if cell.setting != "oasis"}
+def test_eight_networks_for_what_is_claimed_and_the_bundled_one_for_photographs():
+    asked = check_study.cells()
+    counts = pd.Series([f"{cell.kind} {cell.setting}" for cell in asked]).value_counts()
+    of_photographs = counts.filter(regex="photographs")
+    assert len(set(asked)) == len(asked) and set(counts.drop(of_photographs.index)) == {8} == {*8 * of_photographs}
+    assert set(check_study.cells(photographs=False)) == {cell for cell in asked if cell.setting != "photographs"}
 
 
 def test_the_tables_hold_what_the_ledgers_say(out):
@@ -68,13 +68,15 @@ def test_the_tables_hold_what_the_ledgers_say(out):
     found = trunk_ledger(of.network, of.batches[0])["emotion"]
     shares = null.loc[of.rows[:8], ["share own", "share borrowed at 1", "share borrowed at 2"]]
     assert np.allclose(shares, checks.shares(found)[:8], rtol=1e-2)
-    assert len(checks.excess(tables["null"].query("task == 'aesthetics'"))) == 4
+    for null in ("permuted", "untrained", "start"):
+        assert len(checks.excess(tables["null"].query("task == 'aesthetics'"), null=null)) == 4
+    untrained = tables["null"].query("run == 'untrained' and task == 'emotion'").set_index("image")
+    assert not np.allclose(untrained.loc[of.rows[:8], shares.columns], shares)
     flow = tables["flow"].query("task == 'emotion' and by == 'aesthetics' and player == 'own'")
     assert set(flow["class"]) <= {"low", "high"} and len(flow) == 8 * flow["class"].nunique()
     links = tables["links"]
     assert len(links) == 4 * 12 and set(links["receiver"]) == set(check_study.TASKS)
-    retrained = links.query("layer == 1 and receiver == 'emotion'")["retrained size"]
-    assert (retrained > 0).all() and links.filter(like="loss").notna().all(axis=None)
+    assert (links["mean size"] > 0).all() and links.filter(like="loss").notna().all(axis=None)
 
 
 def test_maps_are_tested_for_each_task(out):
@@ -94,8 +96,20 @@ def test_maps_are_tested_for_each_task(out):
     assert set(borrowed.index) == {"mean", "black", "blur", "set"}
     assert set(tables["pointing"]["mask"]) >= {"lamp", "motif"}
     assert all({"setting", "seed", "task", "image", "group"} <= {*tables[name]} for name in ("faithful", "pointing"))
-    assert tables["training"].groupby(["task", "epoch"])["share"].sum().round(3).eq(1).all()
-    assert set(tables["training"]["epoch"]) == {0, 1}
+
+
+def test_what_is_borrowed_is_read_and_exchanged_in_every_network(out):
+    _, of, tables = out
+    moved = tables["interchange"]
+    assert set(moved["factor"]) == set(contents.FACTORS) and set(moved["run"]) == {"trained", "permuted"}
+    assert len(moved) == 2 * 2 * 2 * len(contents.FACTORS) and (moved["whole"] != 0).all()
+    read = tables["concepts"]
+    assert set(read["run"]) == {"trained", "start"} and set(read["task"]) == set(check_study.TASKS)
+    assert (read[["own", "borrowed", "both"]] <= 1).all(axis=None) and "motif" in set(read["concept"])
+    paths = tables["paths"].query("task == 'emotion'")
+    trunk = tables["null"].query("run == 'trained' and task == 'emotion'")
+    both = paths["along seen at 2"] + paths["along round trip at 2"]
+    assert np.allclose(both, trunk["along borrowed at 2"], rtol=1e-2, atol=1e-6)
 
 
 def test_a_motifs_mask_is_where_another_motif_changes_the_picture():
@@ -112,18 +126,12 @@ def test_a_motifs_mask_is_where_another_motif_changes_the_picture():
     assert mask.shape == (96, 96) and mask.dtype == bool
 
 
-def test_photos_are_of_as_many_groups_as_there_are(out, monkeypatch):
-    folder, of, _ = out
-    assert np.array_equal(of.rows, of.prepared.split.test[:12]) and len(of.batches[0]) == 8  # each its own group
-    groups = np.array([f"theme {n // 5}" for n in range(len(of.prepared.images))])
-    themes = replace(of.prepared, images=replace(of.prepared.images, groups=groups))
-    monkeypatch.setattr(check_study, "prepare", lambda *_: themes)
-    monkeypatch.setattr(check_study, "config_of", lambda *_: None)
-    monkeypatch.setattr(check_study.Workplace, "run", lambda *_: Run(next(folder.rglob("split0-seed0"))))
-    found = check_study.explained(check_study.Workplace(folder, None), "scenes-0.5", 0, photos=12)
-    test = of.prepared.split.test
-    assert len(set(groups[found.rows])) == min(12, len(set(groups[test])))
-    assert np.array_equal(found.rows, test[found.places])
+def test_photos_are_of_as_many_groups_as_there_are(out):
+    _, of, _ = out
+    assert np.array_equal(of.rows, of.split.test[:12]) and len(of.batches[0]) == 8  # each its own group
+    groups = np.array([f"theme {n // 5}" for n in range(24)])
+    places = subjects._chosen(groups, 12)
+    assert len(set(groups[places])) == 5 and len(set(places)) == 12
 
 
 def test_what_is_not_there_is_said(tmp_path, capsys):
@@ -139,12 +147,13 @@ COMMITTED = sorted((check_study.project_folder() / "results" / "attribution").gl
 def test_committed_tables_hang_together(path):
     table = check_study.read(path.stem)
     assert path.stem in check_study.KINDS and len(table) and set(table["setting"]) <= {
-        "scenes-0.0", "scenes-0.5", "scenes-1.0", "oasis"}
+        check_study.MAIN, check_study.PHOTOGRAPHS}
     if path.stem == "null":
         shares = table.filter(like="share ").sum(axis=1)
         assert np.allclose(shares, 1, atol=2e-3)
         for _, rows in table.groupby(["setting", "task"]):
-            checks.excess(rows)  # each trained network has its null
+            for null in {*rows["run"]} - {"trained"}:
+                assert np.isfinite(checks.excess(rows, null=null)["p"]).all()  # each trained network has its null
 
 
 def test_figures_show_the_tables_numbers(out):
@@ -157,9 +166,6 @@ def test_figures_show_the_tables_numbers(out):
         assert points == pytest.approx(list(table["trained"]))
     words = " ".join(text.get_text() for text in check_plots.flow_diagram(found).axes[0].texts)
     assert f"{found['emotion'].set_index('player').loc['borrowed at 1', 'trained']:.0%}" in words
-    rows = pd.concat([table.query("player == 'borrowed'").assign(task=task, relatedness=0.5)
-                      for task, table in found.items()])
-    assert [ax.lines[1].get_ydata()[0] for ax in check_plots.doses(rows).axes] == pytest.approx(list(rows["excess"]))
     deletion = checks.summary(tables["faithful"].query("check == 'deletion'"), "value", ["task", "case", "step"])
     curve = check_plots.deletion_curves(deletion).axes[0].lines[0].get_ydata()
     expected = tables["faithful"].query("check == 'deletion' and case == 'map' and task == 'aesthetics'")
@@ -168,18 +174,11 @@ def test_figures_show_the_tables_numbers(out):
     stages[["stage", "sign"]] = stages["case"].str.split(", ", expand=True)
     stages = checks.summary(stages, "value", ["task", "stage", "sign", "step"])
     assert len(check_plots.destroyed(stages).axes[0].lines[0].get_xdata()) == 7
-    points = tables["pointing"].assign(relatedness=0.5, gain=lambda rows: rows["hit"] - rows["chance"])
-    check_plots.pointing_game(checks.summary(points, "gain", ["task", "mask", "relatedness"]))
-    borrowed = tables["training"][tables["training"]["player"] != "own"]
-    first = check_plots.over_training(borrowed).axes[0].lines[1].get_ydata()[0]
-    assert first == pytest.approx(borrowed["share"].iloc[0])
-    means = tables["links"].groupby(["layer", "receiver"], as_index=False)[["trunk size", "zero size"]].mean()
-    assert check_plots.link_scatter(means, "trunk size", ["zero size"]).axes[0].lines
-    alike = checks.photo_agreements(tables["links"], [("layer support", "mean loss")], resamples=5)
-    assert [line.get_ydata()[0] for line in check_plots.photo_agreements(alike).axes[0].lines[:2]] == pytest.approx(
-        [alike.query("receiver == @task")["correlation"].iloc[0] for task in alike["receiver"].unique()])
-    shares = checks.summary(tables["exact"].query("check == 'borrowed'"), "value", ["task", "case"])
-    drawn = [line.get_ydata()[0] for line in check_plots.baseline_shares(shares).axes[0].lines]
-    assert drawn == pytest.approx(list(shares[shares["task"] == shares["task"].iloc[0]]["mean"]))
-    check_plots.agreements(pd.DataFrame({"what": ["a"], "correlation": [0.5], "low": [0.1], "high": [0.8]}))
-    check_plots.flow_matrix(means.set_index("layer")[["zero size"]], "a", "b")
+    points = tables["pointing"].assign(gain=lambda rows: rows["hit"] - rows["chance"])
+    points = checks.summary(points, "gain", ["task", "mask"])
+    drawn = check_plots.dots(points, "mask", "hits beyond chance", mark=(0, 1)).axes[0]
+    assert [line.get_xdata()[0] for line in drawn.lines if line.get_marker() == "D"] == pytest.approx(
+        list(points[points["task"] == points["task"].iloc[0]]["mean"]))
+    moved = over_networks(tables["interchange"].query("run == 'trained'"), ["task", "factor"], ["whole", "borrowed"])
+    assert len(check_plots.dots(moved, "factor", "logits", "part").legends[0].get_texts()) == 2
+    check_plots.flow_matrix(tables["links"].groupby("layer")[["zero size"]].mean(), "a", "b")

@@ -14,6 +14,7 @@ from aesthemo_lib.evaluation.comparison import bootstrap_interval
 from aesthemo_lib.models.networks import build
 from aesthemo_lib.tasks import PATENT_TASKS
 from aesthemo_studies.attribution_checks import ledgers as checks
+from aesthemo_studies.attribution_checks.marks import OVERLAP
 
 
 def ledger_of(values) -> Ledger:
@@ -56,7 +57,7 @@ def test_excess_is_trained_minus_its_own_null():
     assert list(found.index) == ["own", "borrowed at 1", "borrowed at 2", "borrowed"]
     row = found.loc["borrowed at 1"]
     assert row["excess"] == pytest.approx(0.14) and row["trained"] - row["null"] == pytest.approx(0.14)
-    half = t.ppf(0.975, 2) * np.std([0.13, 0.14, 0.15], ddof=1) / np.sqrt(3)
+    half = t.ppf(0.975, 2) * np.std([0.13, 0.14, 0.15], ddof=1) * np.sqrt(1 / 3 + OVERLAP)
     assert (row["low"], row["high"]) == pytest.approx((0.14 - half, 0.14 + half))
     assert 0.13 < row["image_low"] < 0.14 < row["image_high"] < 0.15
     assert found.loc["borrowed at 2", "excess"] == pytest.approx(0) and found.loc["borrowed", "excess"] == row["excess"]
@@ -102,36 +103,28 @@ def test_cuts_are_networks_with_these_weights_at_zero():
     assert np.allclose(found[stream]["loss"], expected["loss"], rtol=1e-2, atol=1e-6, equal_nan=True)
 
 
-def test_rank_agreement_is_spearmans_of_the_links_means():
-    rng = np.random.default_rng(2)
-    true = np.arange(8.0)
-    first, second = (pd.DataFrame(true + rng.normal(0, 3, (60, 8))) for _ in range(2))
-    found, low, high = checks.rank_agreement(first, second, np.arange(60), resamples=200)
-    assert found == pytest.approx(spearmanr(first.mean(), second.mean())[0])
-    assert low <= found <= high and high - low < 0.6
-    shuffled = second[second.columns[::-1]]  # columns go by name
-    assert checks.rank_agreement(first, shuffled, np.arange(60), resamples=5)[0] == pytest.approx(found)
-    assert np.isnan(checks.rank_agreement(first * 0, second, np.arange(60), resamples=5)[0])
-    few, few_low, few_high = checks.rank_agreement(first, second, np.arange(60) // 20, resamples=200)
-    assert few == pytest.approx(found) and few_high - few_low > 0
-
-
-def test_links_are_paired_by_seed_and_image():
+def test_photos_are_ranked_link_by_link_and_network_by_network():
     rng, rows = np.random.default_rng(3), []
-    for seed in (0, 1):
-        for layer, receiver in ((1, "a"), (2, "a"), (1, "b"), (2, "b")):
-            size = layer + 10 * (receiver == "b") + rng.normal(0, 0.1, 6)
-            rows.append(pd.DataFrame({"seed": seed, "image": range(6), "group": list("aabbcc"), "layer": layer,
-                                      "receiver": receiver, "size": size, "loss": -size, "other": size[::-1] ** 2}))
-    found = checks.link_agreements(pd.concat(rows).sample(frac=1, random_state=0),
-                                   [("size", "loss"), ("size", "other")], resamples=20)
-    assert found["correlation"].tolist() == pytest.approx([-1, 1])
-    assert found["what"].tolist() == ["size and loss", "size and other"] and (found["low"] <= found["high"]).all()
-    table = pd.concat(rows)
-    found = checks.photo_agreements(table, [("size", "other")], resamples=20).set_index(["layer", "receiver"])
-    part = table[(table["layer"] == 2) & (table["receiver"] == "b")]
-    assert found.loc[(2, "b"), "correlation"] == pytest.approx(spearmanr(part["size"], part["other"])[0])
-    assert len(found) == 4 and (found["low"] <= found["high"]).all()
+    for seed, layer, receiver in np.ndindex(2, 2, 2):
+        size = rng.normal(size=9)
+        rows.append(pd.DataFrame({"seed": seed, "image": range(9), "layer": layer, "receiver": "ab"[receiver],
+                                  "size": size, "loss": size + rng.normal(size=9)}))
+    found = checks.photo_correlations(pd.concat(rows).sample(frac=1, random_state=0), [("size", "loss")])
+    assert len(found) == 8 and set(found["what"]) == {"size and loss"}
+    for part in rows:
+        row = found.query("seed == @part.seed[0] and layer == @part.layer[0] and task == @part.receiver[0]")
+        assert row["value"].item() == pytest.approx(spearmanr(part["size"], part["loss"])[0])
+
+
+def test_signed_shares_add_up_and_show_what_cancels():
+    found = ledger_of([[[0, 2, -1], [0, -2, 1]], [[1, 1, -1], [-1, -1, 1]]])
+    table = checks.image_table(found, np.array([0, 1]), seed=0)
+    along = table[[f"along {player}" for player in found.players]].to_numpy()
+    assert np.allclose(along, [[0, 2, -1], [1, 1, -1]])  # by the whole: 1 in both photos, and its sign
+    signed = checks.signed_shares(table).loc[0]
+    assert signed.sum() == pytest.approx(1) and signed["borrowed at 2"] == pytest.approx(-2 / 2)
+    # borrowed sizes 2 and 1, then 1 and 1, of which 1 and 0 are left; shares are of 3 and 3
+    assert checks.cancelled(table).loc[0] == pytest.approx(1 - (1 / 3 + 0) / (3 / 3 + 2 / 3))
 
 
 def test_who_leans_on_what_by_hand():
@@ -144,7 +137,7 @@ def test_who_leans_on_what_by_hand():
     assert found["high"] == pytest.approx((2.0 + 3.0) / 2) and found["low"] == -found["high"]  # .5 + 1.5, then 1 + 2
     by_layer = checks.leanings(flow, "t", "e", "player", "high").set_index("player")
     assert by_layer["mean"].tolist() == pytest.approx([0.75, 1.75])
-    half = t.ppf(0.975, 1) * np.std([0.5, 1.0], ddof=1) / np.sqrt(2)
+    half = t.ppf(0.975, 1) * np.std([0.5, 1.0], ddof=1) * np.sqrt(1 / 2 + OVERLAP)
     assert by_layer[["low", "high"]].iloc[0].tolist() == pytest.approx([0.75 - half, 0.75 + half])
 
 
@@ -159,7 +152,7 @@ def test_a_mean_with_its_two_intervals():
     table = pd.DataFrame({"seed": [0] * 4 + [1] * 4, "image": range(8), "group": list("aabbaabb"), "kind": "x",
                           "value": [1.0, 1, 3, 3, 4, 4, 6, 6]})
     row = checks.summary(table, "value", ["kind"]).iloc[0]
-    half = t.ppf(0.975, 1) * np.std([2, 5], ddof=1) / np.sqrt(2)
+    half = t.ppf(0.975, 1) * np.std([2, 5], ddof=1) * np.sqrt(1 / 2 + OVERLAP)
     assert (row["mean"], row["low"], row["high"]) == pytest.approx((3.5, 3.5 - half, 3.5 + half))
     ends = bootstrap_interval(table[["value"]], lambda rows: rows.to_numpy().mean(), np.repeat(list("abcd"), 2))
     assert (row["image_low"], row["image_high"]) == pytest.approx(ends)  # a group of another seed is another group
