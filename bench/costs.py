@@ -63,7 +63,7 @@ def most_resident() -> int:
 
 
 def point(how: str) -> None:
-    """Train two epochs of two steps in this process and print, as JSON, the seconds of the last one and bytes.
+    """Train two epochs of two steps in this process and print, as JSON, the CPU seconds of the last one and bytes.
 
     Args:
         how: JSON with backbone, side, batch and checkpoint.
@@ -83,14 +83,14 @@ def point(how: str) -> None:
         labels = {task.name: np.arange(count) % len(task.classes) for task in PATENT_TASKS}
         data = Data(pixels, np.zeros((side, side, 3), np.float32), labels, np.arange(count - 1), np.array([count - 1]))
         network = build("cross_branch", PATENT_TASKS, given["backbone"], "none", "diagonal")
-        network.register_forward_pre_hook(lambda module, _: passes.append((module.training, time.perf_counter())))
+        network.register_forward_pre_hook(lambda module, _: passes.append((module.training, time.process_time())))
         fit(network, data, settings, 0, pick_device("cpu"), Path(folder) / "state")
         print(json.dumps({"epoch": _last_epoch(passes), "all": watch.most, "resident": most_resident(),
                           "before": before, "weights": sum(4 * weight.numel() for weight in network.parameters())}))
 
 
 def _last_epoch(passes: list[tuple[bool, float]]) -> float:
-    """Seconds from the last epoch's first pass to its validation."""
+    """CPU seconds from the last epoch's first pass to its validation."""
     ends = [i for i, (training, _) in enumerate(passes) if not training]
     return passes[ends[-1]][1] - passes[ends[-2] + 1][1]
 

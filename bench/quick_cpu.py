@@ -1,6 +1,6 @@
 """What each part of ``models.quick_cpu`` saves: ``python -m bench.quick_cpu [--rounds 5]``.
 
-A processor without bfloat16 is imitated with ``ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2`` and ``--float32``.
+With ``ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2`` a processor with more stands in for one with AVX2 in float32.
 """
 
 from __future__ import annotations
@@ -57,10 +57,9 @@ def main() -> None:
     """Alternate the parts, and print the medians of their CPU time."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--float32", action="store_true")
     asked = parser.parse_args()
     set_threads(1)
-    precision = torch.float32 if asked.float32 else fast_precision(torch.device("cpu"))
+    precision = fast_precision(torch.device("cpu"))
     network = build("cross_branch", PATENT_TASKS, "efficientnet_lite0", "imagenet", "diagonal")
     network.to(memory_format=torch.channels_last)
     for name, work in works(network, precision).items():

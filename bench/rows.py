@@ -86,7 +86,7 @@ ROWS = {
                          "written", "GB", 6.0, "less", "What a training holds:"),
     "memory_vgg16_checkpoint": Spec("memory", "the same with the setting checkpoint, which computes maps again in the "
                                     "backward pass", "GB", 6.0, "less", "What a training holds:"),
-    "checkpoint_price": Spec("memory", "the price of that: seconds of a step over those without"),
+    "checkpoint_price": Spec("memory", "the price of that: CPU seconds of a step over those without"),
     "start_help": Spec("starting", "aesthemo --help", "CPU s", 0.3, "less", EACH),
     "start_import": Spec("starting", "import aesthemo_lib, beyond torch's own import", "CPU s", 0.3, "less", EACH),
     "reproduce_wall": Spec("reproduce", "make reproduce, from nothing drawn or decoded", "min", 4.0, "less",
