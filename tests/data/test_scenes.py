@@ -311,8 +311,8 @@ def test_a_drawing_that_was_cut_off_leaves_nothing_half_done(tmp_path, monkeypat
 
 
 def test_two_at_once_draw_once(tmp_path, monkeypatch):
-    drawings, whole = [], scenes._draw_files
-    monkeypatch.setattr(scenes, "_draw_files", lambda *given: (drawings.append(1), whole(*given)))
+    drawings, whole = [], scenes.write
+    monkeypatch.setattr(scenes, "write", lambda *given: (drawings.append(1), whole(*given)))
     threads = [threading.Thread(target=scenes.draw, args=(tmp_path / "scenes", 6), kwargs={"size": 64})
                for _ in range(3)]
     for thread in threads:

@@ -4,27 +4,22 @@
 folder. The pictures of a series, near-duplicates of one scene, are a group.
 """
 
-import hashlib
-import io
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
-from aesthemo_scenes.drawing import PLACES, picture, scene_of
+from aesthemo_scenes.drawing import PLACES, scene_of
 from aesthemo_scenes.factors import LOCAL, NOISE, NORMAL, PAIRS, SCALE_MIDDLE, best_guess, check, rate, sample
+from aesthemo_scenes.folder import VERSION, parameters_of, write
 
-from ...files import atomic_folder, digest, file_lock, read_json, show_progress, write_json
+from ...files import atomic_folder, file_lock, show_progress
 from ...tasks import EMOTION, PATENT_TASKS, Task
 from .. import ratings as rating
 from ..table import AnnotatedImages
 
 __all__ = ["NOISE", "PAIRS", "best_guess", "draw", "rate", "read", "sample", "votes"]
-VERSION = 2  #: Goes up when the same parameters give other files; folders of another version are drawn anew
-FOLDERS, TABLES, DESCRIPTION = ("images", "masks"), ("factors.csv", "ratings.csv"), "scenes.json"
 
 
 def votes(ratings: dict[str, pd.DataFrame], images: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -43,15 +38,17 @@ def draw(root: Path, images: int = 600, seed: int = 0, relatedness: float = 0.5,
     and ``scenes.json`` (the parameters, and a hash of all files). A damaged set, or another one, is replaced. A
     ValueError says that a parameter is out of range, or that the folder holds something else.
     """
+    from tqdm import tqdm
+
     check(images, seed, relatedness, size)
     root = Path(root).resolve()
     wanted = {"version": VERSION, "images": images, "seed": seed, "relatedness": float(relatedness), "size": size}
     with file_lock(root.parent / f".{root.name}.lock", f"drawing scenes into {root}"):
-        drawn = _drawn_with(root)
+        drawn = parameters_of(root)
         if drawn and drawn | {"images": images} == wanted and drawn["images"] >= images:
             return
         with atomic_folder(root) as folder:
-            _draw_files(folder, wanted)
+            write(folder, wanted, lambda made: tqdm(made, "Drawing scenes", images, disable=not show_progress()))
 
 
 ATTRIBUTES = {
@@ -96,74 +93,3 @@ def read(
         votes={name: summed[name] for name in tasks}, ratings=of_tasks(ratings), levels=of_tasks(levels),
         rating_votes=of_tasks(single), groups=facts["image"].to_numpy()[scene_of(np.arange(images))], facts=facts,
     )
-
-
-def _drawn_with(root: Path) -> dict | None:
-    """The parameters of the scenes in a folder; None if it is missing, empty, unfinished or damaged.
-
-    A ValueError says that it holds something else, which must not be replaced.
-    """
-    if not root.exists():
-        return None
-    names = {path.name for path in root.iterdir() if not path.name.startswith(".")} if root.is_dir() else {root.name}
-    if names and (DESCRIPTION not in names or names - {*FOLDERS, *TABLES, DESCRIPTION}):
-        strange = min(names - {*FOLDERS, *TABLES, DESCRIPTION}, default=min(names))
-        raise ValueError(f"{root} holds something else than drawn scenes: {strange}; "
-                         f"name a folder that is missing, empty or made by drawing scenes, or move that away")
-    try:
-        described = read_json(root / DESCRIPTION)
-        names = (*TABLES, *(name for number in range(described["parameters"]["images"]) for name in _names(number)))
-        hashes = [_sha256((root / name).read_bytes()) for name in names]
-        return described["parameters"] if digest(hashes) == described["sha256"] else None
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _names(number: int) -> list[str]:
-    """The files of one picture."""
-    stem = f"scene_{number:05d}"
-    return [f"images/{stem}.jpg", *(f"masks/{stem}_{name}.png" for name in LOCAL)]
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
-
-
-def _draw_files(folder: Path, parameters: dict) -> None:
-    from tqdm import tqdm
-
-    images, seed = parameters["images"], parameters["seed"]
-    for name in FOLDERS:
-        (folder / name).mkdir(parents=True)
-    factors = sample(images, seed, parameters["relatedness"])
-    hashes = _write_tables(folder, factors, seed)
-
-    def one(number: int) -> list[str]:
-        image, masks = picture(factors.loc[number], (seed, number), parameters["size"])
-        flat = [masks[name].convert("1", dither=Image.Dither.NONE) for name in LOCAL]
-        return [_save(folder / name, drawn) for name, drawn in zip(_names(number), [image, *flat], strict=True)]
-
-    with ThreadPoolExecutor(2) as pool:  # PIL and files let another thread run; more than two only wait
-        for made in tqdm(pool.map(one, range(images)), "Drawing scenes", images, disable=not show_progress()):
-            hashes += made
-    write_json(folder / DESCRIPTION, {"parameters": parameters, "sha256": digest(hashes)})
-
-
-def _save(path: Path, image: Image.Image) -> str:
-    """Write a JPEG or PNG file and return its hash."""
-    file = io.BytesIO()
-    image.save(file, Image.registered_extensions()[path.suffix], quality=90)
-    path.write_bytes(file.getvalue())
-    return _sha256(file.getvalue())
-
-
-def _write_tables(folder: Path, factors: pd.DataFrame, seed: int) -> list[str]:
-    stems = [f"scene_{number:05d}" for number in range(len(factors))]
-    ratings = pd.concat([table.assign(task=name) for name, table in rate(factors, seed).items()])
-    tables = factors.assign(image=stems)[["image", *factors.columns]], ratings[["task", *rating.RATING_COLUMNS]]
-    hashes = []
-    for name, table in zip(TABLES, tables, strict=True):
-        data = table.to_csv(index=False, lineterminator="\n").encode()
-        (folder / name).write_bytes(data)
-        hashes.append(_sha256(data))
-    return hashes
