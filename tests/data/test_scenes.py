@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from aesthemo_lib.data import ratings as rating
 from aesthemo_lib.data.readers import read, scenes
 from aesthemo_lib.tasks import MIKELS_EMOTIONS, PATENT_TASKS
-from aesthemo_scenes import factors as factors_of
+from aesthemo_scenes import factors as factors_of, folder as scene_folder
 from aesthemo_scenes.drawing import PLACES, picture, scene_of
 
 DRAWN = 16_600
@@ -294,14 +294,14 @@ def test_a_folder_is_drawn_anew_only_if_it_must(tmp_path):
 
 def test_a_drawing_that_was_cut_off_leaves_nothing_half_done(tmp_path, monkeypatch):
     root = tmp_path / "scenes"
-    whole = scenes.picture
+    whole = scene_folder.picture
 
     def dies(factors, key, size):
         if key[1] == 4:
             raise KeyboardInterrupt
         return whole(factors, key, size)
 
-    monkeypatch.setattr(scenes, "picture", dies)
+    monkeypatch.setattr(scene_folder, "picture", dies)
     with pytest.raises(KeyboardInterrupt):
         scenes.draw(root, 6, size=64)
     assert not root.exists()
