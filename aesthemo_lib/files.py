@@ -11,7 +11,7 @@ import re
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,15 +75,20 @@ def file_lock(lock: Path, doing: str, patience: float | None = None) -> Iterator
 def atomic(path: Path) -> Iterator[Path]:
     """A temporary name in the same folder that becomes ``path`` if the block succeeds, and vanishes if not."""
     path = Path(os.path.realpath(path) if os.path.islink(path) else path)  # a link stays, and its target is written
-    path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last, since some writers go by it.
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with room_for(path):
             yield temporary
             os.replace(temporary, path)
+    except OSError as fault:
+        if str(fault.filename) in (str(temporary), str(path.parent)):
+            raise type(fault)(f"{path} can't be written: {fault.strerror}") from None
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 @contextmanager
@@ -105,6 +110,15 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     finally:
         for left in (temporary, old):
             shutil.rmtree(left, ignore_errors=True)
+
+
+def check_target(path: Path | None) -> None:
+    """Refuse a file that can't be written before any work is done: an OSError that names it. None is no file."""
+    if path is not None:
+        with suppress(KeyError), atomic(path) as temporary:
+            temporary.touch()
+            if not path.is_dir():
+                raise KeyError  # the touch was all that was asked
 
 
 def write_json(path: Path, content: Any) -> None:

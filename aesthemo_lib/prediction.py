@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -219,8 +220,13 @@ def own_test_rows(run: Run, images: AnnotatedImages) -> np.ndarray:
 
 
 def _names(run: Run, images: AnnotatedImages) -> np.ndarray:
-    """What a run calls the images: runs of earlier versions know them by their files' bare names."""
-    return np.array(images.names if "pixels" in run.predictions("test") else [path.name for path in images.paths])
+    """What a run calls the images: those of earlier versions know bare names, and files may have got another suffix."""
+    seen = pd.concat([run.predictions(part) for part in ("train", "validation", "test")])
+    names = list(images.names if "pixels" in seen else [path.name for path in images.paths])
+    if not set(names) & set(seen["image"]):  # exported anew in another format
+        known = {os.path.splitext(name)[0]: name for name in seen["image"]}
+        names = [known.get(os.path.splitext(name)[0], name) for name in names]
+    return np.array(names)
 
 
 def _answered(predictor: Predictor, images: AnnotatedImages, own: bool) -> tuple[np.ndarray, Answers, str]:
@@ -241,7 +247,11 @@ def _answered(predictor: Predictor, images: AnnotatedImages, own: bool) -> tuple
     if not len(answers.rows):
         reason = f"{len(answers.bad)} can't be read" if answers.bad else "their pixels are those of its training"
         raise ValueError(f"{images.name}: none of the {len(rows)} images can be tested; {reason}")
-    return rows[answers.rows], answers, _which(len(answers.rows), len(images), len(test) if len(tested) else None)
+    said = _which(len(answers.rows), len(images), len(test) if len(tested) else None)
+    if by_pixels and len(tested):
+        changed = len(answers.rows) - len(set(zip(names[rows[answers.rows]], answers.digests, strict=True)) & as_tested)
+        said += f", {changed} with other pixels than then" if changed else ""
+    return rows[answers.rows], answers, said
 
 
 def _which(count: int, there: int, own: int | None) -> str:

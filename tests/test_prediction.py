@@ -92,6 +92,26 @@ def test_photographs_under_other_names_are_still_those_it_was_trained_on(trained
         evaluate(trained, "csv", copy)
 
 
+def test_photographs_exported_anew_in_another_format_are_the_same_photographs(trained, copy):
+    for path in copy.glob("*.png"):
+        Image.open(path).save(path.with_suffix(".jpg"), quality=90)
+        path.unlink()
+    table = rows(copy)
+    write(copy, table.assign(path=table["path"].str.replace(".png", ".jpg")))
+    count = len(of(trained, "test"))
+    said = evaluate(trained, "csv", copy)["images"]
+    assert said == f"the run's {count} test images, {count} with other pixels than then"
+
+
+@pytest.mark.parametrize("left", [0, 200, 0.5, 0.99])
+def test_a_run_whose_predictions_are_cut_off_is_not_tested(trained, tmp_path, colours_root, left):
+    run = Run(shutil.copytree(trained.folder, tmp_path / "run"))
+    whole = (run.folder / "predictions.csv").read_bytes()
+    (run.folder / "predictions.csv").write_bytes(whole[:left if left == 200 else int(left * len(whole))])
+    with pytest.raises(ValueError, match="predictions.csv is damaged: it does not name the test images; train"):
+        evaluate(run, "csv", colours_root)
+
+
 def test_images_it_was_trained_on_alone_are_refused(trained, copy):
     table, known = rows(copy), of(trained, "train") + of(trained, "validation")
     write(copy, table[table["path"].isin(known)])

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from PIL import Image, ImageCms
@@ -33,6 +33,7 @@ TURNS = {
 }
 """What undoes each EXIF orientation."""
 ORIENTATION, DNG_VERSION = 0x0112, 50706
+PAGE_KIND, BITS, WHITE_IS_ZERO, PLANES = 254, 258, 262, 284
 TIFF_PIXEL_TAGS = {*range(254, 260), 262, 266, 273, 274, *range(277, 280), 284, 317, *range(320, 326), 330, 338, 339,
                    347, *range(529, 533), 34675}
 """The TIFF tags that a picture's pixels depend on (34675 is the ICC profile)."""
@@ -122,11 +123,24 @@ def _read(file: Path | io.BytesIO, side: int) -> Image.Image:
         image.draft("RGB", (2 * side, 2 * side))  # lets the JPEG decoder skip what the resize would drop
         if DNG_VERSION in getattr(image, "tag_v2", ()):
             raise _Refused(CAMERA_RAW)
+        if image.format == "TIFF":
+            _check_tiff(image)
         coded = str(image.tile[0][3]) if image.tile else ""  # how the file holds its numbers, such as 'RGB;16B'
         image.load()
         _check_end(file, image.format)
         profile = image.info.get("icc_profile")
         return _to_srgb(_eight_bits(_upright(image), coded, image.format), profile)
+
+
+def _check_tiff(image: Any) -> None:
+    """Go to the first page that is no thumbnail; refuse what Pillow reads wrongly: deep negatives and planes."""
+    if image.tag_v2.get(PAGE_KIND, 0) & 1:
+        pages = range(getattr(image, "n_frames", 1))
+        image.seek(next((n for n in pages if image.seek(n) or not image.tag_v2.get(PAGE_KIND, 0) & 1), 0))
+    tags = image.tag_v2
+    if max(tags.get(BITS, (1,))) > 8 and (tags.get(WHITE_IS_ZERO) == 0 or tags.get(PLANES) == 2):
+        raise _Refused("more than 8 bits in separate planes, or with zero for white, which are read wrongly; save it "
+                       "with 8 bits, or with 16 bits, black at 0 and the colours of a pixel together")
 
 
 def _check_end(file: Path | io.BytesIO, kind: str | None) -> None:

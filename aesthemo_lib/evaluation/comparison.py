@@ -77,6 +77,8 @@ def collect(folder: Path, preset: str | None = None) -> pd.DataFrame:
         if path.parent.name.startswith("."):
             continue  # a run that is being written, or was cut off while it was
         run = read_json(path)
+        if not isinstance(run, dict) or "tasks" not in run:
+            raise ValueError(f"{path} is no run's; delete it, or restore it from where it came")
         rows += rows_of(run, path.parent) if preset in (None, run["preset"]) else []
     if not rows:
         of_preset = f" of preset {preset}" if preset else ""
@@ -141,7 +143,11 @@ def paired_differences(runs: pd.DataFrame, metric: str, reference: str, overlap:
 
 def read_runs(path: Path) -> pd.DataFrame:
     """A table of runs as ``collect`` makes it, from the CSV that ``aesthemo table --csv`` wrote."""
-    return pd.read_csv(path, encoding="utf-8")
+    table = pd.read_csv(path, encoding="utf-8")
+    if missing := {"task", "method", "split", "seed", "majority_accuracy", *METRICS}.difference(table):
+        raise ValueError(f"{path}: the column {min(missing)!r} is missing; expected a table that 'aesthemo table "
+                         f"--csv' wrote, or a folder of runs")
+    return table
 
 
 def markdown_table(runs: pd.DataFrame, reference: str = "independent") -> str:

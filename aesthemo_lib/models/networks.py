@@ -311,7 +311,7 @@ def map_shapes(network: Network, side: int) -> list[tuple[int, int, int]]:
     shapes: list[tuple[int, int, int]] = []
     state = {name: value.to("meta") for name, value in (*network.named_parameters(), *network.named_buffers())}
     with ExitStack() as stack, evaluating(network):
-        for group in network.parts()[0][0]:
+        for group in (*network.frozen, *network.parts()[0][0]):
             hook = group.register_forward_hook(lambda _, __, out: shapes.append(tuple(out.shape[1:])))
             stack.callback(hook.remove)
         torch.func.functional_call(network, state, torch.empty(1, 3, side, side, device="meta"))

@@ -21,13 +21,14 @@ def network_diagram(network: nn.Module, side: int = 224) -> Figure:
     """
     use_style()
     columns, exchanges = _columns(network, side), len(getattr(network, "exchanges", ()))
+    frozen = len(network.frozen)
     half = max(abs(y) for _, y, _ in columns[-1]) + 0.45
     left, right = -0.6, len(columns) * STEP + 0.2
     figure = Figure((right - left, 2 * half), layout="none")
     ax = figure.add_axes((0, 0, 1, 1), xlim=(left, right), ylim=(-half, half))
     ax.set_axis_off()
     for i, (here, there) in enumerate(pairwise(columns)):
-        _connect(ax, i * STEP, here, there, exchanged=1 <= i <= exchanges)
+        _connect(ax, i * STEP, here, there, exchanged=frozen < i <= frozen + exchanges)
     for i, column in enumerate(columns):
         for box in column:
             _box(ax, i * STEP, *box)
@@ -40,10 +41,11 @@ def network_diagram(network: nn.Module, side: int = 224) -> Figure:
 def _columns(network: nn.Module, side: int) -> list[list[tuple[str, float, str]]]:
     """What stands above one another, from left to right: (colour, height, text) of each box."""
     rows = [(task_colour(t.name), 0.55 * (len(network.tasks) - 1) - 1.1 * i) for i, t in enumerate(network.tasks)]
-    shared = len(getattr(network, "trunk", ()))
+    frozen = len(network.frozen)
+    shared = frozen + len(getattr(network, "trunk", ()))
     columns = [[(NEUTRAL, 0.0, f"image\n3 × {side} × {side}")]]
     for i, shape in enumerate(map_shapes(network, side), start=1):
-        text = f"conv group {i}\n" + " × ".join(map(str, shape))
+        text = f"{'frozen' if i <= frozen else 'conv'} group {i}\n" + " × ".join(map(str, shape))
         columns.append([(*row, text) for row in ([(NEUTRAL, 0.0)] if i <= shared else rows)])
     heads = [sum(isinstance(m, nn.Linear) for m in head.modules()) for _, head in network.parts()]
     columns.append([(*row, f"{full} fully\nconnected") for row, full in zip(rows, heads, strict=True)])

@@ -160,7 +160,7 @@ def recalls(table: pd.DataFrame) -> Figure:
 
 
 def confusion(matrices: dict[str, np.ndarray], classes: tuple[str, ...], colour: str) -> Figure:
-    """(C, C) confusion matrices by title, side by side: in each cell the part of its row (the colour) and the count.
+    """(C, C) confusion matrices by title, side by side: the part of its row (the colour) and the count, if any.
 
     ``colour``: of a whole row, such as ``plots.task_colour`` gives.
     """
@@ -168,14 +168,16 @@ def confusion(matrices: dict[str, np.ndarray], classes: tuple[str, ...], colour:
     draw = []
     for title, counts in matrices.items():
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-        draw.append((title, shares, lambda i, j, s=shares, n=counts: f"{100 * s[i, j]:.0f} %\n({n[i, j]})"))
+        draw.append((title, shares, lambda i, j, s=shares, n=counts:
+                     f"{100 * s[i, j]:.0f} %\n({n[i, j]})" if n[i, j] else ""))
     return _matrices(draw, classes, shades, 0, 1)
 
 
 def confusion_difference(difference: np.ndarray, marked: np.ndarray, classes: tuple[str, ...], title: str) -> Figure:
     """The difference of two row-normalised (C, C) confusion matrices, in percentage points; marked cells are framed."""
     most = max(0.1, np.nanmax(np.abs(difference)))
-    cells = [(title, difference, lambda i, j: f"{difference[i, j]:+.0%}".rstrip("%").replace("nan", ""))]
+    cells = [(title, difference, lambda i, j: f"{difference[i, j]:+.0%}".rstrip("%")
+              if difference[i, j] and np.isfinite(difference[i, j]) else "")]
     figure = _matrices(cells, classes, "PuOr", -most, most)
     for i, j in np.argwhere(marked):
         figure.axes[0].add_patch(Rectangle((j - 0.47, i - 0.47), 0.94, 0.94, fill=False, lw=2.2, edgecolor="black"))

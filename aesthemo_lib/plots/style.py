@@ -1,6 +1,7 @@
 """One style for every figure: the colours of the tasks, fonts, and how figures are saved and shown."""
 
 import io
+import warnings
 from pathlib import Path
 
 import matplotlib as mpl
@@ -33,7 +34,9 @@ def use_style() -> None:
 def png(figure: Figure, metadata: dict[str, str] | None = None) -> bytes:
     """A figure as a PNG's bytes, with ``metadata`` such as the command that drew it; equal figures, equal bytes."""
     file = io.BytesIO()
-    figure.savefig(file, format="png", bbox_inches="tight", metadata={"Software": "aesthemo", **(metadata or {})})
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # boxes stand for what the font lacks
+        figure.savefig(file, format="png", bbox_inches="tight", metadata={"Software": "aesthemo", **(metadata or {})})
     return file.getvalue()
 
 

@@ -83,8 +83,14 @@ class Run:
 
     def predictions(self, part: str = "test") -> pd.DataFrame:
         """Truth and probabilities of the 'test', 'validation' or 'train' images."""
-        table = pd.read_csv(self.folder / "predictions.csv", encoding="utf-8", keep_default_na=False,
-                            dtype={"image": str, "pixels": str})
+        file, whole = self.folder / "predictions.csv", False
+        with contextlib.suppress(KeyError, ValueError):  # ValueError: no table at all
+            table = pd.read_csv(file, encoding="utf-8", keep_default_na=False, dtype={"image": str, "pixels": str})
+            test = table[table["part"] == "test"]
+            counts = {name: (test[f"true_{name}"] != "").sum() for name in self.metrics}
+            whole = file.read_bytes().endswith(b"\n") and all(counts[n] == of["n"] for n, of in self.metrics.items())
+        if not whole:
+            raise ValueError(f"{file} is damaged: it does not name the test images; train the run again")
         return table[table["part"] == part].reset_index(drop=True)
 
     def network(self, device: str | None = None) -> tuple[nn.Module, np.ndarray]:

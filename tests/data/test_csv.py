@@ -88,7 +88,7 @@ def test_single_ratings(folder):
     assert images.one_rater_accuracy("emotion") == 0.5
 
 
-@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
 def test_every_spreadsheet_writes_it_otherwise(folder, delimiter, ending, encoding):
@@ -181,6 +181,9 @@ HEAD = "path,emotion\nphotos/a.jpg,awe\n"
     ("path,split,e>4\nphotos/a.jpg,dev,1\n", "line 2: split is 'dev'; expected train, validation, test"),
     ("path,split,e>4\nphotos/a.jpg,,1\n", "line 2: split is ''"),
     ("path,e>x\nphotos/a.jpg,1\n", "column 'e>x': expected a number after '>'"),
+    ("path,e>nan\nphotos/a.jpg,1\n", "column 'e>nan': expected a number after '>'"),
+    (HEAD + "<<<<<<< HEAD\n", "line 3: 1 cells for 2 columns; complete the row, or remove the line"),
+    (HEAD + "\0", "holds NUL characters, so it is UTF-16 or damaged; save it as 'CSV UTF-8'"),
     ("path,e>4\nphotos/a.jpg,five\n", "line 2: e>4 is 'five'; expected a number"),
     ("path,annotator,e>4\nphotos/a.jpg,x,1\nphotos/b.jpg,,1\n", "line 3: no annotator"),
     ("path,annotator,e>4\nphotos/a.jpg,x,1\nphotos/a.jpg,x,5\n", "line 3: 'x' rated it on line 2 too"),
@@ -209,7 +212,7 @@ def fill(folder, labels, column="emotion", mark=",") -> str:
     return f"path{mark}{column}\n{rows}"
 
 
-NONE = ["", *"NA N/A n/a NaN nan None none NULL ? - -- – #N/A <NA> n.a. nil".split()]
+NONE = ["", *r"NA N/A n/a NaN nan None none NULL ? - -- – #N/A <NA> n.a. nil \N Missing unknown n.d.".split()]
 
 
 @pytest.mark.parametrize("mark", NONE)
@@ -240,7 +243,8 @@ def test_such_marks_are_no_scores_no_groups_and_nobody(folder, caplog):
     fault(folder, text.replace("1.jpg,a,n/a", "1.jpg,?,3"), "line 3: no annotator")
 
 
-@pytest.mark.parametrize("spelt", ["low\u200b", "\ufefflow", "lo\u00adw", " low ", "low\u00a0", "\u2060low"])
+@pytest.mark.parametrize("spelt", ["low\ufe0f", "low\u200b", "\ufefflow", "lo\u00adw", " low ", "low\u00a0",
+                                   "\u2060low"])
 def test_what_nobody_sees_makes_no_class(folder, spelt):
     images = read("csv", write(folder, fill(folder, ["low", spelt, "high"], "aesthetics")))
     assert images.tasks == (AESTHETICS,) and images.labels("aesthetics").tolist() == [0, 0, 1]
@@ -255,7 +259,15 @@ def test_accents_composed_in_two_ways_are_one_class_and_one_column(folder):
     (["Awe", "awe", "fear"], "'Awe' and 'awe'; use one of the two spellings"),
     (["AWE"] * 9 + ["awe"] * 9 + ["fear"], "'AWE' and 'awe'|'awe' and 'AWE'"),
     (["very sad", "very_sad", "very-sad"], "use one of the two spellings"),
-    (["ａｗｅ", "awe"], "use one of the two spellings"),
+    *(([spelt, "awe"], "use one of the two spellings") for spelt in (
+        "ａｗｅ", "awe.", "awe*", "awe!", "“awe”", "'awe'", "‘awe’", "áwe", "awe - Copy", "awe?")),
+    *((pair, "use one of the two spellings") for pair in (
+        ["\ufb01erce", "fierce"], ["non-awe", "non–awe"], ["don't", "don’t"], ["İlgi", "ilgi"], ["schön", "schon"])),
+    (["schÃ¶n", "awe"], "'schÃ¶n', whose letters were garbled .* .it may be 'schön'.; write it anew, in UTF-8"),
+    (["sch\ufffdn", "awe"], "whose letters were garbled"),
+    (["True", "False", "0", "1"], "says yes and no in several ways .True, False, 0, 1.; use one word for each"),
+    (["yes", "no", "Y"], "in several ways"), (["#REF!", "low"], "a spreadsheet's formula or error"),
+    (["#DIV/0!", "low"], "a spreadsheet's formula or error"), (["=A1", "low"], "a spreadsheet's formula or error"),
     (["awe", "\u0430we"] * 9, "mixes CYRILLIC and LATIN letters; type it again"),
     (["low"] * 300 + ["lwo", "high"] + ["high"] * 9, "the class 'lwo' 1 time and 'low' 300 times: is the first"),
     (["fear"] * 9 + ["feer", "feer"], "'feer' 2 times and 'fear' 9 times"),
@@ -279,7 +291,9 @@ def test_what_can_not_be_one_class_is_refused(folder, labels, message):
 
 @pytest.mark.parametrize("labels", [
     ["0", "1", "1"], ["level 1", "level 2", "level 2", "level 2"], ["a", "b", "b", "b"], ["1990s", "1980s", "1990s"],
-    ["neg", "pos", "pos", "pos"], ["R&B", "jazz", "jazz"], ["black and white", "colour", "colour"], ["n", "a", "n"],
+    ["neg", "pos", "pos", "pos"], ["R&B", "jazz", "jazz"], ["A", "A-", "A+"],
+    ["-1", "1", "1"], ["*", "**", "**"], ["C", "C++", "C#"], ["True", "False"], ["कल", "कुल", "कुल"],
+    ["black and white", "colour", "colour"], ["n", "a", "n"],
 ])
 def test_what_can_be_classes_is_read(folder, labels):
     images = read("csv", write(folder, fill(folder, labels)))
@@ -290,6 +304,9 @@ def test_what_can_be_classes_is_read(folder, labels):
     ("id", "k1 k2 k1 k2 k1"), ("user_id", "u1 u2 u1 u1 u1"), ("imageId", "1 2 2 2 2"), ("uuid", "x y x y y"),
     ("timestamp", "1 2 1 1 1"), ("when", "2024-01-02 2024-01-03 2024-01-02 2024-01-02 2024-01-02"),
     ("at", "12:30 12:31 12:31 12:31 12:31"), ("day", "1/2/2024 1/3/2024 1/2/2024 1/2/2024 1/2/2024"),
+    ("when", "3.May.2021 4.May.2021 3.May.2021 4.May.2021 4.May.2021"),
+    ("on", "20210503 20210504 20210503 20210504 20210504"),
+    ("taken", "2021 2022 2022 2021 2021"), ("month", "1 2 2 1 1"),
     ("caption", "one two three four five"), ("code", "a1 b2 c3 d4 e5"), ("DATE", "mon tue mon tue mon"),
 ])
 def test_identifiers_and_times_are_no_tasks(folder, column, cells):
@@ -309,6 +326,12 @@ def test_numbers_are_read_rightly_or_refused(folder, mark, cell, number):
         fault(folder, text, "line 2: e:awe is")
     else:
         assert read("csv", write(folder, text)).votes["e"][0, 0] == number
+
+
+def test_scores_on_one_side_of_the_middle_are_refused_unless_the_classes_are_known(folder):
+    text = fill(folder, [1, 2, 7, 3, 4], "e>40")
+    fault(folder, text, "all scores of e lie on one side of the middle .1 to 7.; write the middle of the scale")
+    assert read("csv", folder, classes={"e": ("low", "high")}).labels("e").tolist() == [0] * 5
 
 
 def test_a_point_among_decimal_commas_is_no_decimal_point(folder):
@@ -359,7 +382,7 @@ def test_an_unclosed_quotation_mark_is_found(folder, column, closed):
 @pytest.mark.parametrize(("tasks", "message"), [
     ("emotion,emotion_strength", "'emotion_strength' begins like the columns of task 'emotion'"),
     ("photo,e", "task 'photo' needs a column 'photo', which is a column of each table of predictions too; rename"),
-    ("image,e", "'image'"), ("part,e", "'part'"), ("pixels,e", "'pixels'"),
+    ("image,e", "'image'"), ("part,e", "'part'"), ("pixels,e", "'pixels'"), ("method,e", "'method'"),
     ("emotion,true_emotion", "task 'true_emotion' needs a column 'true_emotion', which is a column of task 'emotion'"),
 ])
 def test_names_of_tasks_that_collide_are_refused(folder, tasks, message):

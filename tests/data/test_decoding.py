@@ -53,6 +53,31 @@ DEPTHS = {
 READ = {"16", "float", "half a float"}
 
 
+@pytest.mark.parametrize("depth", ["16", "float"])
+@pytest.mark.parametrize("how", [{"photometric": "miniswhite"}, {"photometric": "rgb", "planarconfig": "separate"}])
+def test_deep_negatives_and_planes_are_right_or_refused(tmp_path, depth, how):
+    values, path, top = DEPTHS[depth], tmp_path / "deep.tif", 65535 if depth == "16" else 1
+    negative = how["photometric"] == "miniswhite"
+    tifffile.imwrite(path, top - values if negative else np.stack([values] * 3), **how)
+    try:
+        got = decode(path, 32)
+    except BadImage as fault:
+        assert "save it with 8 bits" in fault.reason or "not an image" in fault.reason
+    else:
+        assert np.abs(got - (GREY * 255)[..., None]).max() <= 2
+
+
+def test_a_thumbnail_before_the_picture_is_not_read(tmp_path):
+    large, small = np.asarray(gradient()), np.zeros((8, 8, 3), np.uint8)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as out:
+        out.write(small, photometric="rgb", subfiletype=1)
+        out.write(large, photometric="rgb")
+    np.testing.assert_array_equal(decode(tmp_path / "a.tif", SIDE), decode(saved(tmp_path, gradient(), "b.png"), SIDE))
+    with tifffile.TiffWriter(tmp_path / "alone.tif") as out:
+        out.write(large, photometric="rgb", subfiletype=1)
+    assert decode(tmp_path / "alone.tif", SIDE).any()
+
+
 @pytest.mark.parametrize("depth", DEPTHS)
 @pytest.mark.parametrize("colours", [1, 3])
 def test_every_depth_gives_the_same_pixels_or_a_reason(tmp_path, depth, colours):

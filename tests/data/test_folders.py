@@ -55,6 +55,9 @@ def test_a_given_task(tmp_path):
     (["train/awe/a.jpg"], "validation/ is missing"),
     (["train/awe/a.jpg", "val/awe/a.jpg", "test/awe/a.jpg"], "only the class 'awe' in it"),
     (["Awe/a.jpg", "awe/b.jpg", "fear/c.jpg"], "'Awe' and 'awe'; use one of the two spellings"),
+    (["awe./a.jpg", "awe/b.jpg", "fear/c.jpg"], "'awe' and 'awe.'; use one of the two spellings"),
+    (["2021-05-03/a.jpg", "2021-05-04/b.jpg"], "named by dates; expected a folder for each class"),
+    (["2021/a.jpg", "2022/b.jpg", "2023/b.jpg"], "named by dates"),
     (["very sad/a.jpg", "very_sad/b.jpg"], "'very sad' and 'very_sad'; use one"),
     (["lwo/a.jpg", *(f"low/{i}.jpg" for i in range(9))], "'lwo' 1 time and 'low' 9 times: is the first a typing error"),
     (["lo\u200bw/a.jpg", "low/a.jpg"], "only the class 'low' in it"),
@@ -78,7 +81,8 @@ def test_a_split_in_folders_is_a_split(tmp_path):
 
 
 SYSTEM = ["@eaDir", ".AppleDouble", "__MACOSX", "$RECYCLE.BIN", "#recycle", "lost+found", ".Trash-1000", "_rejected",
-          "System Volume Information", ".ipynb_checkpoints", "RECYCLER", "@Recycle", "found.000"]
+          "System Volume Information", ".ipynb_checkpoints", "RECYCLER", "@Recycle", "found.000", "Thumbnails",
+          "thumbs"]
 
 
 def test_folders_of_the_system_are_no_classes_and_named_in_one_line(tmp_path, caplog):

@@ -13,6 +13,7 @@ from aesthemo_lib import plots
 from aesthemo_lib.data.table import AnnotatedImages
 from aesthemo_lib.evaluation.metrics import prediction_table
 from aesthemo_lib.models.networks import build, map_shapes
+from aesthemo_lib.plots import runs as run_plots
 from aesthemo_lib.tasks import PATENT_TASKS, Task
 
 TASKS = (Task("aesthetics", ("low", "high")), Task("mood", ("calm", "very_wild", "$5")))
@@ -144,6 +145,14 @@ def test_label_table_counts_images_that_have_both_labels(annotated):
     assert ax.get_xlabel().startswith("aesthetics")
 
 
+def test_cells_without_images_are_blank():
+    (ax,) = run_plots.confusion({"a": np.array([[3, 1], [0, 0]])}, ("low", "high"), "#0072B2").axes
+    assert [text.get_text() for text in ax.texts] == ["75 %\n(3)", "25 %\n(1)", "", ""]
+    change = np.array([[0.25, -0.25], [0, np.nan]])
+    (ax,) = run_plots.confusion_difference(change, change > 0, ("low", "high"), "b").axes
+    assert [text.get_text() for text in ax.texts] == ["+25", "-25", "", ""]
+
+
 # --- the network
 
 
@@ -172,6 +181,17 @@ def test_every_branch_of_an_exchange_reaches_every_other():
     words = [text.get_text() for text in figure.axes[0].texts]
     assert words.count("1×1") == 6 and words.count("3 fully\nconnected") == 3
     assert {"aesthetics\n2 classes", "emotion\n8 classes", "mood\n3 classes"} <= set(words)
+
+
+def test_the_diagram_shows_frozen_groups_as_shared_and_exchanges_only_behind_them():
+    full, frozen = (build("cross_branch", PATENT_TASKS, "efficientnet_lite0", "none", frozen=n) for n in (0, 2))
+    figure = plots.network_diagram(frozen, side=64)
+    words = [text.get_text() for text in figure.axes[0].texts]
+    shapes = [" × ".join(map(str, shape)) for shape in map_shapes(full, 64)]
+    assert map_shapes(frozen, 64) == map_shapes(full, 64) and words.count("1×1") == 2 * 2
+    for number, shape in enumerate(shapes, start=1):
+        assert words.count(f"{'frozen' if number < 3 else 'conv'} group {number}\n{shape}") == 1 + (number > 2)
+    assert len(boxes(figure)) == 1 + 2 + 2 * 3 + 2 * 2 + 2  # image, frozen, two branches of three, 1×1, heads
 
 
 def test_the_diagram_names_the_sizes_that_a_real_pass_has_and_leaves_the_network_alone():

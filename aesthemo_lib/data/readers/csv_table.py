@@ -30,7 +30,7 @@ from ..copies import group_copies
 from ..table import AnnotatedImages
 from . import infer_task, inside
 from .sheet import RESERVED, Sheet, file_named, hint, load
-from .spelling import check_cells, check_names, counted, is_no_label
+from .spelling import NUMBER, check_cells, check_names, counted, is_no_label
 
 SPLITS = ("train", "validation", "test")
 MANY = 50  #: More classes than this in a column of labels are taken for text that is no task
@@ -57,6 +57,7 @@ def read(root: str | Path, tasks: Sequence[Task] | None = None,
     image, paths = _images(sheet)
     columns = _task_columns(sheet)
     classes = dict(classes or {})
+    known = {*classes, *(task.name for task in tasks or ())}
     if tasks is None:
         tasks = [_infer(sheet, name, marks, classes.get(name, ())) for name, marks in columns.items()]
     single = "annotator" in sheet.columns
@@ -68,6 +69,9 @@ def read(root: str | Path, tasks: Sequence[Task] | None = None,
             continue
         table, each = _judgements(sheet, task, image, next(iter(marks)))
         votes[task.name] = rating.add_votes(table["image"], each, len(paths))
+        if task.name not in known and len(each) > 4 and not each.any(axis=0).all():
+            raise sheet.fault(f"all scores of {task.name} lie on one side of the middle ({table['value'].min():g} to "
+                              f"{table['value'].max():g}); write the middle of the scale after '>'")
         if single:
             ratings[task.name], rating_votes[task.name] = table, each
             levels[task.name] = "interval" if ">" in next(iter(marks)) else "nominal"
@@ -180,12 +184,11 @@ def _judgements(sheet: Sheet, task: Task, image: np.ndarray, column: str) -> tup
             said = "no annotator" if nobody else f"{names[row]!r} rated it on line {sheet.lines[earlier]} too"
             raise sheet.fault(f"{said}; expected one rating of each annotator, under one name", row)
     if ">" in column:
-        try:
-            middle = float(column.partition(">")[2])
-        except ValueError:
-            raise sheet.fault(f"column {column!r}: expected a number after '>', the middle of the scale") from None
+        middle = column.partition(">")[2]
+        if not NUMBER.fullmatch(middle):
+            raise sheet.fault(f"column {column!r}: expected a number after '>', the middle of the scale")
         values = [sheet.number(row, column) for row in rows]
-        votes = rating.scale_votes(np.array(values), middle)
+        votes = rating.scale_votes(np.array(values), float(middle.replace(",", ".")))
     else:
         values = [cells[row] for row in rows]
         for row in rows:

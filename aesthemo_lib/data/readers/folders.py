@@ -11,12 +11,12 @@ from ...tasks import Task
 from ..copies import group_copies
 from ..table import AnnotatedImages
 from . import infer_task
-from .spelling import check_names, clean
+from .spelling import check_names, clean, hold_dates
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif",
                             ".heic", ".heif"})
 SYSTEMS = re.compile(r"[._@$].*|#(recycle|snapshot)|~snapshot|lost\+found|lost\.dir|found\.\d+|recycle[dr]|"
-                     r"system volume information|network trash folder|temporary items", re.IGNORECASE)
+                     r"system volume information|thumb(nail)?s|network trash folder|temporary items", re.IGNORECASE)
 """Names that operating systems, disk stations and archives give to folders of their own; and ``_name``: no class."""
 PARTS = {"train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation",
          "dev": "validation", "test": "test", "testing": "test"}
@@ -90,6 +90,9 @@ def _task(root: Path, task: str | Task, names: list[str]) -> Task:
         return task
     counts = {name: names.count(name) for name in sorted(set(names))}
     check_names(counts, f"{root}: {task}")
+    if hold_dates(counts):
+        raise ValueError(f"{root}: the folders are named by dates; expected a folder for each class of {task}, such as "
+                         f"awe/ and fear/")
     if len(counts) < 2:
         raise ValueError(f"{root}: only the class {names[0]!r} in it; expected two or more class folders, such as awe/ "
                          f"and fear/")

@@ -53,16 +53,18 @@ class Sheet:
 
 
 def load(file: Path) -> Sheet:
-    """Read a CSV: UTF-8 with any number of byte order marks; commas, semicolons or tabs, or what 'sep=' says.
+    """Read a CSV: UTF-8 with any number of byte order marks; commas, semicolons, tabs or bars, or what 'sep=' says.
 
     A ValueError says that it is no such file, or has no rows, or a row that is not as long as the header.
     """
     try:
         text = file.read_bytes().decode("utf-8").lstrip("\ufeff")
+        if "\0" in text:
+            raise ValueError(f"{file}: holds NUL characters, so it is UTF-16 or damaged; save it as 'CSV UTF-8'")
         said = re.match(r'"?sep=(.)"?[ ,;\t]*(\r\n|\n|\r)', text, re.IGNORECASE)  # a spreadsheet's own line
         text, skipped = text[said.end():] if said else text, int(bool(said))
         first = text.lstrip().splitlines()[0] if text.strip() else ""
-        mark = said[1] if said else max(",;\t", key=first.count)
+        mark = said[1] if said else max(",;\t|", key=first.count)
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True)
         same: dict[str, str] = {}  # one object for all cells that are alike: a third of the memory of a long table
         rows = [(reader.line_num + skipped, [same.setdefault(cell, cell) for cell in row]) for row in reader
@@ -77,8 +79,9 @@ def load(file: Path) -> Sheet:
     names = _names(file, rows.pop(0)[1])
     for line, row in rows:
         if len(row) != len(names):
-            raise ValueError(f"{file}, line {line}: {len(row)} cells for {len(names)} columns; "
-                             f"put a cell that holds {mark!r} in double quotes")
+            cure = f"put a cell that holds {mark!r} in double quotes" if len(row) > len(names) else \
+                "complete the row, or remove the line if it is none"
+            raise ValueError(f"{file}, line {line}: {len(row)} cells for {len(names)} columns; {cure}")
     cells = [list(column) for column in zip(*(row for _, row in rows), strict=True)]
     sheet = Sheet(file, mark, {name: column if name == "path" else [clean(cell) for cell in column]
                                for name, column in zip(names, cells, strict=True)}, [line for line, _ in rows])

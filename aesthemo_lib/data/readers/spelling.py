@@ -3,25 +3,27 @@
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 
 NO_LABEL = frozenset({
     "", "na", "n/a", "n.a.", "#n/a", "#na", "<na>", "nan", "none", "null", "nil", "?", "??", "???", "-", "--", "---",
-    "–", "—", ".", "..", "...", "…", "(blank)", "(none)",
+    "–", "—", ".", "..", "...", "…", "(blank)", "(none)", "\\n", "missing", "unknown", "undefined", "unlabelled",
+    "unlabeled", "n.d.", "blank", "empty", "tbd", "todo", "no answer", "not rated",
 })
 """Cells that say that nobody judged, in lower case."""
 RARE = 2
 """A class of so few images, one edit from a more frequent one, is taken for a typing error until it is confirmed."""
 TOGETHER = re.compile(r"\s*[/+&]\s*|\s+and\s+")
 """What may stand between two classes; a comma, semicolon or bar always does."""
+BOOLEAN = frozenset({"true", "false", "yes", "no", "y", "n", "t", "f", "0", "1"})
 NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)")
 
 
 @lru_cache(2**16)  # a long table repeats its cells, which then are the same object too
 def clean(text: str) -> str:
-    """Text without what nobody sees: composed (NFC), single spaces, no zero-width or other format characters."""
-    composed = unicodedata.normalize("NFC", text)
+    """Text without what nobody sees: composed (NFC), single spaces, no zero-width, format or variant characters."""
+    composed = re.sub("[\ufe00-\ufe0f]", "", unicodedata.normalize("NFC", text))
     return " ".join("".join(c for c in composed if unicodedata.category(c) != "Cf").split())
 
 
@@ -37,6 +39,9 @@ def check_names(counts: Mapping[str, int], what: str) -> None:
     """
     spelt: dict[str, str] = {}
     for name in counts:
+        if "\ufffd" in name or _garbled(name):
+            raise ValueError(f"{what} has the class {name!r}, whose letters were garbled when it was saved"
+                             f"{f' (it may be {_garbled(name)!r})' if _garbled(name) else ''}; write it anew, in UTF-8")
         other = spelt.setdefault(_key(name), name)
         if other != name:
             raise ValueError(f"{what} has the classes {other!r} and {name!r}; use one of the two spellings")
@@ -62,6 +67,9 @@ def check_cells(counts: Mapping[str, int], what: str) -> None:
         if re.search(r"[,;|\n]", label) or len(parts) > 1 and set(parts) <= set(counts):
             raise ValueError(f"{what} is {label!r}; expected one class in a cell: where several apply, count their "
                              f"votes in columns {what}:{parts[0] or 'awe'}, {what}:{parts[-1] or 'fear'} and so on")
+        if re.fullmatch(r"#[A-Z/0]+[!?]|=.+", label):
+            raise ValueError(f"{what} is {label!r}, a spreadsheet's formula or error; write the class, or leave the "
+                             f"cell empty")
         if label[0] == '"' or label[-1] == '"':
             raise ValueError(f"{what} is {label!r}; remove the quotation mark, or the space before it")
     if len(counts) > 2 and all(map(NUMBER.fullmatch, counts)):
@@ -70,6 +78,8 @@ def check_cells(counts: Mapping[str, int], what: str) -> None:
         raise ValueError(f"{what} holds numbers ({len(counts)} different ones, {low:g} to {high:g}); call the column "
                          f"'{what}>{(low + high) / 2:g}' to have them read as scores, low or high about that middle; "
                          f"if each names a class, write words instead, such as level_{min(counts)}")
+    if len(counts) > 2 and all(label.casefold() in BOOLEAN for label in counts):
+        raise ValueError(f"{what} says yes and no in several ways ({', '.join(counts)}); use one word for each")
     if looks := _no_classes(what, counts, sum(counts.values())):
         raise ValueError(f"{what} {looks}; if it is no task, call the column '_{what}'")
 
@@ -78,18 +88,39 @@ def _no_classes(name: str, counts: Mapping[str, int], rows: int) -> str:
     """What a column looks like that can't be a task; empty if it may be one."""
     *_, last = re.split(r"[_\W]+|(?<=[a-z])(?=[A-Z])", name)
     if last.casefold() in ("id", "uuid", "timestamp", "datetime", "filename") or name.casefold() in (
-            "date", "time", "index", "url"):
+            "date", "time", "index", "url", "year", "month", "day", "hour", "weekday"):
         return "has the name of an identifier or a time"
-    if all(re.search(r"\d{4}-\d\d-\d\d|\d{1,2}[./]\d{1,2}[./]\d{2,4}|\d{1,2}:\d\d", label) for label in counts):
+    if hold_dates(counts):
         return "holds dates or times"
     if rows > 4 and len(counts) == rows or len(counts) > 10 and 2 * len(counts) > rows:
         return f"has {len(counts)} different values in {rows} rows"
     return ""
 
 
+def hold_dates(labels: Iterable[str]) -> bool:
+    """Whether all labels look like dates, years or times."""
+    return all(re.search(r"\d{4}[-/]\d\d[-/]\d\d|\d{1,2}[./]\d{1,2}[./]\d{2,4}|\d{1,2}:\d\d|\b(19|20)\d{6}\b|"
+                         r"^(19|20)\d\d$|\d{1,2}\.? ?[^\W\d]{3,9}\.? ?\d{4}|[^\W\d]{3,9}\.? \d{1,2},? \d{4}", label)
+               for label in labels)
+
+
 def _key(name: str) -> str:
-    """Equal for spellings that one person may use for one thing: Awe and awe, negative-calm and negative_calm."""
-    return re.sub(r"[\s_\-]+", " ", unicodedata.normalize("NFKC", name).casefold())
+    """Equal for spellings that one person may use for one thing: Awe, 'awe' and awe.; very-sad and very_sad."""
+    if NUMBER.fullmatch(name):
+        return name
+    plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", name).casefold())
+    plain = re.sub("[\u0300-\u036f'`\"\u2018-\u201f«»]", "", plain)  # accents and quotation marks
+    seen = "".join("-" if unicodedata.category(c) == "Pd" else c for c in plain)
+    return re.sub(r"[\s_\-]+", " ", seen.strip(".,:;!?*")).removesuffix(" copy") or name
+
+
+def _garbled(name: str) -> str:
+    """What a name was before its UTF-8 was read as another encoding; empty if it was not."""
+    try:
+        before = name.encode("cp1252").decode("utf-8")
+    except UnicodeError:
+        return ""
+    return before if before != name else ""
 
 
 def _scripts(name: str) -> set[str]:
