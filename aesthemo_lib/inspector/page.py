@@ -72,10 +72,12 @@ def _beforehand(subject: Subject, images: dict[str, Tensor], name: str, donors: 
 START = {
     False: 'inspect(document.getElementById("inspector"), data, {address: true});',
     True: """const ask = async (question) => {
-  const asked = { method: "POST", body: JSON.stringify({ run: data.run, ...question }) };
-  shown.receive(await (await fetch("ask", asked)).json());
+  const asked = { ...question, run: data.run };
+  const answer = await fetch("ask", { method: "POST", body: JSON.stringify(asked) }).then((got) => got.json())
+    .catch(() => ({ ...asked, problem: "The inspector has ended; start it again." }));
+  opened.receive(answer);
 };
-const shown = inspect(document.getElementById("inspector"), data, {ask});""",
+const opened = inspect(document.getElementById("inspector"), data, {ask});""",
 }
 """How the script begins, by whether it is ``live``."""
 

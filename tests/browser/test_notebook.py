@@ -70,7 +70,7 @@ def answers(widget) -> list[str]:
 
 def settled(page, widget) -> None:
     """Wait until the kernel's answers for this photo are drawn."""
-    page.wait_for_function("!document.querySelector('.aesthemo').classList.contains('waiting')")
+    page.locator(".aesthemo:not(.waiting)").first.wait_for()
     widget.locator("[data-task] .answer").first.wait_for(state="visible")
 
 
