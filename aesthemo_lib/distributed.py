@@ -50,7 +50,7 @@ def together(device: torch.device) -> Iterator[None]:
     if device.type not in BACKENDS:
         raise ValueError(f"several processes train on {' or '.join(BACKENDS)}, not on {device.type}; start one process")
     if sys.platform.startswith("linux"):
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: no orphan goes on
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: no orphan remains
     distributed.init_process_group(BACKENDS[device.type], timeout=DECODING)
     _group = distributed.new_group(timeout=PATIENCE)
     yield

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageCms
 
 MOST_PIXELS = 89_478_485
-"""A larger picture is taken for a decompression bomb; Pillow's own bound (1/4 GiB of RGB), of which it only warns."""
+"""A larger picture is taken for a decompression bomb; Pillow only warns of that (1/4 GiB of RGB)."""
 RUN_PROGRAMS = {"EPS", "WMF"}
 """Formats that Pillow hands to another program, which a stranger's file must not reach."""
 RAW_SUFFIXES = frozenset({".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".pef", ".raf", ".rw2", ".srw"})

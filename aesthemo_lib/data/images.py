@@ -110,7 +110,7 @@ def _key(paths: Sequence[Path], side: int) -> str:
 
 
 def _build(paths: Sequence[Path], target: Path, shape: tuple[int, ...], name: str) -> None:
-    """Decode all into ``target``; a build that was cut off goes on where it stopped.
+    """Decode all into ``target``; an interrupted build resumes where it stopped.
 
     Pixels are written, not mapped: on a full disk writing fails, where touching a mapped page kills the process.
     """

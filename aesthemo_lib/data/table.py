@@ -22,7 +22,7 @@ MANY_GROUPS = 20_000
 """With more groups than this, folds drawn at random hold even shares of the classes by themselves (to half a per cent);
 placing one group after another takes five minutes for a million."""
 RESERVED = ("photo", "image", "group", "part", "pixels", "row", "place", "method", "split", "seed")
-"""Columns that stand beside the tasks' own wherever answers are tabled."""
+"""Columns that every table of answers may have, besides those of the tasks."""
 
 
 class Split(NamedTuple):
@@ -34,7 +34,7 @@ class Split(NamedTuple):
 
 
 def _check_columns(name: str, tasks: Sequence[Task]) -> None:
-    """Refuse tasks whose columns would overwrite each other in predictions.csv, tables of photos and contact sheets."""
+    """Raise ValueError for tasks whose columns would overwrite each other in tables of predictions."""
     taken = dict.fromkeys(RESERVED, "a column of each table of predictions")
     for task in tasks:
         for column in (task.name, f"true_{task.name}", *(f"{task.name}_{label}" for label in task.classes)):

@@ -151,7 +151,7 @@ def read_runs(path: Path) -> pd.DataFrame:
 
 
 def markdown_table(runs: pd.DataFrame, reference: str = "independent") -> str:
-    """One row a task and method: mean and 95 % interval over splits of the main metrics, beside the majority class.
+    """One row a task and method: mean and 95 % interval over splits of the main metrics, and the majority class.
 
     The intervals take the splits' overlap into account (see ``mean_interval``), and end where the metric does. The
     last column is the difference in AUC to the reference on the same splits.

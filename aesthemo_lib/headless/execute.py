@@ -98,7 +98,7 @@ def execute(name: str, parameters: dict, target: Path) -> Path:
 
 
 def check_kernel() -> None:
-    """Refuse to start a notebook without a home folder, or the kernel 'python3' and the program that it starts."""
+    """Raise ValueError if there is no home folder, no kernel 'python3', or no program that it starts."""
     usable_folder(os.path.expanduser("~"), "HOME", "Jupyter keeps its files")
     from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
 

@@ -22,7 +22,7 @@ COUNTS = {"seed": 0, "split": 0, "epochs": 0, "depth": 0, "photo": 0, "learning_
 CHOICES = {"preset": tuple(PRESETS), "data": tuple(READERS),
            "on_bad_image": ON_BAD_IMAGE, "metric": (*METRICS, "spearman"),
            "variant": ("", *(variant for variants in VARIANTS.values() for variant in variants))}
-FREE = {"redo", "condition"}  #: Whose type says all, or of which only the data's classes can tell
+FREE = {"redo", "condition"}  #: Checked by their type only, or by the data's classes
 TRAINING: dict[str, Any] = {
     "preset": "teach", "data": "scenes", "root": "", "seed": 0, "out": "../runs", "method": "cross_branch",
     "variant": "", "split": 0, "redo": False, "epochs": 0, "learning_rate": 0.0, "weights": "", "backbone": "",

@@ -1,4 +1,4 @@
-"""Colour and texture as numbers, and networks that see them beside the pixels.
+"""Colour and texture as numbers, and networks that see them as well as the pixels.
 
 Li, Xu & Duan (2019) let an 'improved CNN' learn an image's emotion from its colour and texture. Their descriptors,
 their layers and where the two meet are not in the text available to us: all of it is ours. The descriptors are the

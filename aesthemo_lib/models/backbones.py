@@ -197,7 +197,7 @@ def _in_order(module: nn.Module, opened: Sequence[str], prefix: str = "") -> Ite
 
 
 def _check_split(name: str, network: nn.Module, groups: nn.ModuleList, head: nn.Module, channels: list[int]) -> None:
-    """Refuse a network that is not its parts one after another, by what both make of an image."""
+    """Raise ValueError for a network that is not its parts in sequence, by what both make of an image."""
     maps = torch.linspace(-1, 1, 3 * 96 * 96).view(1, 3, 96, 96)
     network.eval()
     try:

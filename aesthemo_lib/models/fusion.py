@@ -40,7 +40,7 @@ class ExchangeLayer(nn.Module):
         self.hook_points = nn.ModuleList(nn.ModuleList(HookPoint() for _ in range(branches)) for _ in range(branches))
 
     def receive(self, receiver: int, maps: Sequence[Tensor]) -> Tensor:
-        """What one branch goes on with, given the T maps (B, K, H, W) that reach it."""
+        """The map that one branch continues with, from the T maps (B, K, H, W) that reach it."""
         raise NotImplementedError
 
     def unwatched(self, maps: Sequence[Tensor]) -> list[Tensor]:
@@ -60,7 +60,7 @@ class ExchangeLayer(nn.Module):
 class CrossBranchLayer(ExchangeLayer):
     r"""Exchange feature maps between the branches.
 
-    With maps :math:`x_1 .. x_T`, each of K channels, branch t goes on with
+    With maps :math:`x_1 .. x_T`, each of K channels, branch t continues with
 
     .. math:: z_t = W_t [x_1; ..; x_T] + b_t = \sum_s W_{ts} x_s + b_t
 

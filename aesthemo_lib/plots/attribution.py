@@ -13,7 +13,7 @@ from .style import NEUTRAL, task_colour, use_style
 
 
 def signed_maps(photo: np.ndarray, maps: dict[str, np.ndarray]) -> Figure:
-    """A photo, and beside it signed maps over its grey version: red speaks for the logit, blue against it.
+    """A photo, then signed maps over its grey version: red speaks for the logit, blue against it.
 
     ``maps``: (s, s) by title, as ``attribution.SignedMap.at`` gives them; all on one scale, so that they compare.
     """

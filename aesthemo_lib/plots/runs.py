@@ -74,7 +74,7 @@ def paired(
 
     Args:
         runs, metric, reference, overlap: see ``evaluation.paired_differences``; the thin bar has the overlap.
-        lines: by task, further differences to the reference by name, beside that of zero.
+        lines: by task, further differences to the reference by name, besides zero.
     """
     table = runs.pivot_table(index=["task", "split", "seed"], columns="method", values=metric, sort=False)
     order = [method for method in runs["method"].unique() if method != reference]

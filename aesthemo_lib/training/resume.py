@@ -1,4 +1,4 @@
-"""What a training that was cut off goes on from: its state after each epoch, in a folder beside the run."""
+"""What an interrupted training resumes from: its state after each epoch, in a folder next to the run."""
 
 import csv
 import math

@@ -12,7 +12,7 @@ model.safetensors      the weights of the best epoch, and the training images' m
 03_train.ipynb         the executed notebook, when a notebook made the run
 =====================  ==========================================================================
 
-What is needed to go on with a training that was cut off lies beside it, in ``<folder>.resume``. A run that was kept for
+What an interrupted training resumes from is next to it, in ``<folder>.resume``. A run that was kept for
 its results (``kept_runs``) has no weights, and reads as any other until they are asked for.
 """
 
@@ -108,8 +108,8 @@ def train(
 ) -> Run:
     """Train, evaluate and write a run; a finished one of the same configuration and pixels is returned as it is.
 
-    Where photographs have changed under their names, the run is trained anew, and a log line says so. A training
-    that was cut off goes on from its last whole epoch and ends with the same bits.
+    Where photographs have changed under their names, the run is trained anew, and a log line says so. An
+    interrupted training resumes from its last whole epoch and ends with the same bits.
 
     Args:
         out, root: the folder of all runs, and the data's.

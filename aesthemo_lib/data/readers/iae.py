@@ -4,7 +4,7 @@ Two layouts, both taken as they are:
 
 - the package: ``images/0`` .. ``images/22085``, ``{train,val,test}_{aes,emo}_list.txt`` (lines ``IMAGE_ID LABEL``, a
   fixed split) and ``scores.h5`` (N x 11: ten raters' 10, 7, 4 or 1, and their total);
-- one file, ``final_aes_emo.h5``: ``image``, ``aes`` (low, high) and ``emo``, one-hot; ``scores.h5`` may lie beside it.
+- one file, ``final_aes_emo.h5``: ``image``, ``aes`` (low, high) and ``emo``, one-hot; ``scores.h5`` may be next to it.
 
 The publishers call an image low when its mean score is below 5. So each score v counts v/10 of a vote for high here:
 the consensus is then exactly the published label. What single raters say (10 and 7 are high) is kept for measures of
@@ -121,7 +121,7 @@ def _single_file(file: Path, order: list[int]) -> AnnotatedImages:
 
 
 def _unpacked(file: Path, images) -> list[Path]:
-    """The images as PNGs in a folder beside the file, made once; the file's size is in its name, to tell a new file."""
+    """The images as PNGs in a folder next to the file, made once; its name holds the size of the file."""
     if images.ndim != 4 or images.shape[3] != 3:
         raise ValueError(f"{file}: image is {images.shape}; expected (N, height, width, 3)")
     folder = file.with_name(f"{file.stem}-{file.stat().st_size}")

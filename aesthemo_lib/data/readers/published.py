@@ -119,9 +119,9 @@ def _image_field(entry) -> str | None:
 def abstract(root: str | Path) -> AnnotatedImages:
     """Abstract paintings (Machajdik & Hanbury 2010): how many people chose each emotion, in ABSTRACT_groundTruth.csv.
 
-    All 280 beside it are kept; the authors left out the 52 without a single winner (``ratings.tied`` tells which).
+    All 280 are kept; the authors left out the 52 without a single winner (see ``ratings.tied``).
     """
-    file = needed(Path(root) / "ABSTRACT_groundTruth.csv", "the published table, beside the paintings")
+    file = needed(Path(root) / "ABSTRACT_groundTruth.csv", "the published table, next to the paintings")
     with file.open(encoding="utf-8-sig", newline="") as stream:
         rows = [[cell.strip(" '\"") for cell in row] for row in csv.reader(stream) if any(row)]
     order = [emotion_number(word, f"{file}, header") for word in (rows[0][1:] if rows else ())]
