@@ -47,9 +47,7 @@ class Task:
 
 AESTHETICS = Task("aesthetics", ("low", "high"), 1.0)
 EMOTION = Task("emotion", MIKELS_EMOTIONS, 0.25)
-AFFECT_QUADRANTS = Task(
-    "emotion", ("negative_calm", "negative_aroused", "positive_calm", "positive_aroused"), 0.25
-)
+AFFECT_QUADRANTS = Task("emotion", ("negative_calm", "negative_aroused", "positive_calm", "positive_aroused"), 0.25)
 PATENT_TASKS = (AESTHETICS, EMOTION)
 """High/low aesthetics and the eight emotions [0041-0042], L = La + 1/4 Le [0061]."""
 OASIS_TASKS = (AESTHETICS, AFFECT_QUADRANTS)

@@ -161,9 +161,7 @@ def one_rater_accuracy(image: np.ndarray, rating_votes: np.ndarray, images: int)
     return float((hits[rated] / raters[rated]).mean()) if rated.any() else float("nan")
 
 
-def panel_ceiling(
-    votes: np.ndarray, ballots: np.ndarray | None = None, resamples: int = 200, seed: int = 0
-) -> float:
+def panel_ceiling(votes: np.ndarray, ballots: np.ndarray | None = None, resamples: int = 200, seed: int = 0) -> float:
     """How often a new panel of the same size, drawn from the old one, would give the same label.
 
     The best accuracy that the labels' own uncertainty allows. Each image's panel is drawn with replacement from its

@@ -19,9 +19,7 @@ METHOD_COLOURS = dict(zip(("independent", "shared_bottom", "cross_branch.diagona
 LINES = (":", "--", "-.", (0, (1, 3)), (0, (6, 2, 1, 2, 1, 2)))
 
 
-def panels(
-    count: int, width: float = 4.6, height: float = 3.0, rows: int = 1, **how,
-) -> tuple[Figure, np.ndarray]:
+def panels(count: int, width: float = 4.6, height: float = 3.0, rows: int = 1, **how) -> tuple[Figure, np.ndarray]:
     """A figure of panels in the project's style: (count,) axes, or (rows, count) of several rows; inches a panel."""
     use_style()
     figure = Figure((width * count, height * rows))

@@ -145,9 +145,7 @@ def train(
 
 
 @contextlib.contextmanager
-def _claimed(
-    folder: Path, described: dict, seen: dict[str, str], redo: bool, device: torch.device
-) -> Iterator[bool]:
+def _claimed(folder: Path, described: dict, seen: dict[str, str], redo: bool, device: torch.device) -> Iterator[bool]:
     """Hold a run folder against other trainings; yields whether it holds this very run already.
 
     The first of several processes does so for all. If it refuses, it ends, and the others with it.

@@ -20,11 +20,7 @@ from .published import needed, present, read_table, with_validation
 
 EMOTIONS = ("neutral", "amusement", "awe", "contentment", "excitement", "disgust", "fear", "sadness")
 """The eight answers that people could give; nobody was offered 'anger'."""
-FORMS = {
-    "positive": ("neutral_or_negative", "positive"),
-    "eight": EMOTIONS,
-    "felt": EMOTIONS[1:],
-}
+FORMS = {"positive": ("neutral_or_negative", "positive"), "eight": EMOTIONS, "felt": EMOTIONS[1:]}
 """The emotion task's classes in its three forms; see ``read``."""
 LEAST_FELT = 8  #: With fewer votes for anything but neutral, an image is unlabelled in the form 'felt'
 SCORES = np.arange(1, 5.1, 0.5)

@@ -51,9 +51,7 @@ def draw(root: Path, images: int = 600, seed: int = 0, relatedness: float = 0.5,
             write(folder, wanted, lambda made: tqdm(made, "Drawing scenes", images, disable=not show_progress()))
 
 
-ATTRIBUTES = {
-    **{name: ("low", "high") for name in NORMAL}, "place": tuple(PLACES), "motif": tuple(EMOTION.classes),
-}
+ATTRIBUTES = {**{name: ("low", "high") for name in NORMAL}, "place": tuple(PLACES), "motif": tuple(EMOTION.classes)}
 """The factors as tasks: above or below their middle, 0, or by name. Mood and motif can contradict one another."""
 
 
