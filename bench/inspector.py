@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from aesthemo_lib.attribution.ledger import both_ledgers
+from aesthemo_lib.attribution.ledger import layer_ledger, trunk_ledger
 from aesthemo_lib.inspector.subject import photo
 from aesthemo_lib.inspector.widget import Inspector
 
@@ -47,7 +47,8 @@ def inspector_speed(run: Path | str, root: Path | None = None, photos: int = 4) 
 
     def answer(question: str, name: str) -> str:
         if question == "all ledgers":
-            return str(len(both_ledgers(widget.subject.network, images[name])))
+            network, image = widget.subject.network, images[name]
+            return str(len(trunk_ledger(network, image)) + len(layer_ledger(network, image)))
         return json.dumps(widget.session.answer(first | {"name": name} | asked[question]))
 
     rows = []

@@ -162,13 +162,6 @@ def layer_ledger(
     return play(network, images, baseline, layer_games(network), draws, seed)
 
 
-def both_ledgers(
-    network: nn.Module, images: Tensor, baseline: Tensor | None = None, draws: int | None = None, seed: int = 0
-) -> dict:
-    """Trunk and layer ledgers in one dictionary, quicker than apart: they share a third of their maps."""
-    return play(network, images, baseline, [*trunk_games(network), *layer_games(network)], draws, seed)
-
-
 def play(
     network: nn.Module, images: Tensor, baseline: Tensor | None, games: Iterable[Game], draws: int | None, seed: int,
     plan: Callable | None = None,
@@ -221,7 +214,7 @@ def _add(ledgers: dict, part: Part, shares: np.ndarray, error: np.ndarray | None
 
 
 def over_set(ledger: Callable, network: nn.Module, batches: Iterable[Tensor], **options) -> dict:
-    """``trunk_ledger``, ``layer_ledger`` or ``both_ledgers``, with ``options``, over (B, 3, H, W) ``batches``."""
+    """``trunk_ledger`` or ``layer_ledger``, with ``options``, over (B, 3, H, W) ``batches``."""
     parts = [ledger(network, images, **options) for images in batches]
     if not parts:
         raise ValueError("no images were given")

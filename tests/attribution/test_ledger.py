@@ -17,8 +17,9 @@ from aesthemo_lib import plots
 from aesthemo_lib.attribution import ledger, mixtures
 from aesthemo_lib.attribution.baselines import baseline
 from aesthemo_lib.attribution.cuts import cut
-from aesthemo_lib.attribution.ledger import both_ledgers, layer_ledger, over_set, shapley, trunk_ledger
+from aesthemo_lib.attribution.ledger import layer_ledger, over_set, play, shapley, trunk_ledger
 from aesthemo_lib.attribution.maps import integrated_gradients, stream_map
+from aesthemo_lib.attribution.players import layer_games, trunk_games
 from aesthemo_lib.attribution.streams import Stream, hook_point, record, replaced, streams
 from aesthemo_lib.models.backbones import Backbone
 from aesthemo_lib.models.networks import METHODS, CrossBranch, Exchanging, build
@@ -289,7 +290,7 @@ def test_path_ledger_is_its_players_owen_values_and_refines_the_trunk_ledger(tas
 @pytest.mark.parametrize("method", ["cross_branch", "cross_stitch", "nddr"])
 def test_one_task_has_nothing_to_explain_and_says_so(method, images):
     network = build(method, TASKS[:1], "tiny", "none").eval()
-    for asked in (trunk_ledger, path_ledger, layer_ledger, both_ledgers):
+    for asked in (trunk_ledger, path_ledger, layer_ledger):
         with pytest.raises(ValueError, match="one task has no second branch to borrow from.*integrated_gradients"):
             asked(network, images)
     assert np.isfinite(integrated_gradients(network, images, "aesthetics", 1, steps=2).cells).all()
@@ -392,18 +393,19 @@ def test_a_set_in_batches_and_what_flows_by_class():
 @pytest.mark.parametrize("tasks", [2, 3])
 def test_both_at_once_are_each_alone_and_no_map_is_computed_twice(tasks, images, monkeypatch):
     network = network_of(tasks=tasks).double()
+    games = [*trunk_games(network), *layer_games(network)]
     apart = {**trunk_ledger(network, images.double()), **layer_ledger(network, images.double())}
     seen: list[torch.Tensor] = []
     monkeypatch.setattr(ledger, "ROWS", 4096)  # all at once
     stack = [group.register_forward_pre_hook(lambda _, args: seen.extend(args[0]))
              for branch in network.branches for group in branch.groups[1:]]
-    together = both_ledgers(network, images.double())
+    together = play(network, images.double(), None, games, None, 0)
     assert len({x.numpy().tobytes() for x in seen}) == len(seen) > 0
     for handle in stack:
         handle.remove()
     monkeypatch.setattr(ledger, "ROWS", 10)  # five coalitions of two images at a time
     monkeypatch.setattr(mixtures, "ROWS", 3)
-    few = both_ledgers(network, images.double())
+    few = play(network, images.double(), None, games, None, 0)
     assert list(together) == list(apart) == list(few)
     for key, found in together.items():
         assert found.players == apart[key].players and found.streams == apart[key].streams
