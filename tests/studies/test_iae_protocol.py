@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aesthemo_lib import evaluation
 from aesthemo_lib.data import readers
+from aesthemo_lib.evaluation import comparison
 from aesthemo_lib.training import run as runs_run, runs
 from aesthemo_lib.training.config import Config
 from aesthemo_studies import iae_protocol, reproduce
@@ -63,7 +63,7 @@ def rehearsal(iae, tmp_path_factory) -> Path:
 
 
 def test_an_official_split_is_run_with_several_seeds(rehearsal, iae):
-    found = evaluation.collect(rehearsal, "smoke")
+    found = comparison.collect(rehearsal, "smoke")
     assert set(zip(found["method"], found["split"], found["seed"], strict=True)) == {
         (method, 0, seed) for method in METHODS for seed in range(3)}
     tested = set((iae / "test_aes_list.txt").read_text(encoding="utf-8").split()[::2])
@@ -94,8 +94,8 @@ def test_runs_fill_the_protocol(rehearsal, iae, tmp_path, capsys):
 
 
 def test_a_table_of_the_official_split_has_no_overlap_of_splits(rehearsal):
-    found = evaluation.collect(rehearsal, "smoke")
-    lines = evaluation.markdown_table(found).splitlines()
+    found = comparison.collect(rehearsal, "smoke")
+    lines = comparison.markdown_table(found).splitlines()
     line = next(line for line in lines if line.startswith("| aesthetics | cross"))
     values = found[(found["method"] == "cross_branch.diagonal") & (found["task"] == "aesthetics")]["log_loss"]
     half = 4.302653 * values.std() / 3**0.5  # three seeds are three draws on one split: nothing is shared but the split
