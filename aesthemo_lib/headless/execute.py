@@ -88,6 +88,7 @@ def execute(name: str, parameters: dict, target: Path) -> Path:
                 str(notebook), str(temporary), parameters, kernel_name="python3", progress_bar=False,
                 resources={"metadata": {"path": str(notebook.parent)}},  # papermill's cwd would move this whole process
                 extra_arguments=["--IPKernelApp.log_level=CRITICAL"],  # or each warns of TCP and of its interrupt
+                start_timeout=600, iopub_timeout=600,  # seconds; the usual 60 and 4 can be too few on a busy machine
             )
         except PapermillExecutionError as fault:
             os.replace(temporary, failed)

@@ -138,7 +138,8 @@ def test_the_solutions_run_and_every_check_says_ok(tmp_path, kernel):
             cells.append(cell)
             checks += sum(line.startswith("check(") for line in cell.source.splitlines())
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=read(SOURCES[0]).metadata), tmp_path / "all.ipynb")
-    done = papermill.execute_notebook(str(tmp_path / "all.ipynb"), str(tmp_path / "done.ipynb"), progress_bar=False)
+    done = papermill.execute_notebook(str(tmp_path / "all.ipynb"), str(tmp_path / "done.ipynb"), progress_bar=False,
+                                      start_timeout=600, iopub_timeout=600)
     outputs = [output for cell in done.cells for output in cell.get("outputs", ())]
     printed = [line for output in outputs if output["name"] == "stdout" for line in output["text"].splitlines()]
     assert len(printed) == checks >= 24 and all(line.startswith("ok: ") for line in printed)
@@ -164,8 +165,8 @@ def test_the_checks_of_an_unsolved_copy_print_one_line_and_only_the_graded_cells
 
 def test_papermill_says_by_its_exit_status_that_a_copy_is_unsolved(tmp_path, kernel):
     nbformat.write(course.student_copy(read(SOURCES[4])), tmp_path / "unsolved.ipynb")
-    command = [sys.executable, "-m", "papermill", "--no-progress-bar", str(tmp_path / "unsolved.ipynb"),
-               str(tmp_path / "done.ipynb")]
+    places = [str(tmp_path / "unsolved.ipynb"), str(tmp_path / "done.ipynb")]
+    command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--start-timeout", "600", *places]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
     assert done.returncode != 0 and "NotImplementedError" in done.stderr
 

@@ -86,5 +86,6 @@ def test_the_cell_makes_the_checkout_importable(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("PYTHONPATH", raising=False)
         done = papermill.execute_notebook(str(tmp_path / "first.ipynb"), str(tmp_path / "done.ipynb"),
-                                          progress_bar=False, cwd=str(PROJECT / "notebooks"))
+                                          progress_bar=False, cwd=str(PROJECT / "notebooks"),
+                                          start_timeout=600, iopub_timeout=600)
     assert done.cells[-1].outputs[-1]["text"].strip() == str(PROJECT)
