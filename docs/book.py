@@ -32,7 +32,7 @@ if __name__ == "__main__":  # the checkout's library, installed or not, here and
     sys.path.insert(0, str(PROJECT))
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
 
-from aesthemo_lib.evaluation.comparison import collect, markdown_table, read_runs  # noqa: E402
+from aesthemo_lib.evaluation.comparison import collect, markdown_table  # noqa: E402
 from aesthemo_lib.files import atomic, cache_folder  # noqa: E402
 from aesthemo_lib.headless.execute import execute  # noqa: E402
 from aesthemo_studies import protocol as studies, readme_figures as figures  # noqa: E402
@@ -302,7 +302,7 @@ def stage_results(folder: Path) -> None:
 
 def table_text(path: Path, most: int = 40) -> str:
     """A CSV as a Markdown table: of runs, and of a study's tuned ones under each condition, means with intervals."""
-    table = read_runs(path)
+    table = pd.read_csv(path, encoding="utf-8")
     if set(table) >= STUDY_COLUMNS:
         parts = studies.selected(studies.read(path.stem)).groupby("condition", sort=False)
         return "\n\n".join(f"{name}\n\n{markdown_table(part)}".strip() for name, part in parts)
