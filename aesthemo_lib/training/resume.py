@@ -4,26 +4,13 @@ import csv
 import math
 import shutil
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
-import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..files import atomic_folder, read_json, read_tensors, write_json
 from .optimiser import load_state_tensors, state_tensors
-
-
-class _Loop(Protocol):
-    """What of a training's loop has a state."""
-
-    network: nn.Module
-    aggregation: nn.Module
-    optimiser: torch.optim.Optimizer
-    scaler: torch.amp.GradScaler
-    average: dict[str, Tensor]
-
-    def tested(self) -> dict[str, Tensor]: ...
 
 
 def contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -31,10 +18,10 @@ def contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
-def save_state(folder: Path, epoch: int, loop: _Loop, better: bool, history: list[dict]) -> None:
+def save_state(folder: Path, epoch: int, loop: Any, better: bool, history: list[dict]) -> None:
     """Write the state after an epoch, whole or not at all, then drop the one before.
 
-    ``better``: whether this epoch's weights are the best so far; if not, those in the state before it are.
+    ``loop``: of ``training.fit``; ``better``: this epoch's weights are the best so far, not those in the state before.
     """
     target = folder / f"epoch-{epoch}"
     with atomic_folder(target) as whole:
@@ -65,7 +52,7 @@ def best_weights(folder: Path) -> dict[str, Tensor]:
     return read_tensors(state / "best.safetensors") if state else {}
 
 
-def resume(folder: Path, loop: _Loop) -> list[dict]:
+def resume(folder: Path, loop: Any) -> list[dict]:
     """Put the newest whole state back into network, aggregation and optimiser; an empty history if there is none."""
     state = newest(folder)
     if state is None:
@@ -78,7 +65,7 @@ def resume(folder: Path, loop: _Loop) -> list[dict]:
                          f"start") from fault
 
 
-def _read_state(state: Path, loop: _Loop) -> list[dict]:
+def _read_state(state: Path, loop: Any) -> list[dict]:
     loop.network.load_state_dict(read_tensors(state / "model.safetensors"))
     if loop.aggregation.state_dict():
         loop.aggregation.load_state_dict(read_tensors(state / "aggregation.safetensors"))
