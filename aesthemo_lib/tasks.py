@@ -15,9 +15,6 @@ class Task:
         classes: at least two distinct class names, in the order of the votes and the logits.
         loss_weight: the task's factor in the joint loss, at least 0 (the patent's lambda; [0061]).
 
-    Raises:
-        ValueError: fewer than two classes, a class named twice, an empty name or a negative weight.
-
     >>> Task("aesthetics", ("low", "high")).index("high")
     1
     """

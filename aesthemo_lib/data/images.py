@@ -45,14 +45,11 @@ def load_pixels(
 
     Args:
         side: the side of the squares, in pixels (256 in [0056]).
-        on_bad_image: 'error' raises with a list of all bad files; 'skip' leaves them out and warns, with a list.
+        on_bad_image: 'error' raises ``BadImages`` with a list of all bad files; 'skip' warns and leaves them out.
         folder: the cache's folder, by default ``files.cache_folder()``.
 
     Returns:
         the usable images, and their (N, side, side, 3) uint8 pixels, a read-only memory map.
-
-    Raises:
-        BadImages: with 'error', when any file can't be used.
     """
     if on_bad_image not in ON_BAD_IMAGE:
         raise ValueError(f"on_bad_image: expected 'error' or 'skip', got {on_bad_image!r}")

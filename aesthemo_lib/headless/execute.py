@@ -65,12 +65,9 @@ def _typed(name: str, value, kind: str):
 def execute(name: str, parameters: dict, target: Path) -> Path:
     """Run a notebook with papermill and keep the executed copy at ``target``, which is returned.
 
-    The copy gets its name only when the notebook ended well; one that failed is kept as '<name>.failed.ipynb'.
-    Parameters: see ``checked_parameters``; 'root', 'out' and a file of 'weights' are made absolute.
-
-    Raises:
-        NotebookFailed: a cell raised.
-        ValueError: unknown or ill-typed parameters; nothing has run then.
+    The copy gets its name only when the notebook ended well; one that failed is kept as '<name>.failed.ipynb', and
+    ``NotebookFailed`` is raised. Parameters: see ``checked_parameters``; 'root', 'out' and a file of 'weights' are made
+    absolute.
     """
     import papermill
     from papermill.exceptions import PapermillExecutionError

@@ -26,10 +26,7 @@ def serve(run: Path | str | None = None, root: Path | None = None, count: int = 
     Args:
         run: a finished run's folder; None: the bundled network.
         count: how many of the test photos in ``root`` are offered.
-        browser: whether to open one, or to print the address alone.
-
-    Raises:
-        ValueError, FileNotFoundError: see ``Session``.
+        browser: whether to open one, or only to print the address.
     """
     session = Session(Path(run) if run else packaged_run().folder, root=root, count=count)
     token = secrets.token_urlsafe(16)

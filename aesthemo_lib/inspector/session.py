@@ -18,10 +18,6 @@ class Session:
         folder: the run's.
         name: what the browser calls it, which sees no path of this machine.
         root, count: the data's folder, and how many of its test photos are offered.
-
-    Raises:
-        ValueError: the run can't be read, or its photos can't.
-        FileNotFoundError: it is not there, or its data are not.
     """
 
     def __init__(self, folder: Path, name: str = "", root: Path | None = None, count: int = 24):
@@ -36,7 +32,7 @@ class Session:
         about = {key: value for key, value in question.items() if not key.endswith("image")}
         try:
             return about | self._answer(question)
-        except Exception as fault:  # whatever it is, the reader is told that no answer will come
+        except Exception as fault:  # whatever it is, the page must say that no answer will come
             said = getattr(fault, "reason", str(fault))
             if not isinstance(fault, ValueError):
                 logging.getLogger(__name__).exception("the inspector's question %s", about)

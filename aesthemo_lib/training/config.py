@@ -112,10 +112,6 @@ class Config:
 
     Raises:
         ValueError: a value that is not known; the message names the parameter and lists what is.
-
-    >>> config = Config("oasis", "cross_branch", preset="teach", split=2, settings={"epochs": 3})
-    >>> config.folder(Path("runs")).as_posix(), config.training_settings().epochs
-    ('runs/oasis/cross_branch.diagonal/teach/split2-seed0', 3)
     """
 
     data: str = "scenes"

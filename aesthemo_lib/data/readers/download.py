@@ -30,9 +30,6 @@ def fetch(root: str | Path, sensitive: bool = False, server: str = SERVER) -> Pa
     Args:
         sensitive: also the images of ``readers.oasis.SENSITIVE_THEMES``.
         server: where the repositories' files are served, for a course that keeps a copy of its own.
-
-    Raises:
-        RuntimeError: a file could not be had, or is not the published one; the message is one line and names it.
     """
     import pooch
     from tqdm import tqdm

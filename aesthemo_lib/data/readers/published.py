@@ -155,10 +155,8 @@ def ava(root: str | Path) -> AnnotatedImages:
     With the official test list, each photograph is its own group: AVA's challenges occur on both sides of that list.
     Without it, the photographs of one challenge are a group, since they share a subject.
 
-    Args:
-        root: the folder with AVA.txt, or Kaggle's ``ground_truth_dataset.csv`` (which has neither tags nor challenges);
-            ``images/<id>.jpg`` (or ``image/``, or ``images/images/``); and, where it is there, the official test list
-            ``aesthetics_image_lists/generic_test.jpgl``.
+    ``root`` holds AVA.txt, or Kaggle's ``ground_truth_dataset.csv`` (without tags and challenges); ``images/<id>.jpg``
+    (or ``image/``, or ``images/images/``); and perhaps the test list ``aesthetics_image_lists/generic_test.jpgl``.
     """
     root, scores = Path(root), np.arange(1, 11)
     if (kaggle := root / "ground_truth_dataset.csv").is_file() and not (root / "AVA.txt").is_file():
