@@ -167,7 +167,7 @@ def cache_folder() -> Path:
 
 
 def usable_folder(place: str, variable: str, use: str) -> Path:
-    """A folder that is there, or is made now; a ValueError says why it can't be ``use``d.
+    """A folder that is there, or is made now; a ValueError says why it can't be used for what ``use`` names.
 
     ``variable`` of the environment names another one. A '~' in ``place`` means that no home folder is known.
     """

@@ -157,7 +157,7 @@ def soft_against_hard(rows: pd.DataFrame, metrics: Sequence[str]) -> Figure:
     """
     swapped = rows.assign(method=rows["condition"], condition=rows["contender"])
     order = list(swapped["condition"].drop_duplicates())
-    figure, axes = panels(len(metrics), width=3.6, height=1.9 + 0.3 * len(order), sharey=True)
+    figure, axes = panels(len(metrics), width=2.9, height=1.9 + 0.3 * len(order), sharey=True)
     for ax, metric in zip(axes, metrics, strict=True):
         table = studies.differences(swapped.dropna(subset=metric), metric, "hard consensus")
         for number, (task, mine) in enumerate(table.groupby("task", sort=False)):
