@@ -17,6 +17,12 @@ CONTRASTS = {
     ("01_data_and_labels", "leakage"): "by image, do not report it",
     ("02_network", "information"): "it is all there, but the next groups cannot use it fully",
     ("06_attribution", "worth"): "borrowed is worth less",
+    ("09_when_exchange_helps", "few"): "an exchange of answers",
+    ("09_when_exchange_helps", "many"): "less than a quarter",
+    ("10_how_sure", "seeds"): "about 85",
+    ("10_how_sure", "curse"): "about a fifth",
+    ("11_how_many_raters", "push"): "votes: towards .75, consensus: towards 1",
+    ("13_your_class", "careless"): "emotion",
 }
 """What a section teaches and its data must show; if it vanished, the section would teach nothing."""
 every = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
