@@ -25,7 +25,7 @@ HEADINGS = {
     "set", "sum", "task", "test", "train", "ties", "validation", "wrong", "effect", "above", "low", "high", "reference",
     "even guess", "best guess", "constant guess", "photo", "intact", "zero", "black", "blur", "verdict", "signs",
     "majorities", "branch", "kept", "number", "votes", "probe", "exchange", "diagonal", "resample", "grad cam", "group",
-    "head",
+    "head", "predictor", "published", "ratings",
 }
 """Words of a heading that need no definition where they stand: their table's caption or the sentence above it does."""
 
@@ -75,7 +75,7 @@ def undefined(heading: str) -> bool:
     text = html.unescape(heading).strip().lower().replace("_", " ")
     words = {*TERMS, *PLAIN, *HEADINGS, *(name.replace("_", " ") for name in METHODS),
              *(name for task in (*PATENT_TASKS, *OASIS_TASKS) for name in (task.name, *task.classes))}
-    plain = re.fullmatch(r"[\d.,:% ()v\-ob]*|.*\.(jpg|png).*|the repository's runs.*|your runs.*", text)
+    plain = re.fullmatch(r"[\d.,:% ()v\-obrδ=]*|.*\.(jpg|png).*|the repository's runs.*|your runs.*", text)
     return not plain and not any(word in text for word in words)
 
 
