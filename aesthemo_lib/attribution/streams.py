@@ -1,12 +1,13 @@
 """Streams between branches (edges of the network's graph): find their hook points, record maps, patch activations."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from ..models.fusion import HookPoint
 from ..models.inference import evaluating
@@ -75,11 +76,6 @@ def record(network: nn.Module, wanted: Sequence[Stream], images: Tensor) -> dict
     return maps
 
 
-@contextmanager
-def replaced(place: HookPoint, new: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Activation patching: a hook point hands on something else, which ``new`` makes from what flows there."""
-    handle = place.register_forward_hook(lambda module, args, output: new(output).to(output))
-    try:
-        yield
-    finally:
-        handle.remove()
+def replaced(place: HookPoint, new: Callable[[Tensor], Tensor]) -> RemovableHandle:
+    """Activation patching in a with block: a hook point hands on what ``new`` makes from what flows there."""
+    return place.register_forward_hook(lambda module, args, output: new(output).to(output))

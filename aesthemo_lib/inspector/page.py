@@ -3,6 +3,7 @@
 import json
 from html import escape
 from pathlib import Path
+from string import Template
 
 import numpy as np
 import torch
@@ -10,8 +11,9 @@ from torch import Tensor
 
 from ..evaluation.metrics import softmax
 from ..files import atomic
-from .subject import SCRIPT, STYLE, Subject, photo
+from .subject import HERE, SCRIPT, STYLE, Subject, photo
 
+PAGE, LIVE = ((HERE / name).read_text(encoding="utf-8") for name in ("page.html", "live.js"))
 PAGE_SCENES = 22
 LIBRARY_PHOTOS = {"china.jpg": "danielbuechele (flickr.com/photos/danielbuechele/6061409035)",
                   "flower.jpg": "vultilion (flickr.com/photos/vultilion/6056698931)"}
@@ -69,19 +71,6 @@ def _beforehand(subject: Subject, images: dict[str, Tensor], name: str, donors: 
             "maps": {f"{task}/{c}/{i}": subject.map(mine, task, c, i) for task, c in row.items() for i in layers}}
 
 
-START = {
-    False: 'inspect(document.getElementById("inspector"), data, {address: true});',
-    True: """const ask = async (question) => {
-  const asked = { ...question, run: data.run };
-  const answer = await fetch("ask", { method: "POST", body: JSON.stringify(asked) }).then((got) => got.json())
-    .catch(() => ({ ...asked, problem: "The inspector has ended; start it again." }));
-  opened.receive(answer);
-};
-const opened = inspect(document.getElementById("inspector"), data, {ask});""",
-}
-"""How the script begins, by whether it is ``live``."""
-
-
 def html(page: dict, live: bool = False) -> str:
     """The whole file; its policy forbids the browser to load anything else.
 
@@ -90,26 +79,6 @@ def html(page: dict, live: bool = False) -> str:
     """
     asking = "; connect-src 'self'" if live else ""
     data = json.dumps(page, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")  # no tag can end the script
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy"
- content="default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'{asking}">
-<link rel="icon" href="data:,">
-<title>What each judgement borrows: {escape(page["title"])}</title>
-<style>
-{STYLE}</style>
-</head>
-<body class="aesthemo-page">
-<main id="inspector"></main>
-<script type="application/json" id="data">{data}</script>
-<script type="module">
-{SCRIPT}
-const data = JSON.parse(document.getElementById("data").textContent);
-{START[live]}
-</script>
-</body>
-</html>
-"""
+    start = LIVE.rstrip() if live else 'inspect(document.getElementById("inspector"), data, {address: true});'
+    return Template(PAGE).substitute(asking=asking, title=escape(page["title"]), style=STYLE, data=data, script=SCRIPT,
+                                     start=start)
