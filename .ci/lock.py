@@ -16,7 +16,7 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parents[1]
 EVERYTHING = "requirements-test.lock"
 PARTS = {
-    EVERYTHING: ["--extra", "lab", "--group", "test", "--group", "study", "--group", "book"],
+    EVERYTHING: ["--all-extras", "--group", "test", "--group", "study", "--group", "book"],
     "requirements.lock": [],
     "requirements-lab.lock": ["--extra", "lab"],
     "requirements-study.lock": ["--group", "study"],

@@ -4,16 +4,20 @@ import os
 import platform
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
-from .device import allowed_cores, fast_precision, free_memory, pick_device
+from .device import allowed_cores, fast_precision, free_memory, pick_device, set_threads
 
 PROJECT = Path(__file__).resolve().parents[1]
 MAKE = ("run 'python run.py fetch', which makes the environment .venv" if (PROJECT / "run.py").is_file()
         else "install the wheel again, with its dependencies")
+IMAGES, WHOLE = {"scenes": 240, "oasis": 488}, 2.0
+"""Training images of ``reproduce``'s splits; and what it takes over the steps of its 15 branches, since frozen maps,
+probes, tests and lessons come on top: for scenes 420 s of a core, of which about 210 s were steps."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,7 @@ def checks(data: str = "scenes", root: Path | None = None) -> list[Check]:
     looks = {
         "Python": _python, "environment": _environment, "kernel": _kernel, "packages": _packages, "cores": _cores,
         "memory": _memory, "disk": _disk, "torch": _torch, "precision": _precision, "EfficientNet-Lite0": _lite0,
-        "VGG16": _vgg16, f"data {data}": lambda: _data(data, root),
+        "VGG16": _vgg16, f"data {data}": lambda: _data(data, root), "expected time": lambda: _minutes(data),
     }  # fmt: skip
     return [_look(name, look) for name, look in looks.items()]
 
@@ -186,3 +190,32 @@ def _data(name: str, root: Path | None) -> tuple:
     if missing:
         return "fail", f"{len(missing)} of {len(paths)} images are missing, such as {missing[0]}", "put them there"
     return "ok", f"{len(paths)} images at {place}"
+
+
+def _minutes(name: str) -> tuple:
+    """From a training step of one branch of the preset 'teach' behind its frozen groups, measured for a second."""
+    import torch
+
+    from .models.backbones import backbone
+    from .models.inference import fast
+    from .models.quick_cpu import quick_cpu
+    from .training.config import Config
+
+    set_threads()
+    device, settings = pick_device(), Config(data=name).training_settings()
+    groups = backbone(settings.backbone, 2, weights="none").groups.to(device, memory_format=torch.channels_last)
+    maps = torch.randn(settings.batch, 3, settings.crop, settings.crop, device=device)
+    with torch.no_grad():
+        maps = torch.nn.Sequential(*groups[:settings.frozen_groups])(maps)
+    network = torch.nn.Sequential(*groups[settings.frozen_groups:])
+    began, done = 0.0, -1  # the first step, which only warms up, is not counted
+    while done < 1 or time.perf_counter() - began < 1:
+        with fast(device), quick_cpu(network):
+            loss = network(maps).float().square().mean()
+        loss.backward()
+        loss.item()  # waits for a GPU
+        done, began = done + 1, began or time.perf_counter()
+    rate = done * len(maps) / (time.perf_counter() - began)
+    minutes = WHOLE * 15 * settings.epochs * IMAGES.get(name, 0) / rate / 60
+    return "ok", f"a branch trains at {rate:.0f} images/s of {settings.crop} px beside what else runs now" + (
+        f", so 'reproduce' with PRESET=teach takes about {max(1, minutes):.0f} minutes" if minutes else "")

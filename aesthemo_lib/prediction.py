@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from PIL import Image
+from tqdm import tqdm
 
 from .data import readers
 from .data.decoding import RAW_SUFFIXES
@@ -24,7 +25,7 @@ from .data.readers.folders import IMAGE_SUFFIXES, SYSTEMS
 from .data.table import AnnotatedImages
 from .device import allowed_cores, set_threads
 from .evaluation.metrics import majority_class, prediction_table, softmax, task_metrics
-from .files import BUNDLED
+from .files import BUNDLED, show_progress
 from .models.inference import predict_logits
 from .training.run import Run
 from .training.runs import Config, open_data
@@ -63,7 +64,8 @@ class Predictor:
         rows, digests = [], []
         # A processor's cores either decode or compute; a GPU computes while they decode what comes next.
         ahead, starts = 0 if self.device.type == "cpu" else AHEAD, range(0, len(files), CHUNK)
-        with ThreadPoolExecutor(allowed_cores()) as pool:
+        with (ThreadPoolExecutor(allowed_cores()) as pool,
+              tqdm(total=len(files), desc="judging", unit="photo", disable=not show_progress()) as bar):
             chunks = decoded(files, starts, self.run.settings.resize, pool, ahead)
             for start, (pixels, faults) in zip(starts, chunks, strict=True):
                 bad |= {files[start + int(row)]: reason for row, reason in faults.items()}
@@ -73,6 +75,7 @@ class Predictor:
                 if len(good):
                     parts.append(predict_logits(self.network, pixels, good, self.mean, self.run.settings.crop,
                                                 self.device, BATCH, exact))
+                bar.update(len(pixels))
         shares = {t.name: softmax(np.concatenate([p[t.name] for p in parts])) for t in self.tasks} if parts else {}
         return Answers(shares, np.concatenate(rows), digests, bad)
 

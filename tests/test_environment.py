@@ -43,7 +43,7 @@ WISHES = {
 """What each part adds to the core: lab, test, study, book, and course, which no lock has."""
 HOLDS = {
     CORE: [""], "requirements-lab.lock": ["lab"], "requirements-study.lock": ["study"],
-    "requirements-book.lock": ["study", "book"], EVERYTHING: ["lab", "study", "book", "test"],
+    "requirements-book.lock": ["study", "book"], EVERYTHING: ["lab", "export", "tensorboard", "study", "book", "test"],
 }  # fmt: skip
 WITH_TORCH = re.compile(r"(nvidia|cuda)-|triton$")
 """What torch itself pins and brings for NVIDIA on Linux, and a CPU build does not."""
@@ -151,7 +151,7 @@ OURS = {*PACKAGES, "notebooks", "run", "book"}
 @pytest.mark.parametrize("folder, wishes, ours", [
     ("aesthemo_scenes", BASE, set()),
     # Some packages are for few, to whom a message says so.
-    ("aesthemo_lib", BASE + WISHES["lab"], {"aesthemo_scenes", "h5py", "pillow_heif", "torchjd"}),
+    ("aesthemo_lib", BASE + WISHES["lab"] + WISHES["export"], {"aesthemo_scenes", "h5py", "pillow_heif", "torchjd"}),
     ("aesthemo_course", BASE, OURS),
     ("aesthemo_studies", BASE + WISHES["study"], OURS),
     ("bench", BASE, OURS),

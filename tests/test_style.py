@@ -51,3 +51,17 @@ def test_a_workflow_runs_targets_that_exist():
     pythons = WORKFLOWS["tests"]["jobs"]["tests"]["strategy"]["matrix"]["python"]
     assert [tuple(map(int, text.split("."))) for text in pythons] == [run.OLDEST, (3, 13)]
     assert all(job["timeout-minutes"] <= 120 for flow in WORKFLOWS.values() for job in flow["jobs"].values())
+
+
+def test_coverage_is_shown_by_package():
+    import runpy
+
+    def file(statements, covered):
+        return {"summary": {"num_statements": statements, "covered_lines": covered}}
+
+    table = runpy.run_path(str(PROJECT / ".ci" / "coverage.py"))["table"]
+    files = {"aesthemo_lib/a.py": file(1500, 1200), r"aesthemo_lib\b.py": file(500, 500),
+             "aesthemo_course/d.py": file(100, 25)}
+    assert table({"files": files}).splitlines()[2:] == [
+        "| `aesthemo_course` | 100 | 25.0 % |", "| `aesthemo_lib` | 2,000 | 85.0 % |", "| all | 2,100 | 82.1 % |",
+    ]

@@ -151,9 +151,13 @@ def _timm(name: str, classes: int, weights: str) -> Backbone:
             # The package's 296 tensors lie in timm's order and shape, under the names of another implementation.
             state = dict(zip(network.state_dict(), state.values(), strict=True))
         _load(network, state, name, path)
-    groups, head, channels = _split(name, network)
-    if not lite0:  # which the tests compare
-        _check_split(name, network, groups, head, channels)
+    try:
+        groups, head, channels = _split(network)
+        if not lite0:  # which the tests compare
+            _check_split(network, groups, head, channels)
+    except (ValueError, RuntimeError, AssertionError, TypeError, NotImplementedError) as fault:
+        raise ValueError(f"backbone {name!r} is no row of stages between which (channels, height, width) maps can be "
+                         f"exchanged: {' '.join(str(fault).split())[:200]}; take another, such as resnet18") from fault
     last = nn.Linear(head[-1].in_features, classes)
     nn.init.normal_(last.weight, 0, 0.01)
     nn.init.zeros_(last.bias)
@@ -161,20 +165,14 @@ def _timm(name: str, classes: int, weights: str) -> Backbone:
     return Backbone(name, groups, head, channels, std, _source(name, weights, hub))
 
 
-def _split(name: str, network: nn.Module) -> tuple[nn.ModuleList, nn.Sequential, list[int]]:
-    """timm's network as groups, each up to the last of timm's features of one size, a head, and the groups' channels.
-
-    Raises:
-        ValueError: it has no groups of different sizes, or does not end in one fully connected layer.
-    """
+def _split(network: nn.Module) -> tuple[nn.ModuleList, nn.Sequential, list[int]]:
+    """A network as groups, each up to the last of timm's features of one size, a head, and the groups' channels."""
     ends = {info["reduction"]: info for info in getattr(network, "feature_info", ())}
     last = network.pretrained_cfg.get("classifier")
     if len(ends) < 2:
-        raise ValueError(f"backbone {name!r}: timm names no stages between which its maps shrink; branches exchange "
-                         f"maps there: take a convolutional network, such as resnet18")
+        raise ValueError("timm names no stages between which its maps shrink")
     if not isinstance(last, str) or not isinstance(network.get_submodule(last), nn.Linear):
-        raise ValueError(f"backbone {name!r} does not end in one fully connected layer, which each task replaces; "
-                         f"take another, such as resnet18")
+        raise ValueError("it does not end in one fully connected layer, which each task replaces")
     stops, groups, part = [info["module"] for info in ends.values()], nn.ModuleList(), []
     for path, module in _in_order(network, [*stops, last]):
         part.append(module)
@@ -189,30 +187,25 @@ def _split(name: str, network: nn.Module) -> tuple[nn.ModuleList, nn.Sequential,
 def _in_order(module: nn.Module, opened: Sequence[str], prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
     """A network's parts with their paths; a part that holds one of ``opened`` is taken apart in its turn."""
     for name, child in module.named_children():
-        path = prefix + name
-        if any(wanted.startswith(f"{path}.") for wanted in opened):
-            yield from _in_order(child, opened, f"{path}.")
+        if any(path.startswith(f"{prefix}{name}.") for path in opened):
+            yield from _in_order(child, opened, f"{prefix}{name}.")
         else:
-            yield path, child
+            yield prefix + name, child
 
 
-def _check_split(name: str, network: nn.Module, groups: nn.ModuleList, head: nn.Module, channels: list[int]) -> None:
+def _check_split(network: nn.Module, groups: nn.ModuleList, head: nn.Module, channels: list[int]) -> None:
     """Raise ValueError for a network that is not its parts in sequence, by what both make of an image."""
     maps = torch.linspace(-1, 1, 3 * 96 * 96).view(1, 3, 96, 96)
     network.eval()
-    try:
-        with torch.no_grad():
-            whole, shapes = network(maps), []
-            for group in groups:
-                shapes.append((maps := group(maps)).shape)
-            fits = [(len(s), s[1]) for s in shapes] == [(4, k) for k in channels]
-            reason = "" if fits and torch.allclose(head(maps), whole, 1e-3, 1e-4) else "they give another output"
-    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as fault:
-        reason = " ".join(str(fault).split())[:200]
+    with torch.no_grad():
+        whole = network(maps)
+        for group, k in zip(groups, channels, strict=True):
+            maps = group(maps)
+            if maps.ndim != 4 or maps.shape[1] != k:
+                raise ValueError(f"a stage gives {tuple(maps.shape)}")
+        if not torch.allclose(head(maps), whole, 1e-3, 1e-4):
+            raise ValueError("one after another they give another output")
     network.train()
-    if reason:
-        raise ValueError(f"backbone {name!r} is not its stages one after another, each with (channels, height, width) "
-                         f"maps, so nothing can be exchanged between them ({reason}); take another, such as resnet18")
 
 
 TINY_CHANNELS = (8, 16, 32)

@@ -2,17 +2,29 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
+from tqdm import tqdm
 
 from ..data.images import decode
 from ..data.ratings import distribution
 from ..data.table import AnnotatedImages
+from ..device import allowed_cores
+from ..files import atomic, show_progress
 from .style import task_colour, use_style
+
+PAGE, DPI = 48, 130
+"""Photographs on a page of contact sheets, and its pixels an inch."""
+PHOTO, GAP, BAR = 1.9, 0.35, 0.15
+"""Inches: a photograph's side, the gap between two, and a class' bar with the gap to the next."""
 
 
 def photo_grid(photos: Sequence[Path | np.ndarray], titles: Sequence[str] = (), columns: int = 6) -> Figure:
@@ -51,44 +63,65 @@ def contact_sheet(photos: Sequence[Path | str], predictions: pd.DataFrame) -> Fi
              for name in predictions if f"{name}_{predictions[name].iloc[0]}" in predictions}
     panels = [(Path(photo), [row[name] for name in tasks], [[row[f"{n}_{c}"] for c in tasks[n]] for n in tasks])
               for photo, (_, row) in zip(photos, predictions.iterrows(), strict=True)]
-    return _judged(panels, tasks, columns=max(5, round(len(panels) ** 0.5)))
+    return _judged(panels, tasks, columns=max(5, round((1.5 * len(panels)) ** 0.5)))
+
+
+def save_sheets(predictions: pd.DataFrame, path: Path) -> list[Path]:
+    """Write the contact sheets of what ``Predictor.predict`` tabled, ``PAGE`` photographs a page; returns the files.
+
+    Args:
+        path: a PDF of all pages; or a PNG or JPEG, of which further pages are files of their own, numbered from 2.
+    """
+    pages = [predictions[start:start + PAGE] for start in range(0, len(predictions), PAGE)]
+    pdf = path.suffix.lower() == ".pdf"
+    files = [path, *(path.with_stem(f"{path.stem}-{n}") for n in range(2, len(pages) + 1) if not pdf)]
+    with ExitStack() as stack:
+        targets = [stack.enter_context(atomic(file)) for file in files]
+        for number, page in enumerate(tqdm(pages, desc="contact sheets", unit="page", disable=not show_progress())):
+            canvas = FigureCanvasAgg(contact_sheet(page["photo"].tolist(), page))
+            canvas.draw()
+            picture = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
+            options = {"append": number > 0, "resolution": DPI} if pdf else {}
+            picture.save(targets[0 if pdf else number], quality=85, **options)
+    return files
 
 
 def _judged(panels: list[tuple], tasks: Mapping[str, Sequence[str]], columns: int) -> Figure:
-    """A grid of (path, an answer a task, the classes' values in 0..1 a task); ``tasks`` has their classes."""
+    """A grid of (path, an answer a task, the classes' values in 0..1 a task); ``tasks`` has their classes.
+
+    All is drawn in one pair of axes, in inches: axes for each photograph took most of the time.
+    """
     use_style()
-    photo, gap, text = 1.9, 0.35, 1.05  # inches
-    bars = 0.15 * sum(len(classes) + 0.6 for classes in tasks.values())
     columns, rows = min(columns, len(panels)), -(-len(panels) // columns)
+    wide, high = PHOTO + GAP, PHOTO + BAR * sum(len(classes) + 0.6 for classes in tasks.values()) + 2 * GAP
+    figure = Figure((columns * wide, rows * high), dpi=DPI, layout="none")
+    ax = figure.add_axes((0, 0, 1, 1), xlim=(0, columns * wide), ylim=(rows * high, 0), autoscale_on=False)
+    ax.set_axis_off()
     stems = Counter(path.stem for path, _, _ in panels)
-    width, height = columns * (photo + gap), rows * (photo + bars + 2 * gap)
-    figure, inches = Figure((width, height), layout="none"), np.array([width, height, width, height])
-    for number, (path, answers, values) in enumerate(panels):
-        left, top = number % columns * (photo + gap), height - number // columns * (photo + bars + 2 * gap) - gap
-        ax = figure.add_axes(np.array([left, top - photo, photo, photo]) / inches)
-        ax.imshow(_pixels(path))
-        ax.set_axis_off()
+    with ThreadPoolExecutor(allowed_cores()) as pool:  # each photograph is decoded once, at the size that it is shown
+        pictures = pool.map(lambda panel: decode(panel[0], round(PHOTO * DPI)), panels)
+    for number, ((path, answers, values), picture) in enumerate(zip(panels, pictures, strict=True)):
+        left, top = number % columns * wide + GAP / 2, number // columns * high + GAP
+        ax.imshow(picture, extent=(left, left + PHOTO, top + PHOTO, top), aspect="auto")
         name = path.stem if stems[path.stem] == 1 else f"{path.parent.name}/{path.stem}"
-        ax.set_title(f"{name[:26]}\n{' · '.join(answers)}", fontsize=8, loc="center", parse_math=False)
-        ax = figure.add_axes(np.array([left + text, top - photo - bars, photo - text, bars]) / inches)
-        _bars(ax, tasks, answers, values)
+        ax.text(left + PHOTO / 2, top - 0.05, f"{name[:26]}\n{' · '.join(answers)}", fontsize=8, ha="center",
+                va="bottom", parse_math=False)
+        _bars(ax, left + 0.55 * PHOTO, top + PHOTO + BAR, tasks, answers, values)
     return figure
 
 
-def _bars(ax: Axes, tasks: Mapping[str, Sequence[str]], answers: list[str], values: list[Sequence[float]]) -> None:
-    at = 0.0
+def _bars(ax: Axes, left: float, top: float, tasks: Mapping, answers: list[str], values: list[Sequence[float]]) -> None:
+    length, at = 0.35 * PHOTO, top  # of a bar of 1
     for (task, classes), answer, shares in zip(tasks.items(), answers, values, strict=True):
         for name, share in zip(classes, shares, strict=True):
-            weight = "bold" if name == answer else "normal"
-            ax.barh(at, share, 0.8, color=task_colour(task), alpha=1 if name == answer else 0.4)
-            ax.text(-0.06, at, name, ha="right", va="center", fontsize=7, fontweight=weight, parse_math=False)
+            weight, alpha = ("bold", 1) if name == answer else ("normal", 0.4)
+            ax.barh(at, share * length, 0.8 * BAR, left=left, color=task_colour(task), alpha=alpha)
+            ax.text(left - 0.05, at, name, ha="right", va="center", fontsize=7, fontweight=weight, parse_math=False)
             if name == answer:
-                ax.text(share + 0.04, at, f"{share:.2f}", va="center", fontsize=7)
-            at += 1
-        at += 0.6
-    ax.set(xlim=(0, 1.3), ylim=(at - 0.6, -0.9), xticks=[0.5, 1], yticks=[])
-    ax.tick_params(labelbottom=False, length=0)
-    ax.spines["bottom"].set_visible(False)
+                ax.text(left + share * length + 0.03, at, f"{share:.2f}", va="center", fontsize=7)
+            at += BAR
+        at += 0.6 * BAR
+    ax.vlines([left + length / 2, left + length], top - BAR / 2, at - BAR, color="#E6E6E6", linewidth=0.8, zorder=0)
 
 
 def label_table(images: AnnotatedImages) -> Figure:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +45,15 @@ class Settings:
     vote_targets: bool = False  # learn the shares of the votes instead of their consensus
     frozen_groups: int = 0  # so many of the first conv groups are computed once a view and kept, see training.frozen
     views: int = 2  # cached crops and flips of each image, with frozen groups
+    log: str = ""  # "tensorboard" writes its event files too; no part of what a run is
 
     def __post_init__(self):
         if not is_known(self.backbone):
             raise ValueError(f"settings: backbone: unknown {self.backbone!r}; choose one of {', '.join(BUILDERS)}, or "
                              f"a network of timm")
+        _one_of("settings: log", self.log, ("", "tensorboard"))
+        if self.log and not find_spec("tensorboard"):
+            raise ValueError("settings: log: TensorBoard is not installed; pip install tensorboard")
         _one_of("settings: optimiser", self.optimiser, OPTIMISERS)
         if self.averaging >= 1:
             raise ValueError(f"settings: averaging: expected a decay below 1, got {self.averaging}")

@@ -9,6 +9,7 @@ metrics.json           the test set's metrics by task
 timing.json            seconds and images a second, apart so that equal runs have equal metrics
 predictions.csv        truth and probabilities of each training, validation and test image
 model.safetensors      the weights of the best epoch, and the training images' mean
+tensorboard/           its event files, when asked for by the setting ``log``
 03_train.ipynb         the executed notebook, when a notebook made the run
 =====================  ==========================================================================
 
@@ -23,6 +24,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +49,7 @@ from .fit import Data, fit
 from .resume import contiguous, write_history
 from .run import WEIGHTS, Run, stored_hash
 
+LOG = "tensorboard"
 LATER = ("aggregation", "accumulate", "checkpoint", "compile", "optimiser", "probe_start", "group_decay",
          "averaging", "vote_targets", "frozen_groups", "views")
 """Settings that came after the first runs: described only where they are not what those had."""
@@ -130,13 +133,16 @@ def train(
         if not finished:
             began = time.perf_counter()
             network = build_network(config, prepared.images.tasks)
-            history = _fit(network, config, prepared, place, states / digest([described, pixels])[:16], after_epoch)
+            state = states / digest([described, pixels])[:16]
+            history = _fit(network, config, prepared, place, state, after_epoch)
             trained = time.perf_counter()
             table, metrics = _evaluate(network, prepared, config.training_settings().crop, seen)
             timing = {"training_seconds": trained - began, "evaluation_seconds": time.perf_counter() - trained}
             if distributed.rank() == 0:
                 with atomic_folder(folder) as whole:
                     write_table(whole / "predictions.csv", table)
+                    if (state / LOG).exists():
+                        shutil.copytree(state / LOG, whole / LOG)
                     _write(whole, config, described, network, prepared, history, metrics, timing, threads, root)
         if distributed.rank() == 0:  # or a run may have been killed before it had cleared them away
             shutil.rmtree(states, ignore_errors=True)
@@ -188,7 +194,7 @@ def describe(config: Config, images: AnnotatedImages) -> dict:
     known = stored_hash(start) if (start / "metrics.json").is_file() else None
     settings["weights"] = start.name if known is None else f"run {known[:12]}"
     for choice in fields(Settings):  # as runs that are older than the choice are described
-        if choice.name in LATER and settings[choice.name] == choice.default:
+        if choice.name == "log" or choice.name in LATER and settings[choice.name] == choice.default:
             del settings[choice.name]
     return {
         "data": config.data, "method": config.method, "variant": config.variant, "preset": config.preset,
@@ -234,9 +240,21 @@ def _fit(network, config: Config, prepared: Prepared, device, resume: Path, afte
     history = []
     for name, part in parts.items():
         title = f"{config.name} {config.data} split {config.split}" + (f" ({name})" if len(parts) > 1 else "")
-        rows = fit(part, data, settings, config.seed, device, resume / name, title, after_epoch)
+        tell = partial(_log, resume / LOG / name, after_epoch) if settings.log else after_epoch
+        rows = fit(part, data, settings, config.seed, device, resume / name, title, tell)
         history += [{"network": name, **row} for row in rows]
     return history
+
+
+def _log(folder: Path, after_epoch, row: dict) -> None:
+    """Write a row of the history as TensorBoard's events, to a file of its own, then tell whoever asked."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(folder)) as writer:
+        for name in row.keys() - {"epoch"}:
+            writer.add_scalar(name, row[name], row["epoch"])
+    if after_epoch:
+        after_epoch(row)
 
 
 def _write(folder, config, described, network, prepared: Prepared, history, metrics, timing, threads, root) -> None:

@@ -1,5 +1,7 @@
 """Figures say what their data say: boxes, bars and numbers are counted and compared, not looked at."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,13 +9,13 @@ import torch
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from PIL import Image
+from PIL import Image, PdfParser
 
 from aesthemo_lib import plots
 from aesthemo_lib.data.table import AnnotatedImages
 from aesthemo_lib.evaluation.metrics import prediction_table
 from aesthemo_lib.models.networks import build, map_shapes
-from aesthemo_lib.plots import runs as run_plots
+from aesthemo_lib.plots import data, runs as run_plots
 from aesthemo_lib.tasks import PATENT_TASKS, Task
 
 TASKS = (Task("aesthetics", ("low", "high")), Task("mood", ("calm", "very_wild", "$5")))
@@ -39,6 +41,17 @@ def bars(ax) -> list[tuple[float, str, float]]:
     """Width, colour and opacity of each bar, from the top."""
     found = [p for p in ax.patches if isinstance(p, Rectangle)]
     return [(p.get_width(), to_hex(p.get_facecolor()), p.get_alpha()) for p in sorted(found, key=lambda p: p.get_y())]
+
+
+def panels(figure: Figure) -> tuple[list[str], list[list[tuple[float, str, float]]], list[str]]:
+    """Of judged photographs the titles, the bars of each (share, colour, opacity), and all other words."""
+    (ax,) = figure.axes
+    texts = [text.get_text() for text in ax.texts]
+    drawn = [(round(p.get_width() / (0.35 * data.PHOTO), 4), to_hex(p.get_facecolor()), p.get_alpha())
+             for p in ax.patches]
+    count = sum(len(task.classes) for task in TASKS)
+    return ([text for text in texts if "\n" in text], [drawn[i:i + count] for i in range(0, len(drawn), count)],
+            [text for text in texts if "\n" not in text])
 
 
 # --- style and files
@@ -104,13 +117,13 @@ def test_photo_grid_shows_files_and_pixels_in_order(photos):
 
 def test_vote_bars_are_the_shares_of_the_votes(annotated):
     figure = plots.vote_bars(annotated, [1, 3])
-    pictures, charts = figure.axes[::2], figure.axes[1::2]
-    assert [ax.get_title() for ax in pictures] == ["größe $1$\nlow · very_wild", "d\nno votes · very_wild"]
+    titles, charts, _ = panels(figure)
+    assert titles == ["größe $1$\nlow · very_wild", "d\nno votes · very_wild"]
     blue, other = plots.TASK_COLOURS["aesthetics"].lower(), plots.task_colour("mood").lower()
-    assert bars(charts[0]) == [
+    assert charts[0] == [
         (0.5, blue, 1), (0.5, blue, 0.4), (0.25, other, 0.4), (0.5, other, 1), (0.25, other, 0.4),
     ]
-    assert [width for width, *_ in bars(charts[1])] == [0, 0, 0, 0.75, 0.25]  # unlabelled is empty, not an error
+    assert [width for width, *_ in charts[1]] == [0, 0, 0, 0.75, 0.25]  # unlabelled is empty, not an error
     plots.png(figure)  # '$' in a name is no formula
 
 
@@ -119,22 +132,38 @@ def test_contact_sheet_shows_what_the_predictions_say(photos):
     probabilities = {task.name: rng.dirichlet(np.ones(len(task.classes)), 4) for task in TASKS}
     table = prediction_table(TASKS, probabilities, photo=[str(path) for path in photos])
     figure = plots.contact_sheet([str(path) for path in photos], table)
-    pictures, charts = figure.axes[::2], figure.axes[1::2]
-    assert len(pictures) == 4
-    for row, (picture, chart) in enumerate(zip(pictures, charts, strict=True)):
-        assert picture.get_title().splitlines()[1] == f"{table['aesthetics'][row]} · {table['mood'][row]}"
+    titles, charts, words = panels(figure)
+    assert len(figure.axes[0].images) == len(titles) == 4
+    for row, (title, chart) in enumerate(zip(titles, charts, strict=True)):
+        assert title.splitlines()[1] == f"{table['aesthetics'][row]} · {table['mood'][row]}"
         expected = [*probabilities["aesthetics"][row], *probabilities["mood"][row]]
-        np.testing.assert_allclose([width for width, *_ in bars(chart)], expected)
-        assert [alpha for *_, alpha in bars(chart)].count(1) == 2
-        words = [text.get_text() for text in chart.texts]
+        np.testing.assert_allclose([width for width, *_ in chart], expected, atol=1e-4)
+        assert [alpha for *_, alpha in chart].count(1) == 2
         assert f"{max(probabilities['mood'][row]):.2f}" in words and {"very_wild", "$5", "low", "high"} <= set(words)
     plots.png(figure)
 
 
-def test_a_sheet_of_many_photos_stays_within_what_a_picture_can_hold(photos):
-    table = prediction_table(TASKS, {t.name: np.eye(len(t.classes))[[0] * 300] for t in TASKS}, photo=["x"] * 300)
-    width, height = plots.contact_sheet([photos[0]] * 300, table).get_size_inches()
-    assert max(width, height) * 130 < 2**16 and 0.3 < width / height < 3
+@pytest.mark.parametrize("name, files", [("s.png", ["s-2.png", "s-3.png", "s.png"]), ("s.pdf", ["s.pdf"])])
+def test_sheets_are_pages_and_a_photograph_is_decoded_once_at_its_size(photos, tmp_path, monkeypatch, name, files):
+    monkeypatch.setattr(data, "PAGE", 3)
+    decoded = []
+    monkeypatch.setattr(data, "decode", lambda *given: decoded.append(given) or np.zeros((*2 * given[1:], 3), np.uint8))
+    photo = [str(path) for path in photos] * 2
+    table = prediction_table(TASKS, {t.name: np.eye(len(t.classes))[[0] * 8] for t in TASKS}, photo=photo)
+    out = tmp_path / "sheets"
+    assert sorted(path.name for path in data.save_sheets(table, out / name)) == sorted(files)
+    assert sorted(path.name for path in out.iterdir()) == files
+    assert sorted(path for path, _ in decoded) == sorted(map(Path, photo)) and {side for _, side in decoded} == {247}
+    if name.endswith("pdf"):
+        with PdfParser.PdfParser(str(out / name)) as pdf:
+            assert len(pdf.pages) == 3
+    for file in out.glob("*.png"):
+        with Image.open(file) as sheet:
+            assert sheet.width < 3 * 247 * 1.4 and np.asarray(sheet).min() == 0
+    monkeypatch.setattr(data, "contact_sheet", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        data.save_sheets(table, out / f"new {name}")
+    assert sorted(path.name for path in out.iterdir()) == files  # nothing half
 
 
 def test_label_table_counts_images_that_have_both_labels(annotated):
