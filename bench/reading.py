@@ -41,7 +41,7 @@ class Untrained(Run):
 
 def prediction(job: Job) -> Iterator[tuple]:
     """Prediction with the pair of the lessons."""
-    count, rounds = (6, 2) if job.small else (128, 3)
+    count, rounds = (6, 2) if job.small else (128, 2)
     if job.device.type == "cuda":
         count = 2048
     this = race(job, "efficientnet_lite0", BATCH, 1, 1)

@@ -82,11 +82,6 @@ ROWS = {
                         "is needed, by CPU time"),
     "para_cache": Spec("para_cache", "PARA's 31,220 photographs (224 px copy) decoded into a cold cache", "CPU min",
                        4.0, "less", "Seconds of each part:"),
-    "memory_vgg16": Spec("memory", "VGG16 pair, batch 16: the most anonymous memory that a training holds, states "
-                         "written", "GB", 6.0, "less", "What a training holds:"),
-    "memory_vgg16_checkpoint": Spec("memory", "the same with the setting checkpoint, which computes maps again in the "
-                                    "backward pass", "GB", 6.0, "less", "What a training holds:"),
-    "checkpoint_price": Spec("memory", "the price of that: CPU seconds of a step over those without"),
     "start_help": Spec("starting", "aesthemo --help", "CPU s", 0.3, "less", EACH),
     "start_import": Spec("starting", "import aesthemo_lib, beyond torch's own import", "CPU s", 0.3, "less", EACH),
     "reproduce_wall": Spec("reproduce", "make reproduce, from nothing drawn or decoded", "min", 4.0, "less",
@@ -95,6 +90,11 @@ ROWS = {
     "reproduce_oasis_wall": Spec("reproduce_oasis", "make reproduce DATA=oasis", "min", 6.0, "less",
                                  "Where the time goes:"),
     "reproduce_oasis_cpu": Spec("reproduce_oasis", "the same", "CPU min"),
+    "memory_vgg16": Spec("memory", "VGG16 pair, batch 16: the most anonymous memory that a training holds, states "
+                         "written", "GB", 6.0, "less", "What a training holds:"),
+    "memory_vgg16_checkpoint": Spec("memory", "the same with the setting checkpoint, which computes maps again in the "
+                                    "backward pass", "GB", 6.0, "less", "What a training holds:"),
+    "checkpoint_price": Spec("memory", "the price of that: CPU seconds of a step over those without"),
     "tests_passed": Spec("tests", "share of tests/bench/test_gpu.py that passed: device, precision, checkpoint, "
                          "compile, DDP, equality with the processor", "1", 1.0, why="What pytest said:"),
     **{f"finetune_{method}_{task}": Spec("finetune", f"{method}: AUC of {task} on 5,000 photographs of PARA, "

@@ -150,7 +150,7 @@ def vgg16(job: Job) -> Iterator[tuple]:
     """The pair of the patent."""
     precision, side = fast_precision(job.device), 256 if job.small else MATRIX
     slow = job.device.type == "cpu" and precision == torch.float32
-    steps, rounds = (40, 3) if job.device.type == "cuda" else (1, 2) if slow else (2, 3)
+    steps, rounds = (40, 3) if job.device.type == "cuda" else (1, 2) if slow else (2, 2)
     this = race(job, "vgg16", 8 if slow else 16, steps, rounds)
     network = this.network()
     step = step_of(network, this.settings, batch_of(this))
@@ -184,7 +184,7 @@ def lite0(job: Job) -> Iterator[tuple]:
 
 def teach(job: Job) -> Iterator[tuple]:
     """The pair of the lessons, its first groups frozen, beside the bare step and the plain loop, and its roofline."""
-    this = race(job, "efficientnet_lite0", 32, 3, 3)
+    this = race(job, "efficientnet_lite0", 32, 3, 2)
     preset = PRESETS["teach"]
     this = replace(this, settings=replace(this.settings, frozen_groups=1 if job.small else preset.frozen_groups))
     network, images = this.network(), batch_of(this)
