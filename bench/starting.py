@@ -16,8 +16,8 @@ from .child import Job
 from .measure import processor_time
 from .rows import AVX512
 
-COMMANDS = {"start_help": ["-m", "aesthemo_lib.cli", "--help"], "start_import": ["-c", "import torch, aesthemo_lib"],
-            "torch": ["-c", "import torch"]}
+IMPORT = ("import time, torch; began = time.process_time(); import aesthemo_lib.training.runs; "
+          "print(time.process_time() - began)")
 MINUTES = {"scenes": {AVX512: 2.0}, "oasis": {AVX512: 3.0}}
 """What the main job may take with AVX-512 and bfloat16; the rows name the other kind's minutes."""
 
@@ -35,13 +35,13 @@ def python(arguments: Sequence[str], environment: dict | None = None) -> tuple[f
 
 
 def starting(job: Job) -> Iterator[tuple]:
-    """Each next to torch's own import, in turn."""
-    rounds = 1 if job.small else 3
-    times = np.array([[python(command)[1] for command in COMMANDS.values()] for _ in range(rounds + 1)])[1:]
-    spent = dict(zip(COMMANDS, times.T, strict=True))
-    for name, beside in (("start_help", 0.0), ("start_import", spent["torch"])):
-        lines = [f"- {', '.join(f'{value:.2f}' for value in spent[name])} s in all"]
-        yield name, spent[name] - beside, {"profile": lines}
+    """The command's help, and what a training imports beyond torch."""
+    rounds = 1 if job.small else 4
+    helped = [python(["-m", "aesthemo_lib.cli", "--help"])[1] for _ in range(rounds + 1)][1:]
+    yield "start_help", helped, {"profile": [f"- {', '.join(f'{value:.2f}' for value in helped)} s"]}
+    imported = [float(subprocess.run([sys.executable, "-c", IMPORT], check=True, stdout=subprocess.PIPE,
+                                     encoding="utf-8").stdout) for _ in range(rounds + 1)][1:]
+    yield "start_training", imported, {"profile": [f"- {', '.join(f'{value:.2f}' for value in imported)} s"]}
 
 
 def reproduce(job: Job) -> Iterator[tuple]:

@@ -41,7 +41,7 @@ def test_a_row_holds_by_its_median_and_says_its_spread(name, samples, target, ho
 
 
 def test_groups_are_found_by_their_rows_and_the_long_ones_must_be_named():
-    assert rows.groups(["start_import", "cache"]) == ["cache", "starting"]
+    assert rows.groups(["start_training", "cache"]) == ["cache", "starting"]
     assert set(rows.groups([])) == set(MODULES) - set(rows.NAMED) and rows.groups([], True) == list(rows.ON_GPU)
     assert {spec.group for spec in rows.ROWS.values()} == set(MODULES)
     with pytest.raises(ValueError, match="unknown 'vgg17'; choose of vgg16_loop, "):
