@@ -34,15 +34,12 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--cell", metavar="KEY", help="run only this cell, and write no table (for a cluster's jobs)")
     attribution = _study_parser(commands, "attribution-study", "run what lesson 8 shows", _attribution_study)
     attribution.add_argument("--seeds", type=int, default=3, help="splits and seeds of each cell")
-    retrieval = _study_parser(commands, "retrieval", "search by emotion, on the runs of studies compare and colour",
-                              _retrieval)
-    retrieval.add_argument("--form", default="first", help="of the two studies: first or long")
-    style = _study_parser(commands, "style-transfer", "what a change of camera costs, and how much is recovered",
-                          _style_transfer)
-    style.add_argument("--data", default="oasis", help="a data set's name")
-    style.add_argument("--preset", default="teach", help="smoke, teach or paper")
-    style.add_argument("--splits", type=int, default=3, help="how many, each with a style and a classifier of its own")
-    style.add_argument("--steps", type=int, default=0, help="of each style's training; 0: the preset's")
+    retrieval = _study_parser(commands, "retrieval", "what colour and texture add to a search by emotion", _retrieval)
+    retrieval.add_argument("--oasis", type=Path, help="OASIS' folder; --root is PARA's; without them: drawn scenes")
+    _study_parser(commands, "task-sequence", "do answers contradict one another? (on OASIS too with --root)",
+                  _task_sequence)
+    _study_parser(commands, "style-transfer", "what a change of camera costs, and how much is recovered",
+                  _style_transfer)
     few = _study_parser(commands, "few-labels", "few labels of one task, many of the other, on PARA", _few_labels)
     few.add_argument("--pilot", action="store_true", help="run what the protocol was fixed with, and nothing else")
     recipe = commands.add_parser("recipe", help="write results/recipe.json from results/studies/recipe.csv")
@@ -126,15 +123,21 @@ def _attribution_study(given) -> None:
 
 
 def _retrieval(given) -> None:
-    from .retrieval.study import study
+    from .retrieval import study as retrieval
 
-    _run(study(given.out, given.root, given.form), given)
+    _run(retrieval, retrieval.study(given.out, given.root, given.oasis), given)
+
+
+def _task_sequence(given) -> None:
+    from .task_sequence import study as task_sequence
+
+    _run(task_sequence, task_sequence.study(given.out, given.root), given)
 
 
 def _style_transfer(given) -> None:
-    from .style_transfer.study import study
+    from .style_transfer import study as style_transfer
 
-    _run(study(given.out, given.data, given.root, given.preset, given.splits, given.steps), given)
+    _run(style_transfer, style_transfer.study(given.out), given)
 
 
 def _few_labels(given) -> None:
@@ -155,10 +158,13 @@ def _few_labels(given) -> None:
         print(path)
 
 
-def _run(study, given) -> None:
+def _run(module, study, given) -> None:
+    from aesthemo_lib.files import project_folder
+
     if not given.gather:
         study.run(given.jobs)
-    print(study.keep(given.to))
+    for path in module.keep(study, given.to or project_folder() / "results" / "studies"):
+        print(path)
 
 
 def _recipe(given) -> None:

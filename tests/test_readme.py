@@ -128,25 +128,6 @@ def test_what_readme_says_of_the_null_is_what_the_attribution_study_gives():
     assert f"{number} networks on drawn scenes" in text
 
 
-def test_what_readme_and_lesson_9_say_of_the_sequence_is_what_the_studies_give():
-    rows = studies.selected(studies.read("attributes"))
-    mean = rows.groupby(["split", "method"], sort=False)["auc"].mean().reset_index()
-    mean = mean.assign(task="mean", seed=0, condition="")
-    found = studies.differences(mean, "auc").set_index("method")
-    short, long, trunk = (found.loc[name] for name in (
-        "bilstm", "bilstm, four times as long", "shared_bottom, four times as long"))
-    text = " ".join(RESULTS.split())
-    assert f"by {-short['mean']:.3f} in mean AUC".replace("0.", ".") in text and short["high"] < 0
-    assert f"by {-long['mean']:.3f} when trained four times".replace("0.", ".") in text and long["high"] < 0
-    assert trunk["low"] < 0 < trunk["high"]
-    told = rows.groupby("method")[["contradictions_answers", "contradictions_possible"]].mean()
-    assert told["contradictions_answers"]["shared_bottom, four times as long"] == 0
-    assert told["contradictions_answers"]["bilstm, four times as long"] < 0.15 < 0.5 < told.loc["bilstm"].min()
-    photographs = studies.differences(studies.selected(studies.read("sequence")), "auc").set_index(["method", "task"])
-    behind = photographs[photographs["high"] < 0].index
-    assert {("bilstm", "aesthetics"), ("bilstm", "category")} <= set(behind)
-
-
 REFERENCES = {"start": "diagonal .9/.1", "where": "all layers"}
 
 

@@ -1,7 +1,7 @@
-"""The numbers of ``results/retrieval.csv``: who finds photographs of the same emotion, and the best of several takes.
+"""The study of ``results/studies/retrieval.csv``: what colour and texture add to a search by emotion.
 
-Four contenders on the same splits: the improved CNN (pixels, colour and texture), the same CNN without them, colour and
-texture alone, and the joint network. All are brought to the same number of dimensions by the training images.
+On drawn scenes the cause is known: ``relatedness`` is how much of the emotion light and lamp decide, which colour
+shows. The same on photographs of OASIS and PARA. The protocol, with its predictions, was committed before the run.
 """
 
 from __future__ import annotations
@@ -13,236 +13,168 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
+from sklearn.linear_model import LogisticRegression
 
-from aesthemo_lib.data.batches import resize, to_device
-from aesthemo_lib.data.images import pixels_sha256
+from aesthemo_lib.data.images import decode
+from aesthemo_lib.data.readers import oasis, para
 from aesthemo_lib.data.table import AnnotatedImages
 from aesthemo_lib.device import set_threads
-from aesthemo_lib.evaluation.calibration import truth_and_probabilities
-from aesthemo_lib.evaluation.comparison import bootstrap_interval
-from aesthemo_lib.files import atomic, cache_folder, digest
-from aesthemo_lib.models.appearance import MEAN, Appearance
-from aesthemo_lib.models.backbones import HALF
-from aesthemo_lib.models.inference import predict_logits
-from aesthemo_lib.training.probe import fitted
-from aesthemo_lib.training.run import Run, stored_hash
-from aesthemo_lib.training.runs import Config, Prepared, prepare
-from aesthemo_studies.endpoints import image_rows, scales
+from aesthemo_lib.files import digest, project_folder, read_json, write_table
+from aesthemo_lib.plots.style import save
 
-from .. import comparisons, protocol
-from ..cells import Study, committed, key
-from .gallery import Gallery, Space, class_map, search_measures, takes
+from ..cells import Study, key
+from ..contrasts import contrasts
+from ..drawn import Collection, collection, kept, look
+from ..few_labels.material import components
+from ..neighbour_plots import gains
+from . import early
+from .measures import by_answers
 
-CONTENDERS = {
-    "colour_texture": ("colour", "independent, colour and texture"),
-    "independent": ("compare", "independent"),
-    "cross_branch": ("compare", "cross_branch.diagonal"),
-}
-"""By the name in the table: study and contender of ``results/protocol.json``. 'descriptors' need no run."""
-MEASURED = ("precision", "map", "ndcg")
-RESAMPLES = 500
-
-
-def features(run: Run | Path, pixels: np.ndarray, task: str, device: str | None = None) -> np.ndarray:
-    """What enters the last fully connected layer of a trained network's branch for a task.
-
-    Args:
-        run: a finished run of a method that has a branch, or at least a head, for each task.
-        pixels: (N, S, S, 3) uint8, of the run's own size (``Run.settings.resize``).
-        task: which task's.
-        device: see ``device.pick_device``.
-
-    Returns:
-        (N, F) float32.
-
-    Raises:
-        ValueError: the run doesn't know the task, or its method has no last layer for it alone.
-    """
-    run = run if isinstance(run, Run) else Run(run)
-    names = [one.name for one in run.tasks]
-    if task not in names:
-        raise ValueError(f"features: {run.folder} has no task {task!r}; its tasks are {', '.join(names)}")
-    network, mean = run.network(device)
-    i, where = names.index(task), next(network.parameters()).device
-    if len(network.parts()) != len(names):
-        raise ValueError(f"features: {run.name} has no last layer for {task} alone; use a method with a head a task")
-    (_, head), seen = network.parts()[i], []
-    network = network.single_task(i).eval() if hasattr(network, "single_task") else network
-    hook = head[-1].register_forward_pre_hook(lambda _, given: seen.append(given[0].float().cpu().numpy()))
-    try:
-        predict_logits(network, pixels, np.arange(len(pixels)), mean, run.settings.crop, where)
-    finally:
-        hook.remove()
-    return np.concatenate(seen)
-
-
-@torch.inference_mode()
-def descriptors(images: AnnotatedImages, pixels: np.ndarray, side: int, batch: int = 64) -> np.ndarray:
-    """Colour and texture of each image, (N, D) float32: computed once a data set and image size, and kept.
-
-    Args:
-        images: whose pixels these are; its name names the file.
-        pixels: (N, S, S, 3) uint8.
-        side: what they are resized to first, as a network sees them.
-    """
-    look, std = Appearance(HALF), torch.tensor(HALF)
-    mean = (255 * torch.tensor(MEAN)).expand(pixels.shape[1:])  # one colour as an image
-    key = digest([pixels_sha256(pixels), side, look(torch.ones(1, 3, 64, 64)).tolist()])
-    target = cache_folder() / "features" / f"{images.name}-colour-texture-{side}-{key[:16]}.npy"
-    try:
-        return np.load(target, allow_pickle=False)
-    except (OSError, ValueError, EOFError):  # not there, or damaged
-        set_threads()
-    rows = [np.arange(start, min(start + batch, len(pixels))) for start in range(0, len(pixels), batch)]
-    parts = [look(resize(to_device(pixels, part, torch.device("cpu")), mean, std, side)) for part in rows]
-    values = torch.cat(parts).numpy()
-    with atomic(target) as temporary:
-        np.save(temporary, values)
-    return values
-
-
-def gallery(run: Run | Path, root: Path | None = None, part: str = "test", task: str = "emotion") -> Gallery:
-    """A run's own photographs as a gallery to search.
-
-    Args:
-        run: a finished run, on data that is at ``root``.
-        root: the data's folder.
-        part: 'test', 'validation' or 'train'.
-        task: whose features say what is near.
-    """
-    run = run if isinstance(run, Run) else Run(run)
-    prepared = prepare(_config(run), root)
-    x, table = features(run, prepared.pixels, task), run.predictions(part)
-    rows, space = image_rows(table, prepared.images), Space.fit(x[prepared.split.train])
-    probabilities = {t.name: truth_and_probabilities(table, t)[1] for t in run.tasks}
-    names = tuple(prepared.images.names[row] for row in rows)
-    return Gallery(run.tasks, names, prepared.images.groups[rows], space(x[rows]), probabilities, space)
-
-
-def _config(run: Run) -> Config:
-    config = run.described
-    changed = {"resize": run.settings.resize, "crop": run.settings.crop}
-    return Config(config["data"], config["method"], config["variant"], config["preset"], config["split"],
-                  config["seed"], settings=changed, options=config["options"], data_options=config["data_options"])
-
-
-# --- the comparison
+PROTOCOL = project_folder() / "results" / "studies" / "retrieval.json"
+PAIRS = (("both", "pixels"), ("both_shuffled", "pixels"), ("both", "both_shuffled"), ("descriptors", "pixels"),
+         ("early", "fine_tuned"), ("early_shuffled", "fine_tuned"), ("early", "early_shuffled"))
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What a contender sees in all N images of a split: features (N, F), and probabilities by task name."""
+class Cell:
+    """A source of pictures ('drawn', 'early', 'oasis', 'para'), and which sample of it."""
 
-    features: np.ndarray
-    probabilities: dict[str, np.ndarray]
-
-
-def measure(seen: Seen, prepared: Prepared, k: int = 10) -> Iterator[dict]:
-    """One contender on one split, a row for the test images and one for the training images: their gap is over-fitting.
-
-    Photographs are searched by features (``precision``, ``map``, ``ndcg``) and by the answers alone (``answers_..``):
-    there the vector is the root of the emotion's probabilities, whose cosine is the Bhattacharyya coefficient. The
-    intervals ``.._low`` and ``.._high`` resample whole series.
-    """
-    images = prepared.images
-    labels, answers = images.labels("emotion"), seen.probabilities["emotion"]
-    vectors = Space.fit(seen.features[prepared.split.train])(seen.features)
-    liked = scales(images.tasks[0], images).get("aesthetics")
-    for part in ("test", "train"):
-        rows = getattr(prepared.split, part)
-        row: dict = {"part": part}
-        for prefix, by in (("", vectors), ("answers_", np.sqrt(answers))):
-            found = search_measures(by[rows], labels[rows], images.groups[rows], k).dropna()
-            values = found[list(MEASURED)].add_prefix(prefix)
-            row |= {"queries": len(found), **values.mean(), **_ends(values, found["group"])}
-        row |= dict(found.filter(like="chance_").mean()) | {"class_map": class_map(answers[rows], labels[rows])}
-        if liked is not None:
-            series = takes(seen.probabilities["aesthetics"][rows][:, 1], liked[1][rows], images.groups[rows])
-            row |= {"series": len(series), **series[["agree", "best", "chance_best"]].mean()}
-            row |= _ends(series[["agree", "best"]], series["group"]) if len(series) else {}
-        yield row
+    source: str
+    number: int
 
 
-def _ends(values: pd.DataFrame, groups: pd.Series) -> dict[str, float]:
-    low, high = bootstrap_interval(values, lambda table: table.mean().to_numpy(), groups.to_numpy(), RESAMPLES)
-    return {f"{name}_{end}": value for end, ends in (("low", low), ("high", high))
-            for name, value in zip(values, ends, strict=True)}
+def protocol() -> dict:
+    """What was fixed before the run."""
+    return read_json(PROTOCOL)
 
 
-def chosen(out: Path, root: Path | None = None, form: str = "first") -> dict[int, dict[str, dict[str, Path]]]:
-    """Of each split that all contenders have finished, their tuned runs' folders by contender and task.
+def study(out: Path, root: Path | None = None, oasis_root: Path | None = None) -> Study:
+    """The study: a cell for each collection of scenes, split of OASIS and training set of PARA.
 
     Args:
         out: the folder of all studies.
-        root: the data's folder.
-        form: of the studies.
+        root, oasis_root: PARA's and OASIS' folders; without them their cells are left out.
     """
-    folders: dict[int, dict[str, dict[str, Path]]] = {}
-    for name, (study_name, contender) in CONTENDERS.items():
-        grid = protocol.study(study_name, form)
-        rows = protocol.selected(comparisons.study(grid, out, root).gather()).query("contender == @contender")
-        for (split, seed), table in rows.groupby(["split", "seed"]):
-            cell = protocol.Cell("", contender, split, seed)
-            for task, candidate in table.set_index("task")["candidate"].items():
-                config = grid.config(cell, dict(grid.candidates())[candidate])
-                folder = config.folder(comparisons.run_folder(grid, cell, candidate, out))
-                folders.setdefault(split, {}).setdefault(name, {})[task] = folder
-    return {split: runs for split, runs in sorted(folders.items()) if len(runs) == len(CONTENDERS)}
+    plan = protocol()
+    found = [Cell("drawn", seed) for seed in plan["collections"]]
+    found += [Cell("early", seed) for seed in plan["early"]["collections"]]
+    found += [Cell("oasis", split) for split in range(plan["oasis"]["splits"])] if oasis_root else []
+    found += [Cell("para", number) for number in range(plan["para"]["sets"])] if root else []
+    fixed = {name: plan[name] for name in ("labels", "doses", "test", "strengths", "early", "para")}
+    named = {key(cell.source, cell.number, plan=fixed): cell for cell in found}
+    return Study("retrieval", named, partial(measure, out=Path(out), root=root, oasis_root=oasis_root), Path(out))
 
 
-def study(out: Path, root: Path | None = None, form: str = "first") -> Study:
-    """The study, a cell for each split: the folders of the runs that are compared. Arguments as in ``chosen``.
-
-    Raises:
-        FileNotFoundError: no split is finished by all contenders; the message says what to run.
-    """
-    splits = chosen(Path(out), root, form)
-    if not splits:
-        needed = " and ".join(f"make study STUDY={name}" for name in dict.fromkeys(s for s, _ in CONTENDERS.values()))
-        raise FileNotFoundError(f"{out}: no split is finished by all of {', '.join(CONTENDERS)}; run {needed}")
-    cells = {}
-    for split, runs in splits.items():
-        hashes = {name: [stored_hash(folder) for folder in folders.values()] for name, folders in runs.items()}
-        cells[key(f"split{split}", plan=hashes)] = split, runs
-    return Study("retrieval", cells, partial(compare, root=root), Path(out))
-
-
-def compare(cell: tuple[int, dict[str, dict[str, Path]]], root: Path | None = None) -> list[dict]:
-    """The rows of a split, one for each contender and part of the images; see ``measure``."""
+def measure(cell: Cell, out: Path, root: Path | None, oasis_root: Path | None) -> pd.DataFrame:
+    """The rows of a cell: one for each dose, number of labels and contender."""
     set_threads()
-    split, folders = cell
-    runs = {name: {task: Run(folder) for task, folder in by_task.items()} for name, by_task in folders.items()}
-    prepared, rows = prepare(_config(runs["independent"]["emotion"]), root), []
-    for name in (*CONTENDERS, "descriptors"):
-        seen = _described(prepared, runs) if name == "descriptors" else _network(prepared, runs[name])
-        rows += [{"split": split, "contender": name, **row} for row in measure(seen, prepared)]
-    return rows
+    places = {"drawn": None, "early": None, "oasis": oasis_root, "para": root}
+    rows = {"drawn": _drawn, "early": _early, "oasis": _oasis, "para": _para}[cell.source](
+        cell.number, out, places[cell.source])
+    return pd.DataFrame([{"source": cell.source, "collection": cell.number, **row} for row in rows])
 
 
-def read() -> pd.DataFrame:
-    """The table as committed; see ``cells.committed``."""
-    return committed("retrieval", "make study STUDY=compare, make study STUDY=colour, "
-                                  "python -m aesthemo_studies retrieval runs/studies --root <folder>")
+def views(seen: tuple[np.ndarray, np.ndarray], train: np.ndarray, test: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    """What each contender is given of all N pictures.
+
+    'pixels' has the frozen features' principal components; 'both' also the descriptors, before the last layer;
+    'both_shuffled' those of another picture; 'descriptors' nothing else. Everything is scaled by the training pictures.
+    """
+    fitted = np.isin(np.arange(len(seen[0])), train)
+    pixels, look = components(seen[0], fitted, protocol()["components"]), seen[1]
+    described = (look - look[train].mean(axis=0)) / np.maximum(look[train].std(axis=0), 1e-6)
+    others, rng = described.copy(), np.random.default_rng(seed)
+    for rows in (train, test):
+        others[rows] = described[rng.permutation(rows)]
+    return {"pixels": pixels, "both": np.hstack([pixels, described]), "both_shuffled": np.hstack([pixels, others]),
+            "descriptors": described}
 
 
-def _network(prepared: Prepared, runs: dict[str, Run]) -> Seen:
-    probabilities = {}
-    for task in prepared.images.tasks:
-        table = pd.concat([runs[task.name].predictions(part) for part in prepared.split._fields], ignore_index=True)
-        probabilities[task.name] = np.empty((len(prepared.images), len(task.classes)))
-        at = image_rows(table, prepared.images)
-        probabilities[task.name][at] = truth_and_probabilities(table, task)[1]
-    return Seen(features(runs["emotion"], prepared.pixels, "emotion"), probabilities)
+def found_by(x: np.ndarray, votes: np.ndarray, train: np.ndarray, strength: float) -> np.ndarray:
+    """The (N, C) answers of a logistic regression, learnt from the ``train`` rows' (N, C) votes."""
+    shares = votes[train] / votes[train].sum(axis=1, keepdims=True)
+    row, emotion = np.nonzero(shares)
+    model = LogisticRegression(C=strength, max_iter=300).fit(x[train][row], emotion, sample_weight=shares[row, emotion])
+    answers = np.zeros((len(x), votes.shape[1]))
+    answers[:, model.classes_] = model.predict_proba(x)
+    return answers
 
 
-def _described(prepared: Prepared, runs: dict[str, dict[str, Run]]) -> Seen:
-    """Colour and texture alone: the descriptors themselves, and logistic regressions of them."""
-    images, train = prepared.images, prepared.split.train
-    x = descriptors(images, prepared.pixels, runs["independent"]["emotion"].settings.crop)
-    probabilities = {}
-    for task in images.tasks:
-        labels = images.labels(task.name)
-        rows = train[labels[train] >= 0]
-        probabilities[task.name] = fitted(x[rows], labels[rows], images.groups[rows], len(task.classes))(x)
-    return Seen(x, probabilities)
+def compared(
+    given: dict[str, np.ndarray], votes: np.ndarray, truth: np.ndarray, groups: np.ndarray, train: np.ndarray,
+    test: np.ndarray,
+) -> Iterator[dict]:
+    """A row for each contender: its search among the test pictures after learning from the training pictures."""
+    strengths = protocol()["strengths"]
+    for contender, x in given.items():
+        answers = found_by(x, votes, train, strengths[contender])
+        yield {"contender": contender, "labels": len(train), **by_answers(answers[test], truth[test], groups[test])}
+
+
+def _drawn(seed: int, out: Path, _) -> Iterator[dict]:
+    plan = protocol()
+    most, count = max(plan["labels"]), max(plan["labels"]) + plan["test"]
+    pictures, train, test = collection(seed, count), np.arange(most), np.arange(most, count)
+    given = views(pictures.seen(out), train, test, seed)
+    for dose in plan["doses"]:
+        truth = pictures.labels(dose)["emotion"]
+        for labels in plan["labels"]:
+            for row in compared(given, np.eye(8)[truth], truth, np.arange(count), train[:labels], test):
+                yield {"dose": dose, **row}
+
+
+def _early(seed: int, out: Path, _) -> Iterator[dict]:
+    plan = protocol()["early"]
+    numbers = collection(seed, plan["labels"] + plan["test"]).numbers
+    pictures = Collection(seed, numbers)
+    truth, pixels = pictures.labels(plan["dose"])["emotion"], pictures.pixels(early.SIDE)
+    train, test = np.split(np.arange(len(numbers)), [plan["labels"]])
+    for contender in ("fine_tuned", "early", "early_shuffled"):
+        answers = early.answers(pixels, truth, train, test, contender, seed)
+        yield {"contender": contender, "labels": len(train), "dose": plan["dose"],
+               **by_answers(answers, truth[test], test)}
+
+
+def photograph_views(images: AnnotatedImages, rows: np.ndarray, out: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Features and descriptors of some photographs, computed once and kept."""
+    side = protocol()["side"]
+    target = Path(out) / "collections" / f"{digest([[images.names[row] for row in rows], side])[:16]}.npy"
+    parts = np.array_split(rows, max(1, len(rows) // 256))
+    return kept(target, lambda: np.concatenate([
+        np.concatenate(look(np.stack([decode(images.paths[row], side) for row in part])), axis=1) for part in parts]))
+
+
+def _oasis(split: int, out: Path, root: Path) -> Iterator[dict]:
+    images = oasis.read(root)
+    seen, truth = photograph_views(images, np.arange(len(images)), out), images.labels("emotion")
+    parts = images.split(split)
+    train = np.concatenate([parts.train, parts.validation])
+    given = views(seen, train, parts.test, split)
+    yield from compared(given, images.votes["emotion"], truth, images.groups, train, parts.test)
+
+
+def _para(number: int, out: Path, root: Path) -> Iterator[dict]:
+    plan, images = protocol()["para"], para.read(root, emotion="felt")
+    truth = images.labels("emotion")
+    rng, official = np.random.default_rng(0), np.asarray(images.fixed)
+    sample = [rng.permutation(np.flatnonzero(known & (truth >= 0)))[:count] for known, count in (
+        (official != "test", plan["sets"] * plan["labels"]), (official == "test", plan["test"]))]
+    rows = np.concatenate(sample)
+    train = np.arange(number * plan["labels"], (number + 1) * plan["labels"])
+    test = np.arange(len(sample[0]), len(rows))
+    given = views(photograph_views(images, rows, out), train, test, number)
+    yield from compared(given, images.votes["emotion"][rows], truth[rows], images.groups[rows], train, test)
+
+
+def keep(made: Study, folder: Path) -> list[Path]:
+    """Write the rows, the verdicts and the picture; returns their paths. Holm's family: a source's."""
+    rows = made.gather()
+    rows["dose"] = rows["dose"].fillna("")
+    overlap = protocol()["oasis"]["overlap"]
+    told = [contrasts(part, PAIRS, ["map"], ["source", "dose", "labels"] if source == "drawn" else ["source"],
+                      overlap=overlap if source == "oasis" else 0.0)
+            for source, part in rows.groupby("source", sort=False) if part["collection"].nunique() > 1]
+    for name, table in (("retrieval.csv", rows), ("retrieval.verdicts.csv", pd.concat(told))):
+        write_table(folder / name, table, "%.5f")
+    save(gains(rows), folder / "retrieval.png")
+    return [folder / f"retrieval.{ending}" for ending in ("csv", "verdicts.csv", "png")]

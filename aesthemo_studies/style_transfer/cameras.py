@@ -3,7 +3,7 @@
 From a published photograph, which stands for the scene, to the file that a camera writes:
 
 1. undo sRGB's curve: light that adds up, 0..1;
-2. the lens darkens the corners (vignetting, a parabola in the radius);
+2. the lens blurs, and darkens the corners (vignetting, a parabola in the radius);
 3. the sensor adds noise, whose variance has a part that grows with the light (shot) and one that doesn't (read);
 4. exposure and white balance multiply the channels, a colour matrix mixes them (its rows sum to 1: grey stays grey);
 5. sRGB's curve again, then the maker's tone curve: contrast about the middle, and blacks that may be lifted;
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Camera:
         white_balance: gains of red, green and blue.
         exposure: gain of all three.
         crosstalk: what each channel gets of the mean of the three: 0 keeps colours, 1 makes grey, below 0 is vivid.
+        blur: of the lens, the standard deviation of a Gaussian in pixels.
         vignetting: share of the light that is lost in the corners.
         shot, read: noise; variance of light x is shot * x + read^2.
         contrast: 0 leaves sRGB's curve, 1 is the full S-curve 3x^2 - 2x^3.
@@ -40,6 +42,7 @@ class Camera:
     white_balance: tuple[float, float, float]
     exposure: float = 1.0
     crosstalk: float = 0.0
+    blur: float = 0.0
     vignetting: float = 0.0
     shot: float = 0.0
     read: float = 0.0
@@ -53,9 +56,9 @@ class Camera:
         return (1 - self.crosstalk) * np.eye(3) + self.crosstalk / 3
 
 
-FIRST = Camera((1.8, 1.0, 0.25), exposure=0.5, crosstalk=0.3, vignetting=0.6, shot=0.002, read=0.002, contrast=-0.6,
-               black=0.2, quality=85)
-"""An old phone under lamplight that it takes for daylight: warm, dim, pale, dark in the corners."""
+FIRST = Camera((1.8, 1.0, 0.25), exposure=0.5, crosstalk=0.3, blur=1.5, vignetting=0.6, shot=0.002, read=0.002,
+               contrast=-0.6, black=0.2, quality=85)
+"""An old phone under lamplight that it takes for daylight: warm, dim, pale, out of focus, dark in the corners."""
 SECOND = Camera((0.97, 1.0, 1.06), crosstalk=-0.2, vignetting=0.1, shot=0.0005, read=0.002, contrast=0.4, quality=92)
 """A good camera: slightly cool, vivid, with contrast."""
 CAMERAS = {"first": FIRST, "second": SECOND}
@@ -87,6 +90,8 @@ def develop(light: np.ndarray, camera: Camera, noise: np.ndarray | None = None) 
     Returns:
         (S, S, 3).
     """
+    if camera.blur:
+        light = gaussian_filter(light, (camera.blur, camera.blur, 0))
     light = light * (1 - camera.vignetting * radius_squared(len(light)))[..., None]
     if noise is not None:
         light = light + np.sqrt(camera.shot * light + camera.read**2) * noise

@@ -197,14 +197,6 @@ def test_the_data_lesson_takes_real_photographs(place, oasis_root):
     check_outputs(execute("01_data_and_labels", parameters, out / "01.ipynb"))
 
 
-def test_the_sequence_of_tasks_takes_real_photographs(place, oasis_root):
-    """It says on stderr which photographs are not there, once a kernel: so its outputs aren't checked here."""
-    out = place / "oasis"
-    parameters = {"preset": "smoke", "data": "oasis", "root": str(oasis_root), "out": str(out)}
-    done = execute("more/12_neighbours", parameters, out / "12.ipynb")
-    assert any("Scenery" in str(cell.outputs) for cell in code_cells(done))
-
-
 def test_kept_outputs_come_out_the_same(place):
     """What nbval asks too, in 'make notebooks'."""
     lesson, out = FOLDER / "02_network.ipynb", place / "kept"

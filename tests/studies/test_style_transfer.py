@@ -1,4 +1,4 @@
-"""Style transfer: its losses and steps against a plain rewrite, and what it promises of resuming."""
+"""Style transfer: its losses and steps against a plain rewrite, its rivals, and what pairs and no pairs teach."""
 
 import copy
 from contextlib import nullcontext
@@ -8,24 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from matplotlib.figure import Figure
+from scipy.linalg import sqrtm
 from torch import nn
 
-from aesthemo_lib.files import read_tensors
-from aesthemo_lib.training.fit import Diverged
-from aesthemo_studies.style_transfer import training as style_transfer
+from aesthemo_studies.style_transfer import colour_matching, study as style_study, training as style_transfer
 from aesthemo_studies.style_transfer.cameras import radius_squared
 from aesthemo_studies.style_transfer.networks import Recipe, StyleTransfer, critic_loss, generator_losses
-from aesthemo_studies.style_transfer.training import Pool, Style, train_style, translated
+from aesthemo_studies.style_transfer.training import Pool, Training, translated, with_pairs, without_pairs
 
 SMALL = Recipe(side=16, batch=2, steps=6, width=4, blocks=1, every=3, pool=3)
-
-
-@pytest.fixture(autouse=True)
-def quick_samples(monkeypatch, request):
-    """Real samples take half a second each; one test looks at them."""
-    if "bits" not in request.node.name:
-        monkeypatch.setattr(style_transfer, "sample_figure", lambda *_: Figure((1, 1)))
 
 
 @pytest.fixture
@@ -88,7 +79,7 @@ def test_steps_are_those_of_a_plain_loop(styles, monkeypatch):
     """The generators learn from their loss alone, extractor and discriminators from theirs; Adam and rates as told."""
     monkeypatch.setattr(style_transfer, "fast", lambda device: nullcontext())
     recipe = replace(SMALL, pool=0, steps=4)
-    training = style_transfer._Training(list(styles), recipe, 5, torch.device("cpu"))
+    training = Training(list(styles), recipe, 5)
     model = copy.deepcopy(training.model)
     mine = [list(model.generators.parameters()), list(model.extractor.parameters())
             + list(model.discriminators.parameters())]
@@ -116,7 +107,7 @@ def test_a_patch_knows_where_it_was_cut():
     """Photographs whose colours say the row and the column, cut and mirrored: the squared radius fits them."""
     along = np.arange(24, dtype=np.uint8)
     photo = np.stack([np.repeat(along[:, None], 24, 1), np.repeat(along[None], 24, 0), np.zeros((24, 24), np.uint8)], 2)
-    training = style_transfer._Training([photo[None], photo[None]], replace(SMALL, batch=9), 0, torch.device("cpu"))
+    training = Training([photo[None], photo[None]], replace(SMALL, batch=9), 0)
     images, place = training.batch(1, 4)
     row, column = ((images[:, i] + 1) * 127.5 for i in (0, 1))
     expected = radius_squared(24)[row.round().long().numpy(), column.round().long().numpy()]
@@ -138,67 +129,35 @@ def test_the_pool_shows_earlier_fakes_in_half_of_the_cases():
     assert late[~new].unique().numel() == (~new).sum(), "each earlier one is shown once"
 
 
-# --- the training as a whole
+# --- what is learnt
 
 
-def stop_at(monkeypatch, number):
-    step = style_transfer._Training.step
-
-    def stopping(self, n):
-        if n == number:
-            raise KeyboardInterrupt
-        return step(self, n)
-
-    monkeypatch.setattr(style_transfer._Training, "step", stopping)
-
-
-def test_a_training_that_was_cut_off_ends_with_the_same_bits(styles, tmp_path, monkeypatch):
-    folder = tmp_path / "stil é"
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        stop_at(patch, 5)
-        train_style(*styles, folder, SMALL)
-    assert not folder.exists() and list((tmp_path / "stil é.resume").glob("*/step-3"))
-    seen = []
-    resumed = train_style(*styles, folder, SMALL, after=lambda row, sample: seen.append((row["step"], sample.exists())))
-    assert seen == [(6, True)], "it went on, and did not begin anew"
-    straight = train_style(*styles, tmp_path / "straight", SMALL)
-    one, other = (read_tensors(style.folder / "model.safetensors") for style in (resumed, straight))
-    assert all(torch.equal(one[name], other[name]) for name in other)
-    pd.testing.assert_frame_equal(resumed.history(), straight.history())
-    assert [path.name for path in resumed.samples()] == ["step-000003.png", "step-000006.png"]
-    assert not (tmp_path / "stil é.resume").exists()
-
-
-def test_what_is_finished_is_kept_and_what_has_changed_is_trained_anew(styles, tmp_path, monkeypatch):
-    folder = tmp_path / "style"
-    first = train_style(*styles, folder, replace(SMALL, steps=2))
-    other = train_style(*styles, folder, replace(SMALL, steps=3))
-    assert first.hash != other.hash and Style(folder).recipe.steps == 3
-    stop_at(monkeypatch, 0)
-    assert train_style(*styles, folder, replace(SMALL, steps=3)).hash == other.hash
-    with pytest.raises(KeyboardInterrupt):
-        train_style(styles[0], styles[1][::-1], folder, replace(SMALL, steps=3))
-
-
-def test_a_damaged_state_and_a_loss_that_explodes_are_told(styles, tmp_path, monkeypatch):
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        stop_at(patch, 4)
-        train_style(*styles, tmp_path / "style", SMALL)
-    state = next((tmp_path / "style.resume").glob("*/step-3"))
-    (state / "moments.safetensors").write_bytes(b"nothing")
-    with pytest.raises(ValueError, match=r"step-3.* is damaged.*delete"):
-        train_style(*styles, tmp_path / "style", SMALL)
-    with pytest.raises(Diverged, match="lower learning_rate"):
-        train_style(*styles, tmp_path / "other", replace(SMALL, steps=9, learning_rate=1e20))
-
-
-def test_it_learns_a_change_of_colour(styles, tmp_path):
+def test_it_learns_a_change_of_colour_without_pairs(styles):
     """The truth of the first style's photographs in the second is known, and translation comes nearer to it."""
-    recipe = replace(SMALL, steps=50, learning_rate=1e-3, every=50, batch=4)
-    style = train_style(*styles, tmp_path / "style", recipe)
-    truth = styles[0] * [0.5, 0.6, 0.9]
-    error = [np.abs(photos - truth).mean() for photos in (styles[0], style.translate(styles[0], device="cpu"))]
-    assert error[1] < 0.7 * error[0]
+    recipe, truth = replace(SMALL, steps=50, learning_rate=1e-3, every=50, batch=4), styles[0] * [0.5, 0.6, 0.9]
+    error = lambda photos: np.abs(photos - truth).mean()  # noqa: E731
+    generator, history = without_pairs(*styles, recipe)
+    assert error(translated(generator, styles[0])) < 0.7 * error(styles[0])
+    assert [row["step"] for row in history] == [50] and history[0]["cycle"] > 0
+
+
+def test_the_state_with_the_best_score_is_returned(styles):
+    seen = []
+    generator, history = without_pairs(
+        *styles, SMALL, score=lambda one: seen.append(one.last.weight.detach().clone()) or -len(seen))
+    assert [(row["step"], row["score"]) for row in history] == [(3, -1), (6, -2)]
+    assert torch.equal(generator.last.weight, seen[0]) and not torch.equal(seen[0], seen[1])
+
+
+def test_pairs_are_cut_alike_and_teach_the_change(styles):
+    recipe, first = replace(SMALL, steps=40, learning_rate=4e-3, batch=4), styles[0]
+    second = (first * [0.5, 0.6, 0.9]).astype(np.uint8)
+    one, other = (style_transfer.patches(photos, recipe, 3, 7, 0) for photos in (first, second))
+    assert torch.equal(one[1], other[1])
+    assert torch.allclose((other[0] + 1) * 127.5, ((one[0] + 1) * 127.5) * torch.tensor([0.5, 0.6, 0.9])[:, None, None],
+                          atol=1.01)
+    made = translated(with_pairs(first, second, recipe), first)
+    assert np.abs(made - second.astype(float)).mean() < 0.5 * np.abs(first - second.astype(float)).mean()
 
 
 def test_photographs_of_any_size_are_translated_and_cut_off_at_white():
@@ -209,12 +168,102 @@ def test_photographs_of_any_size_are_translated_and_cut_off_at_white():
     assert translated(generator, photos, batch=2)[:, 0, 0, 0].tolist() == [64, 164, 255]
 
 
-def test_what_does_not_fit_is_refused(styles, tmp_path):
+def test_what_does_not_fit_is_refused(styles):
     with pytest.raises(ValueError, match="photographs of one size, 48 px or more"):
-        train_style(*styles, tmp_path / "style", replace(SMALL, side=48))
+        without_pairs(*styles, replace(SMALL, side=48))
+    with pytest.raises(FloatingPointError, match="lower learning_rate"):
+        without_pairs(*styles, replace(SMALL, steps=9, learning_rate=1e20))
     with pytest.raises(ValueError, match="recipe: batch: expected a number"):
         replace(SMALL, batch=0)
-    with pytest.raises(ValueError, match="recipe: beta1"):
-        Recipe(beta1=1.0)
-    with pytest.raises(FileNotFoundError, match="no trained style"):
-        Style(tmp_path)
+
+
+# --- the rivals
+
+
+def test_a_lookup_table_by_hand():
+    """First style: values 10, 20, 30, 40 in equal parts; second: 100 and 200. Ranks decide, the same for all photos."""
+    first = np.array([10, 20, 30, 40], np.uint8).reshape(1, 2, 2, 1).repeat(3, 3)
+    second = np.array([100, 100, 200, 200], np.uint8).reshape(1, 2, 2, 1).repeat(3, 3)
+    found = colour_matching.looked_up(first, first, second)
+    # quantile .5 is 100 and 1 is 200; below .5 there is nothing but 100, and .75 lies half-way
+    assert found[0, :, :, 0].tolist() == [[100, 100], [150, 200]]
+    dark = np.full((1, 2, 2, 3), 25, np.uint8)
+    assert colour_matching.looked_up(dark, first, second)[0, 0, 0, 0] == 125, "between two known values"
+
+
+def test_a_matrix_brings_mean_and_covariance_over():
+    rng = np.random.default_rng(0)
+    first = rng.integers(90, 160, (3, 20, 20, 3)).astype(np.uint8)
+    second = (rng.integers(60, 190, (3, 20, 20, 3)) @ np.array([[0.6, 0.2, 0.1], [0.3, 0.6, 0.1], [0, 0.2, 0.7]])
+              ).astype(np.uint8)
+    found = colour_matching.mixed(first, first, second)
+    pixels = [photos.reshape(-1, 3).astype(float) for photos in (first, second, found)]
+    assert np.allclose(pixels[2].mean(axis=0), pixels[1].mean(axis=0), atol=0.5)
+    assert np.allclose(np.cov(pixels[2].T), np.cov(pixels[1].T), rtol=0.03, atol=3)
+    a, b = (np.cov(x.T) for x in pixels[:2])
+    root = sqrtm(a).real
+    matrix = np.linalg.inv(root) @ sqrtm(root @ b @ root).real @ np.linalg.inv(root)
+    by_hand = (pixels[0] - pixels[0].mean(axis=0)) @ matrix + pixels[1].mean(axis=0)
+    assert np.abs(by_hand - pixels[2]).max() <= 0.51
+
+
+def test_sharpening_is_as_strong_as_the_second_style_is_sharp():
+    sharp = np.random.default_rng(0).integers(60, 190, (2, 32, 32, 3)).astype(np.uint8)
+    soft = colour_matching.gaussian_filter(sharp.astype(float), (0, 1, 1, 0)).astype(np.uint8)
+    found = colour_matching.sharpened(soft, soft, sharp)
+    error = lambda photos: np.abs(photos.astype(float) - sharp).mean()  # noqa: E731
+    assert error(found) < 0.95 * error(soft)
+    assert np.array_equal(colour_matching.sharpened(soft, soft, soft), soft)
+
+
+def test_no_table_is_nearer_than_the_best():
+    rng = np.random.default_rng(0)
+    photos = rng.integers(0, 50, (2, 16, 16, 3)).astype(np.uint8)
+    truth = (photos * 3 + rng.integers(0, 60, photos.shape)).astype(np.uint8)
+    error = lambda made: ((made.astype(float) - truth) ** 2).mean()  # noqa: E731
+    best = error(colour_matching.best_table(photos, truth))
+    assert best < error((3 * photos + 30).astype(np.uint8)) and best < error(colour_matching.looked_up(
+        photos, photos, truth))
+    assert error(colour_matching.best_table(photos, (3 * photos).astype(np.uint8)) + 0.0) >= 0
+    assert np.array_equal(colour_matching.best_table(photos, 3 * photos), 3 * photos)
+
+
+def test_likeness_by_its_formula():
+    rng = np.random.default_rng(0)
+    truth = rng.integers(20, 230, (2, 16, 16, 3), dtype=np.uint8)
+    photos = (truth + rng.integers(-9, 10, truth.shape)).astype(np.uint8)
+    found = colour_matching.likeness(photos, truth)
+    error = ((photos.astype(float) - truth) ** 2).mean(axis=(1, 2, 3))
+    assert np.allclose(found["psnr"], 10 * np.log10(255**2 / error))
+
+
+# --- the study
+
+
+def test_no_scene_is_in_two_parts_and_both_cameras_take_it_alike():
+    sizes = {"first": 3, "train": 4, "validation": 2, "test": 2}
+    taken = style_study.take(5, sizes, dose=0.5)
+    assert {part: len(photos) for part, photos in taken.first.items()} == sizes
+    assert {part: len(labels) for part, labels in taken.labels["emotion"].items()} == sizes
+    grey = [np.concatenate(list(style.values())).mean(axis=3).reshape(11, -1) for style in (taken.first, taken.second)]
+    alike = np.corrcoef(*grey)[:11, 11:]
+    assert (alike.argmax(axis=1) == np.arange(11)).all(), "each is most like the other camera's of the same scene"
+    flat = np.concatenate(list(taken.second.values())).reshape(11, -1)
+    assert len(np.unique(flat, axis=0)) == 11
+
+
+def test_halfway_is_the_mean_of_both_ends_in_each_collection():
+    rows = pd.DataFrame({"collection": [0, 0, 0, 1, 1, 1], "contender": ["in_style", "lookup", "untouched"] * 2,
+                         "auc_emotion": [0.8, 0.1, 0.6, 0.7, 0.1, 0.6]})
+    found = style_study.with_halfway(rows)
+    assert np.allclose(found[found["contender"] == "halfway"]["auc_emotion"], [0.7, 0.65]) and len(found) == 8
+
+
+def test_the_committed_verdicts_follow_from_the_committed_rows():
+    folder = style_study.PROTOCOL.parent
+    rows, told = (pd.read_csv(folder / name) for name in ("style_transfer.csv", "style_transfer.verdicts.csv"))
+    again = style_study.verdicts(rows)
+    both = again.merge(told, on=["measure", "contender", "reference"], suffixes=("", "_kept"))
+    assert len(both) == len(told) == len(again)
+    assert np.allclose(both[["mean", "low", "high"]], both[["mean_kept", "low_kept", "high_kept"]], atol=1e-4)
+    assert (rows["contender"] == "best_table").sum() >= 4
