@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -68,7 +69,7 @@ def study(out: Path, root: Path | None = None, oasis_root: Path | None = None) -
 def measure(cell: Cell, out: Path, root: Path | None, oasis_root: Path | None) -> pd.DataFrame:
     """The rows of a cell: one for each dose, number of labels and contender."""
     set_threads()
-    places = {"drawn": None, "early": None, "oasis": oasis_root, "para": root}
+    places: dict[str, Any] = {"drawn": None, "early": None, "oasis": oasis_root, "para": root}
     rows = {"drawn": _drawn, "early": _early, "oasis": _oasis, "para": _para}[cell.source](
         cell.number, out, places[cell.source])
     return pd.DataFrame([{"source": cell.source, "collection": cell.number, **row} for row in rows])

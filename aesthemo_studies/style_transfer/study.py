@@ -85,8 +85,8 @@ def take(seed: int, sizes: dict[str, int], dose: float) -> Taken:
     scenes, labels = pictures.pixels(), pictures.labels(dose)
     split = lambda values: dict(zip(sizes, np.split(values, np.cumsum(list(sizes.values()))[:-1]),  # noqa: E731
                                     strict=True))
-    return Taken(*(split(photograph(scenes, camera, seed)) for camera in CAMERAS),
-                 {task: split(values) for task, values in labels.items()})
+    first, second = (split(photograph(scenes, camera, seed)) for camera in CAMERAS)
+    return Taken(first, second, {task: split(values) for task, values in labels.items()})
 
 
 def translations(taken: Taken, seed: int, unpaired: bool) -> dict[str, np.ndarray]:

@@ -131,7 +131,8 @@ def without_pairs(
         ValueError: photographs smaller than a patch, or of unequal size.
         FloatingPointError: a loss is not finite.
     """
-    training, history, best = Training([first, second], recipe, seed), [], None
+    training, history = Training([first, second], recipe, seed), list[dict]()
+    best: ResidualGenerator = training.model.generators[1]
     sums = torch.zeros(len(TERMS))
     for number in range(recipe.steps):
         sums += training.step(number)

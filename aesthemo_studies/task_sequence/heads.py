@@ -119,7 +119,9 @@ class AnswersLSTM(nn.Module):
         return torch.stack(logits, 1)[:, self.back]
 
 
-HEADS = {"separate": Separate, "mlp": MLP, "cross_branch": CrossBranch, "bilstm": BiLSTM, "answers": AnswersLSTM}
+HEADS: dict[str, type[nn.Module]] = {
+    "separate": Separate, "mlp": MLP, "cross_branch": CrossBranch, "bilstm": BiLSTM, "answers": AnswersLSTM,
+}
 
 
 def size(network: nn.Module) -> int:
@@ -142,7 +144,7 @@ def trained(kind: str, x: Tensor, y: Tensor, held: tuple[Tensor, Tensor], order:
     network = HEADS[kind](x.shape[1], y.shape[1], order)
     search = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
     loss_of = lambda x, y: functional.binary_cross_entropy_with_logits(network(x, y), y) * y.shape[1]  # noqa: E731
-    best, state, since = float("inf"), None, 0
+    best, state, since = float("inf"), network.state_dict(), 0
     for _ in range(EPOCHS):
         for rows in np.array_split(rng.permutation(len(x)), len(x) // BATCH):
             search.zero_grad()

@@ -67,7 +67,7 @@ def study(out: Path, oasis_root: Path | None = None) -> Study:
 def measure(cell: Cell, out: Path, oasis_root: Path | None) -> pd.DataFrame:
     """The rows of a cell: one for each contender."""
     set_threads()
-    if cell.source == "oasis":
+    if cell.source == "oasis" and oasis_root:
         images = oasis.read(oasis_root, tasks=("aesthetics", "valence", "arousal", "category"))
         parts, labels = images.split(cell.number), [images.labels(task.name) for task in images.tasks]
         truth = np.stack([*(label == 1 for label in labels[:3]), *(labels[3] == c for c in range(4))], axis=1)
@@ -96,7 +96,8 @@ def contenders(x: np.ndarray, truth: np.ndarray, rows: Sequence[np.ndarray], rul
     """
     train, validation, test = rows
     tasks, inputs, answers = truth.shape[1], torch.from_numpy(x), torch.from_numpy(truth).float()
-    orders = {"": np.arange(tasks), "_shuffled": np.random.default_rng(seed).permutation(tasks)}
+    orders: dict[str, list[int]] = {
+        "": list(range(tasks)), "_shuffled": np.random.default_rng(seed).permutation(tasks).tolist()}
     for name in (*HEADS, "chain") if tasks != len(FREE) else ("separate", *ORDERED):
         for ending, order in orders.items():
             if ending and (name not in ORDERED or not ruled):
