@@ -36,7 +36,7 @@ PHOTOS, FEW, PAIRS = 48, 8, 16
 """Test images of a ledger and of what is slow; pairs of scenes."""
 MAIN = "scenes-0.5"
 """The setting that every kind is measured in."""
-OF_PHOTOGRAPHS = ("concepts", "faithful", "exact", "paths")
+OF_PHOTOGRAPHS = ("concepts", "paths")
 FORMAT = "%.4g"
 FACTS = {PHOTOGRAPHS: ("valence_mean", "arousal_mean", "category")}
 """What probes look for in photographs, beyond what pixels say; in scenes, for the factors."""
