@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from skimage.feature import local_binary_pattern
@@ -113,10 +114,10 @@ def test_votes_are_learnt_as_they_fell():
 
 def test_the_committed_verdicts_follow_from_the_committed_rows(tmp_path):
     folder = retrieval.PROTOCOL.parent
-    rows = retrieval.read_rows(folder / "retrieval.csv")
+    rows = pd.read_csv(folder / "retrieval.csv")
     drawn = rows[(rows["source"] == "drawn") & (rows["dose"] == 1) & (rows["labels"] == 200)]
     gain = drawn.pivot(index="collection", columns="contender", values="map").eval("both - pixels")
-    told = retrieval.read_rows(folder / "retrieval.verdicts.csv").query(
+    told = pd.read_csv(folder / "retrieval.verdicts.csv").query(
         "source == 'drawn' and dose == 1 and labels == 200 and contender == 'both' and reference == 'pixels'")
     assert told["mean"].item() == pytest.approx(gain.mean(), abs=1e-4)
     assert told["above"].item() == (gain > 0).sum() and told["n"].item() == len(gain)
