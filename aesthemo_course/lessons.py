@@ -7,10 +7,12 @@ import math
 import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from aesthemo_lib.data.table import AnnotatedImages
 from aesthemo_lib.evaluation import METRICS, compare
+from aesthemo_lib.tasks import MIKELS_EMOTIONS, Task
 from aesthemo_lib.training import Config, open_data, train
 from aesthemo_studies import kept_runs
 
@@ -26,8 +28,27 @@ def folders(out: str, root: str) -> tuple[Path, Path | None]:
 
 
 def photograph(images: AnnotatedImages) -> int:
-    """The row of the photograph that runs through the lessons: the first test image of split 0."""
-    return int(images.split(0).test[0])
+    """The row of the photograph that runs through the lessons: the first test image of split 0 with most labels."""
+    test = images.split(0).test
+    labelled = np.array([images.labels(task.name)[test] >= 0 for task in images.tasks])  # (T, N)
+    return int(test[np.lexsort((-labelled.sum(axis=0), ~labelled[0]))[0]])
+
+
+def data_that_borrow(data: str, preset: str, root: Path | None) -> tuple[str, Path | None]:
+    """The data and folder of a lesson on what tasks borrow: the given ones, or with a single task the drawn scenes."""
+    if len(open_data(Config(data, preset=preset), root).tasks) > 1:
+        return data, root
+    print(f"{data} has a single task, so nothing can be borrowed from another one: this lesson explains a network "
+          f"trained on the drawn scenes instead.")
+    return "scenes", None
+
+
+def valence(task: Task) -> np.ndarray | None:
+    """Whether each class of a task is a positive emotion, (C,) bool; None if some class has no known valence."""
+    signs = dict.fromkeys(MIKELS_EMOTIONS[:4], True) | dict.fromkeys(MIKELS_EMOTIONS[4:], False)
+    signs |= {"positive": True, "negative": False}
+    found = [signs.get(name, signs.get(name.split("_")[0])) for name in task.classes]
+    return None if None in found or len(set(found)) < 2 else np.array(found)
 
 
 def runs_to_show(data: str, preset: str, out: Path, root: Path | None = None, reference: str = "", method: str = "",

@@ -44,17 +44,17 @@ def pooled(network: nn.Module, batches: Iterable[Tensor], streams: Sequence[Stre
         for stream, maps in record(network, streams, images).items():
             cells = maps.float().flatten(2)
             parts[stream].append(torch.cat([cells.mean(2), cells.std(2)], dim=1).cpu().double().numpy())
-    return {stream: np.concatenate(batch) for stream, batch in parts.items()}
+    return {stream: np.concatenate(found) for stream, found in parts.items()}
 
 
 def pixel_facts(pixels: np.ndarray) -> dict[str, np.ndarray]:
     """``PIXELS`` of (N, S, S, 3) uint8: mean grey level, Hasler and Suesstrunk's (2003) colourfulness, log steps."""
     red, green, blue = np.moveaxis(np.asarray(pixels, dtype=np.float32), 3, 0)
     grey, first, second = (red + green + blue) / 3, red - green, (red + green) / 2 - blue
-    deviation = np.sqrt(first.std((1, 2)) ** 2 + second.std((1, 2)) ** 2)
+    spread = np.sqrt(first.std((1, 2)) ** 2 + second.std((1, 2)) ** 2)
     level = np.sqrt(first.mean((1, 2)) ** 2 + second.mean((1, 2)) ** 2)
     steps = np.abs(np.diff(grey, axis=2)).mean((1, 2))
-    return dict(zip(PIXELS, (grey.mean((1, 2)), deviation + 0.3 * level, np.log1p(steps)), strict=True))
+    return dict(zip(PIXELS, (grey.mean((1, 2)), spread + 0.3 * level, np.log1p(steps)), strict=True))
 
 
 def readable(features: np.ndarray, target: np.ndarray, train: np.ndarray, test: np.ndarray) -> float:

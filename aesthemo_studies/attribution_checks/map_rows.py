@@ -53,9 +53,9 @@ def destroyed(network: nn.Module, images: Tensor, stream: Stream, targets: Tenso
 
     original = cells_of(network)
     for stage, (name, broken) in enumerate(faithfulness.randomised(network), start=1):
-        other = cells_of(broken)
+        found = cells_of(broken)
         for sign in ("signed", "size alone"):
-            alike = faithfulness.rank_similarity(original, other, absolute=sign != "signed")
+            alike = faithfulness.rank_similarity(original, found, absolute=sign != "signed")
             yield from (("destroyed", f"{name}, {sign}", stage, n, value) for n, value in enumerate(alike))
 
 

@@ -250,8 +250,8 @@ def patch_shapley(
             logits = forward(torch.where(inside, flow, rest).flatten(0, 1))[:, target]
             return logits.cpu().double().unflatten(0, (len(masks), -1)).numpy()
 
-        answer = shapley(value, players, draws, seed, max(64 // len(images), 1))
+        found = shapley(value, players, draws, seed, max(64 // len(images), 1))
     side = round(sqrt(players))
-    values, errors = answer
+    values, errors = found
     shape = len(images), side, side
     return values.T.reshape(shape), None if errors is None else errors.T.reshape(shape)
