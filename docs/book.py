@@ -163,6 +163,9 @@ def stage(source: Path, notebooks: list[Path], preset: str) -> None:
     """
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(PROJECT / "docs", source, ignore=shutil.ignore_patterns("book.py", "rendering.py", "__pycache__"))
+    for page in source.glob("*.md"):  # their links are those of the checkout
+        text = page.read_text(encoding="utf-8").replace("](../results/", "](results/")
+        page.write_text(re.sub(r"\]\(\.\./notebooks/(?:more/)?(\w+\.ipynb)", r"](lessons/\1", text), encoding="utf-8")
     shutil.copytree(PROJECT / "figures", source / "figures")
     (source / "extra").mkdir()
     for page in (source / "figures").glob("*.html"):
@@ -304,7 +307,7 @@ def table_text(path: Path, most: int = 40) -> str:
     """A CSV as a Markdown table: of runs, and of a study's tuned ones under each condition, means with intervals."""
     table = pd.read_csv(path, encoding="utf-8")
     if set(table) >= STUDY_COLUMNS:
-        parts = studies.selected(studies.read(path.stem)).groupby("condition", sort=False)
+        parts = studies.selected(studies.load(path)).groupby("condition", sort=False)
         return "\n\n".join(f"{name}\n\n{markdown_table(part)}".strip() for name, part in parts)
     if set(table) >= RUN_COLUMNS:
         return markdown_table(table)
