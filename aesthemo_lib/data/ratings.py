@@ -175,9 +175,6 @@ def panel_ceiling(votes: np.ndarray, ballots: np.ndarray | None = None, resample
 
     Returns:
         a proportion; NaN if no image has two ballots.
-
-    >>> panel_ceiling(np.array([[0, 9], [7, 0]]))
-    1.0
     """
     votes = votes[votes.sum(axis=1) > 1]
     if not len(votes):

@@ -19,10 +19,6 @@ def task_metrics(truth: np.ndarray, probabilities: np.ndarray, majority: int) ->
         accuracy, balanced_accuracy, macro_f1, auc (of C > 2 classes: one against the rest, mean over the classes
         that occur), log_loss (natural logarithm), confusion (C x C counts, rows are the truth), n,
         majority_accuracy. What is not defined (an AUC with one class only) is None.
-
-    >>> values = task_metrics(np.array([0, 1, 1]), np.array([[0.75, 0.25], [0.25, 0.75], [0.5, 0.5]]), majority=1)
-    >>> round(values["accuracy"], 3), values["auc"], values["confusion"]
-    (0.667, 1.0, [[1, 0], [1, 1]])
     """
     from sklearn import metrics
 

@@ -102,11 +102,6 @@ class CrossBranch(Exchanging):
 
     Raises:
         ValueError: a link that the network does not have.
-
-    >>> from ..tasks import PATENT_TASKS
-    >>> network = build("cross_branch", PATENT_TASKS, "tiny", "none", "diagonal")
-    >>> network.exchanges[0].convs[0].weight.shape  # K kernels over the stacked 2K channels
-    torch.Size([8, 16, 1, 1])
     """
 
     def __init__(
