@@ -141,9 +141,11 @@ def _process() -> int:
 
 
 def _predict(given) -> None:
-    from .files import write_table
+    from .files import check_target, write_table
     from .prediction import Predictor, is_run, packaged_run, photographs
 
+    check_target(given.csv)
+    check_target(given.sheet)
     if given.sheet and given.sheet.suffix.lower() != ".png":
         raise ValueError(f"--sheet {given.sheet}: a contact sheet is a PNG; call it {given.sheet.with_suffix('.png')}")
     run, named = given.run, given.photos
@@ -163,9 +165,10 @@ def _predict(given) -> None:
 
 
 def _evaluate(given) -> None:
-    from .files import write_json
+    from .files import check_target, write_json
     from .prediction import evaluate
 
+    check_target(given.json)
     result = evaluate(given.run, given.data, given.root, given.device)
     print(f"aesthemo: tested on {result['images']}", file=sys.stderr)
     for task, reason in result["left_out"].items():

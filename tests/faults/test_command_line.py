@@ -61,6 +61,27 @@ def test_a_sheet_is_a_png_or_refused_before_any_work(photos, tmp_path, capsys, m
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("place", ["folder", "file/below.csv", "x" * 300 + ".csv"])
+def test_what_can_not_be_written_is_named_before_any_work(photos, tmp_path, capsys, monkeypatch, place):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    monkeypatch.setattr("aesthemo_lib.prediction.Predictor", lambda *_: pytest.fail("it began"))
+    for command_line in (["predict", photos / "a.jpg", "--csv"], ["evaluate", "run", "--data", "csv", "--json"]):
+        assert cli.main([*map(str, command_line), str(tmp_path / place)]) == 1
+        said = capsys.readouterr().err
+        assert f"{place} can't be written: " in said and ".tmp" not in said and said.count("\n") == 1
+    assert {path.name for path in tmp_path.rglob("*")} == {"folder", "file"}
+
+
+@pytest.mark.parametrize("content", ["path,aesthetics\na.jpg,low\n", None])
+def test_what_is_no_table_of_runs_is_named(tmp_path, capsys, content):
+    target = tmp_path / ("labels.csv" if content else "metrics.json")
+    target.write_text(content or "[]", encoding="utf-8")
+    assert cli.main(["table", str(target if content else tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert str(target) in said and said.count("\n") == 1
+
+
 @pytest.mark.skipif(os.name == "nt", reason="links need rights that Windows keeps")
 def test_a_table_is_written_through_a_link(photos, tmp_path):
     (tmp_path / "real").mkdir()
