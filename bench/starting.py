@@ -74,7 +74,7 @@ def parts(timing: dict) -> list[str]:
     """Where the time of ``reproduce`` went, in lines.
 
     Args:
-        timing: what it keeps, see ``headless.reproduce``.
+        timing: what it keeps, see ``aesthemo_studies.reproduce``.
     """
     kinds: dict[str, list[float]] = {"training": [], "reading": []}
     for job in timing["jobs"]:
