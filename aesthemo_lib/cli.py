@@ -67,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
                        help="of 03_train")
     train.add_argument("-s", "--setting", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
-                       help="that 03_train has no parameter for: batch, accumulate, checkpoint, ..")
+                       help="that 03_train has no parameter for: batch, accumulate, log tensorboard, ..")
     train.add_argument("--out", type=Path, default=Path("runs"), help="folder of runs, the same for all machines")
     train.add_argument("--device", help="cpu, cuda or mps")
     train.set_defaults(command=_train)
@@ -77,7 +77,8 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("photos", nargs="*", metavar="PHOTO", help="photographs, folders of them, or patterns such as "
                          "'trip/*.jpg'; what can't be read is named and left out")
     predict.add_argument("--csv", type=Path, help="write the table there")
-    predict.add_argument("--sheet", type=Path, help="write a contact sheet of the photos and judgements there (.png)")
+    predict.add_argument("--sheet", type=Path, help="write contact sheets of the photos and judgements there, 48 a "
+                         "page: all in one .pdf, or the first in a .png or .jpg and further ones in NAME-2.png, ..")
     predict.add_argument("--device", help="cpu, cuda or mps")
     predict.set_defaults(command=_predict)
     evaluate = commands.add_parser("evaluate", help="test a finished run on a data set")
@@ -87,6 +88,10 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--json", type=Path, help="write the metrics there")
     evaluate.add_argument("--device", help="cpu, cuda or mps")
     evaluate.set_defaults(command=_evaluate)
+    export = commands.add_parser("export", help="a finished run as a torch.export program and ONNX")
+    export.add_argument("run", type=Path, nargs="?", help="a run folder; left out: the bundled network for photographs")
+    export.add_argument("--out", type=Path, default=Path("export"), help="the folder to write to")
+    export.set_defaults(command=_export)
     reproduce = commands.add_parser("reproduce", help="the main job: train every method on every split and compare")
     data_arguments(reproduce)
     reproduce.add_argument("--preset", default="teach", help="smoke, teach or paper")
@@ -146,8 +151,8 @@ def _predict(given) -> None:
 
     check_target(given.csv)
     check_target(given.sheet)
-    if given.sheet and given.sheet.suffix.lower() != ".png":
-        raise ValueError(f"--sheet {given.sheet}: a contact sheet is a PNG; call it {given.sheet.with_suffix('.png')}")
+    if given.sheet and given.sheet.suffix.lower() not in (".pdf", ".png", ".jpg"):
+        raise ValueError(f"--sheet {given.sheet}: expected a name that ends in .pdf, .png or .jpg")
     run, named = given.run, given.photos
     if not is_run(run):
         run, named = packaged_run("photographs"), [str(run), *named]
@@ -157,10 +162,9 @@ def _predict(given) -> None:
     if given.csv:
         write_table(given.csv, table)
     if given.sheet:
-        from .plots.data import contact_sheet
-        from .plots.style import save
+        from .plots.data import save_sheets
 
-        save(contact_sheet(table["photo"].tolist(), table), given.sheet)
+        save_sheets(table, given.sheet)
     print(table.to_string(index=False, float_format="{:.3f}".format))
 
 
@@ -176,6 +180,17 @@ def _evaluate(given) -> None:
     if given.json:
         write_json(given.json, result)
     print(json.dumps(result, indent=2))
+
+
+def _export(given) -> None:
+    from .export import export
+    from .prediction import packaged_run
+    from .training.run import Run
+
+    files = export(Run(given.run) if given.run else packaged_run("photographs"), given.out)
+    print(*files, sep="\n")
+    if len(files) < 3:
+        print("aesthemo: without ONNX; for that: pip install onnxscript onnxruntime", file=sys.stderr)
 
 
 def _reproduce(given) -> None:

@@ -53,11 +53,11 @@ def test_a_missing_photograph_is_named(capsys):
     assert "'gone.HEIC': the file does not exist" in said and "finished run" not in said
 
 
-def test_a_sheet_is_a_png_or_refused_before_any_work(photos, tmp_path, capsys, monkeypatch):
+def test_a_sheet_of_another_kind_is_refused_before_any_work(photos, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("aesthemo_lib.prediction.Predictor", lambda *_: pytest.fail("it began"))
-    for name in ("x.pdf", "x.svg", "x.jpg", "x"):
+    for name in ("x.svg", "x"):
         assert cli.main(["predict", str(photos / "a.jpg"), "--sheet", str(tmp_path / name)]) == 1
-        assert f"a contact sheet is a PNG; call it {tmp_path / 'x.png'}" in capsys.readouterr().err
+        assert f"{name}: expected a name that ends in .pdf, .png or .jpg\n" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
