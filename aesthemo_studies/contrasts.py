@@ -32,8 +32,9 @@ def contrasts(
         for measure in measures:
             table = part.pivot_table(index=unit, columns="contender", values=measure)
             for contender, reference in pairs:
-                if {contender, reference} <= set(table):
-                    d = (table[contender] - table[reference]).dropna().to_numpy()
+                d = table.get(contender, np.nan) - table.get(reference, np.nan)
+                d = np.asarray(d)[np.isfinite(d)]
+                if len(d) > 1:  # one collection has no interval
                     where = dict(zip(by, place, strict=True))
                     found.append({**where, "measure": measure, "contender": contender, "reference": reference,
                                   **difference(d, overlap)})
