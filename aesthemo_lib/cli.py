@@ -1,6 +1,7 @@
 """The command ``aesthemo``. Nothing heavy is imported before it is known to be needed."""
 
 import argparse
+import contextlib
 import importlib
 import json
 import os
@@ -133,6 +134,9 @@ def _run(given) -> None:
 def _train(given) -> None:
     from .headless.execute import train_plainly
 
+    if "aggregation" in dict(given.setting):  # the checkout brings three more, of torchjd
+        with contextlib.suppress(ImportError, FileNotFoundError):
+            _from_the_checkout("gradient_aggregation")
     folder = train_plainly(dict(given.parameter), dict(given.setting), given.out, given.device)
     if not _process():
         from .training.run import Run
@@ -194,11 +198,16 @@ def _export(given) -> None:
 
 
 def _reproduce(given) -> None:
+    main_job = _from_the_checkout("reproduce")
+    main_job.reproduce(given.data, given.root, given.preset, given.out, bool(given.extra))
+
+
+def _from_the_checkout(module: str):
+    """A module of the studies: the library works without them, and imports none of them otherwise."""
     from .files import project_folder
 
-    sys.path.append(str(project_folder()))  # the main job runs the checkout's notebooks, and comes with them
-    main_job = importlib.import_module("aesthemo_studies.reproduce")
-    main_job.reproduce(given.data, given.root, given.preset, given.out, bool(given.extra))
+    sys.path.append(str(project_folder()))
+    return importlib.import_module(f"aesthemo_studies.{module}")
 
 
 def _table(given) -> None:
