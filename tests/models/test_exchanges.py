@@ -133,7 +133,7 @@ def test_streams_are_watched_cut_and_summed(method):
 
 def test_own_twice_has_no_streams_and_says_so():
     network = build("cross_branch", PATENT_TASKS, "tiny", "none", own_twice=True)
-    with pytest.raises(ValueError, match="own_twice feeds each branch its own maps alone: nothing is borrowed"):
+    with pytest.raises(ValueError, match="own_twice feeds each branch only its own maps: nothing is borrowed"):
         streams(network)
 
 
