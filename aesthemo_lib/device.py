@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import os
 import sys
 from pathlib import Path
@@ -15,9 +16,22 @@ if TYPE_CHECKING:
 
 def allowed_cores() -> int:
     """Cores that this process may use: the smaller of its affinity and its container's quota, at least 1."""
-    import joblib
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(affinity, _quota() or affinity))
 
-    return joblib.cpu_count()
+
+def _quota() -> int | None:
+    """A Linux control group's CPU quota in whole cores (version 2, then 1), None where there is none."""
+    try:
+        limit, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="utf-8").split()
+    except (OSError, ValueError):
+        folder = Path("/sys/fs/cgroup/cpu")
+        try:
+            limit = (folder / "cpu.cfs_quota_us").read_text(encoding="utf-8").strip()
+            period = (folder / "cpu.cfs_period_us").read_text(encoding="utf-8").strip()
+        except OSError:
+            return None
+    return None if limit in ("max", "-1") else max(1, math.ceil(int(limit) / int(period)))
 
 
 def free_memory() -> float:

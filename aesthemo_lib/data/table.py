@@ -21,7 +21,7 @@ VALIDATION_FOLDS = 5
 MANY_GROUPS = 20_000
 """With more groups than this, folds drawn at random hold even shares of the classes by themselves (to half a per cent);
 placing one group after another takes five minutes for a million."""
-RESERVED = ("photo", "image", "group", "part", "pixels", "row", "place", "method", "split", "seed")
+RESERVED = ("photo", "image", "group", "part", "pixels", "row", "method", "split", "seed")
 """Columns that every table of answers may have, besides those of the tasks."""
 
 
