@@ -36,10 +36,10 @@ def learning_curves(history: pd.DataFrame, constant: dict[str, float] | None = N
 
     ``constant``: by task name, the loss of the best answer that looks at no image.
     """
-    tasks = [name.removeprefix("train_loss_") for name in history if name.startswith("train_loss_")]
+    tasks = [name.removeprefix("validation_loss_") for name in history if name.startswith("validation_loss_")]
     figure, axes = panels(len(tasks))
     for ax, task in zip(axes, tasks, strict=True):
-        rows = history[history[f"train_loss_{task}"].notna()]
+        rows = history[history[f"validation_loss_{task}"].notna()]
         kept, colour = rows.loc[rows["validation_loss"].idxmin()], task_colour(task)
         ax.plot(rows["epoch"], rows[f"train_loss_{task}"], "--", color=colour, label="training")
         ax.plot(rows["epoch"], rows[f"validation_loss_{task}"], "-", color=colour, label="validation")

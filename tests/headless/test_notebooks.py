@@ -176,6 +176,14 @@ def test_runs_alone_from_top_to_bottom(path, place):
     assert REPOSITORYS not in shown(done), "it has runs of its own"
 
 
+def test_lesson_3_trains_a_linear_probe_too(place):
+    """It has no epochs, and the main job trains it by this lesson."""
+    out = place / "probe"
+    done = execute("03_train", {"preset": "smoke", "method": "linear_probe", "out": str(out)}, out / "03_train.ipynb")
+    check_outputs(done)
+    assert "linear_probe: 1 epochs" in shown(done) and "nan" not in shown(done)
+
+
 @pytest.mark.parametrize("name", ["00_tour", "04_compare", "05_confusion"])
 def test_in_a_fresh_clone_a_lesson_shows_the_repositorys_runs_and_says_so(name, place):
     out = place / "fresh"
