@@ -247,7 +247,7 @@ def _fit(network, config: Config, prepared: Prepared, device, resume: Path, afte
 
 
 def _log(folder: Path, after_epoch, row: dict) -> None:
-    """Write a row of the history as TensorBoard's events, to a file of its own, then tell whoever asked."""
+    """Write a row of the history as TensorBoard's events, to a file of its own, then call ``after_epoch``."""
     from torch.utils.tensorboard import SummaryWriter
 
     with SummaryWriter(str(folder)) as writer:
