@@ -17,10 +17,13 @@ from typing import Any
 import pandas as pd
 
 from aesthemo_lib.device import pick_device
-from aesthemo_lib.files import digest, file_lock, project_folder, write_table
+from aesthemo_lib.files import digest, file_lock, project_folder, read_json, write_table
 from aesthemo_lib.headless.execute import environment
 
 from .scheduler import Job, Scheduler, parallelism
+
+STUDIES = project_folder() / "results" / "studies"
+"""The protocols and results that are committed."""
 
 
 def key(*words: object, plan: object = None) -> str:
@@ -32,6 +35,29 @@ def key(*words: object, plan: object = None) -> str:
     """
     slug = "_".join(re.sub(r"[^\w.]+", "-", str(word)) for word in words if word != "")
     return slug if plan is None else f"{slug}-{digest(plan)[:10]}"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A cell that asks one sample: a collection's seed, a split's or a training set's number, of some source."""
+
+    source: str
+    number: int
+
+
+def samples(numbers: Mapping[str, Iterable[int]], plan: object) -> dict[str, Sample]:
+    """A cell for each sample, by ``key``.
+
+    Args:
+        numbers: of the samples, by source.
+        plan: see ``key``.
+    """
+    return {key(source, number, plan=plan): Sample(source, number) for source in numbers for number in numbers[source]}
+
+
+def read_protocol(study: str) -> dict:
+    """What was fixed before a study's runs, ``results/studies/<study>.json``."""
+    return read_json(STUDIES / f"{study}.json")
 
 
 def read_rows(path: Path) -> pd.DataFrame:

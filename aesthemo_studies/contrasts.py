@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 from scipy import stats
 
 from aesthemo_lib.evaluation.comparison import mean_interval
+from aesthemo_lib.files import write_table
+from aesthemo_lib.plots.style import save
 
 from .few_labels.verdicts import holm
 
@@ -17,7 +21,7 @@ def contrasts(
     rows: pd.DataFrame, pairs: Sequence[tuple[str, str]], measures: Sequence[str], by: Sequence[str],
     unit: str = "collection", overlap: float = 0.0,
 ) -> pd.DataFrame:
-    """A row a comparison: the difference's mean, 95 % interval, sign count, p, and Holm's p over all rows.
+    """A row for each comparison: the difference's mean, 95 % interval, sign count, p, and Holm's p over all rows.
 
     Args:
         rows: with the columns ``contender``, ``unit``, and those of ``measures`` and ``by``.
@@ -27,7 +31,7 @@ def contrasts(
         unit: what pairs the rows.
         overlap: see ``mean_interval``; 0 for collections that share no picture.
     """
-    found = []
+    compared = []
     for place, part in rows.groupby(list(by), sort=False):
         for measure in measures:
             table = part.pivot_table(index=unit, columns="contender", values=measure)
@@ -36,10 +40,33 @@ def contrasts(
                 d = np.asarray(d)[np.isfinite(d)]
                 if len(d) > 1:  # one collection has no interval
                     where = dict(zip(by, place, strict=True))
-                    found.append({**where, "measure": measure, "contender": contender, "reference": reference,
-                                  **difference(d, overlap)})
-    table = pd.DataFrame(found)
+                    compared.append({**where, "measure": measure, "contender": contender, "reference": reference,
+                                     **difference(d, overlap)})
+    table = pd.DataFrame(compared)
     return table.assign(p_holm=holm(table["p"].to_numpy()))
+
+
+def contrasts_by_source(
+    rows: pd.DataFrame, pairs: Sequence[tuple[str, str]], measures: Mapping[str, Sequence[str]],
+    by: Mapping[str, Sequence[str]], overlaps: Mapping[str, float],
+) -> pd.DataFrame:
+    """``contrasts`` within each source of several collections; Holm's family is a source's comparisons.
+
+    Args:
+        measures, by, overlaps: see ``contrasts``, by source; without an entry, ``by`` is the source and overlap is 0.
+    """
+    return pd.concat([
+        contrasts(part, pairs, measures[source], by.get(source, ["source"]), overlap=overlaps.get(source, 0.0))
+        for source, part in rows.groupby("source", sort=False) if part["collection"].nunique() > 1])
+
+
+def keep_results(study: str, folder: Path, rows: pd.DataFrame, verdicts: pd.DataFrame, picture: Figure) -> list[Path]:
+    """Write a study's rows, verdicts and picture; returns their paths."""
+    paths = [folder / f"{study}.{ending}" for ending in ("csv", "verdicts.csv", "png")]
+    write_table(paths[0], rows, "%.5f")
+    write_table(paths[1], verdicts, "%.5f")
+    save(picture, paths[2])
+    return paths
 
 
 def difference(d: np.ndarray, overlap: float = 0.0) -> dict[str, float]:
@@ -50,8 +77,8 @@ def difference(d: np.ndarray, overlap: float = 0.0) -> dict[str, float]:
     return {"mean": mean, "low": low, "high": high, "above": int((d > 0).sum()), "n": len(d), "p": float(p)}
 
 
-def told(table: pd.DataFrame) -> pd.DataFrame:
-    """Comparisons as a reader wants them: a line each, with the difference, its interval, its sign and Holm's p."""
+def comparison_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Comparisons for a reader: one per line, with the difference, its interval, its sign count and Holm's p."""
     lines = [{"comparison": name_of(row), "difference": f"{row.mean:+.3f}",
               "95 % interval": f"{row.low:+.3f} to {row.high:+.3f}", "above zero": f"{row.above} of {row.n}",
               "Holm's p": f"{row.p_holm:.3f}"} for row in table.itertuples()]
@@ -66,7 +93,7 @@ def name_of(row) -> str:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """The lines of ``told`` as a Markdown table."""
+    """The same comparisons as a Markdown table."""
     lines = ["| comparison | difference (95 % interval) | above zero | Holm's p |", "|---|---|---|---|"]
     for row in table.itertuples():
         values = (row.mean, row.low, row.high, row.p_holm)

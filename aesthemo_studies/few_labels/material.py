@@ -13,14 +13,15 @@ from torch import nn
 
 from aesthemo_lib.data.images import decode
 from aesthemo_lib.data.readers import para
-from aesthemo_lib.files import atomic, digest, project_folder, read_json
+from aesthemo_lib.files import atomic, digest
 from aesthemo_lib.models.backbones import HALF
 from aesthemo_lib.models.inference import predict_logits
 from aesthemo_lib.models.networks import build
 from aesthemo_lib.tasks import AESTHETICS
 
+from ..cells import read_protocol
+
 TASKS = ("aesthetics", "emotion")
-PROTOCOL = project_folder() / "results" / "studies" / "few_labels.json"
 SIDE, COMPONENTS = 192, 128
 
 
@@ -44,18 +45,13 @@ class Material:
 @lru_cache(maxsize=1)
 def material(root: Path, out: Path) -> Material:
     """PARA's, with features that are computed once (about twenty minutes on a core) and kept below ``out``."""
-    images, plan = para.read(root), protocol()
+    images, plan = para.read(root), read_protocol("few_labels")
     test = np.asarray(images.fixed) == "test"
     x = components(_features(images.paths, images.names, out), ~test, COMPONENTS)
     y = np.stack([images.labels(name) for name in TASKS], axis=1)
     rows = np.flatnonzero(~test)
     rows = rows[np.unique(np.asarray(images.groups)[rows], return_index=True)[1]]  # one of several identical files
     return Material(x, y, replicates(rows, plan["replicates"], plan["pilot"], plan["rich"]), np.flatnonzero(test))
-
-
-def protocol() -> dict:
-    """What was fixed before the runs."""
-    return read_json(PROTOCOL)
 
 
 def replicates(rows: np.ndarray, many: int, pilot: int, size: int, seed: int = 0) -> list[np.ndarray]:

@@ -13,9 +13,9 @@ import pandas as pd
 
 from aesthemo_lib.files import write_table
 
-from ..cells import Study, key
+from ..cells import Study, key, read_protocol
 from .contenders import PROBE_STRENGTHS, Draw, maps_in_turn, probe, probes, receiving, regression, scores, trained
-from .material import TASKS, Material, material, protocol
+from .material import TASKS, Material, material
 from .verdicts import CONTROLS, DRAWS, VERDICTS, read, verdicts
 
 CANDIDATES = {"few": (0.003, 0.01, 0.03, 0.1, 0.3), "rich": (0.001, 0.003, 0.01, 0.03)}
@@ -110,7 +110,7 @@ def oracle(data: Material, cell: Cell, draw: Draw) -> dict[str, float]:
 
 def measure(root: Path, out: Path, cell: Cell) -> pd.DataFrame:
     """``measured`` with PARA and the protocol's strengths; exchanges of some channels at the main number of labels."""
-    plan = protocol()
+    plan = read_protocol("few_labels")
     whole = not cell.control and cell.labels == plan["main"]
     strengths = {name: c for name, c in plan["strengths"].items() if whole or "channels" not in name}
     table = measured(material(root, out), cell, strengths, whole)
@@ -119,7 +119,7 @@ def measure(root: Path, out: Path, cell: Cell) -> pd.DataFrame:
 
 def study(out: Path, root: Path) -> Study:
     """All draws: first those at the main number of labels, then the controls, then the other numbers."""
-    plan = protocol()
+    plan = read_protocol("few_labels")
     everyone = list(product(TASKS, range(plan["replicates"])))
     cells = [Cell("", *one, plan["main"]) for one in everyone]
     cells += [Cell(control, *one, plan["main"]) for control in plan["controls"] for one in everyone]
@@ -169,7 +169,7 @@ def pilot(root: Path, out: Path) -> dict[str, pd.DataFrame]:
     Returns:
         tables by the ending of their files in ``results/studies``.
     """
-    plan, data = protocol(), material(Path(root), Path(out))
+    plan, data = read_protocol("few_labels"), material(Path(root), Path(out))
     choices = {name: tuned(data, pilots(plan), name) for name in plan["networks"]}
     strengths = {name: chosen for name, (chosen, _) in choices.items()}
     cells = [Cell("", d, r, n) for d, r, n in product(TASKS, pilots(plan), (50, plan["main"], 1000))]

@@ -13,11 +13,10 @@ from aesthemo_lib.evaluation.comparison import mean_interval
 from aesthemo_lib.plots.runs import panels
 from aesthemo_lib.plots.style import NEUTRAL
 
-from .material import PROTOCOL, TASKS, protocol
+from ..cells import STUDIES, read_protocol
+from .material import TASKS
 
-DRAWS = PROTOCOL.with_suffix(".csv")
-CONTROLS = PROTOCOL.with_suffix(".controls.csv")
-VERDICTS = PROTOCOL.with_suffix(".verdicts.csv")
+DRAWS, CONTROLS, VERDICTS = (STUDIES / f"few_labels{part}.csv" for part in ("", ".controls", ".verdicts"))
 PROBE, ORACLE, ALONE, TRUNK = "linear_probe", "oracle", "independent", "shared_bottom"
 IN_TURN = "cross_branch.answers_in_turn"
 MAPS = "cross_branch.maps_in_turn"
@@ -81,7 +80,7 @@ def verdicts(draws: pd.DataFrame, main: int | None = None) -> pd.DataFrame:
         draws: with the columns of ``results/studies/few_labels.csv``.
         main: the main number of labels, by default the protocol's.
     """
-    main, differences, rows = main or protocol()["main"], contrasts(draws), []
+    main, differences, rows = main or read_protocol("few_labels")["main"], contrasts(draws), []
     for (question, direction, labels, contender, reference), d in differences.items():
         mean, low, high = mean_interval(d)
         rows.append({

@@ -7,7 +7,6 @@ shows. The same on photographs of OASIS and PARA. The protocol, with its predict
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,33 +19,19 @@ from aesthemo_lib.data.images import decode
 from aesthemo_lib.data.readers import oasis, para
 from aesthemo_lib.data.table import AnnotatedImages
 from aesthemo_lib.device import set_threads
-from aesthemo_lib.files import digest, project_folder, read_json, write_table
-from aesthemo_lib.plots.style import save
+from aesthemo_lib.files import digest
 
-from ..cells import Study, key
-from ..contrasts import contrasts
+from ..cells import Sample, Study, read_protocol, samples
+from ..contrasts import contrasts_by_source, keep_results
 from ..drawn import Collection, collection, kept, look
 from ..few_labels.material import components
 from ..neighbour_plots import gains
 from . import early
 from .measures import by_answers
 
-PROTOCOL = project_folder() / "results" / "studies" / "retrieval.json"
+NAME = "retrieval"
 PAIRS = (("both", "pixels"), ("both_shuffled", "pixels"), ("both", "both_shuffled"), ("descriptors", "pixels"),
          ("early", "fine_tuned"), ("early_shuffled", "fine_tuned"), ("early", "early_shuffled"))
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A source of pictures ('drawn', 'early', 'oasis', 'para'), and which sample of it."""
-
-    source: str
-    number: int
-
-
-def protocol() -> dict:
-    """What was fixed before the run."""
-    return read_json(PROTOCOL)
 
 
 def study(out: Path, root: Path | None = None, oasis_root: Path | None = None) -> Study:
@@ -56,17 +41,15 @@ def study(out: Path, root: Path | None = None, oasis_root: Path | None = None) -
         out: the folder of all studies.
         root, oasis_root: PARA's and OASIS' folders; without them their cells are left out.
     """
-    plan = protocol()
-    found = [Cell("drawn", seed) for seed in plan["collections"]]
-    found += [Cell("early", seed) for seed in plan["early"]["collections"]]
-    found += [Cell("oasis", split) for split in range(plan["oasis"]["splits"])] if oasis_root else []
-    found += [Cell("para", number) for number in range(plan["para"]["sets"])] if root else []
-    fixed = {name: plan[name] for name in ("labels", "doses", "test", "strengths", "early", "para")}
-    named = {key(cell.source, cell.number, plan=fixed): cell for cell in found}
-    return Study("retrieval", named, partial(measure, out=Path(out), root=root, oasis_root=oasis_root), Path(out))
+    plan = read_protocol(NAME)
+    numbers = {"drawn": plan["collections"], "early": plan["early"]["collections"],
+               "oasis": range(plan["oasis"]["splits"] if oasis_root else 0),
+               "para": range(plan["para"]["sets"] if root else 0)}
+    cells = samples(numbers, {name: plan[name] for name in ("labels", "doses", "test", "strengths", "early", "para")})
+    return Study(NAME, cells, partial(measure, out=Path(out), root=root, oasis_root=oasis_root), Path(out))
 
 
-def measure(cell: Cell, out: Path, root: Path | None, oasis_root: Path | None) -> pd.DataFrame:
+def measure(cell: Sample, out: Path, root: Path | None, oasis_root: Path | None) -> pd.DataFrame:
     """The rows of a cell: one for each dose, number of labels and contender."""
     set_threads()
     places: dict[str, Any] = {"drawn": None, "early": None, "oasis": oasis_root, "para": root}
@@ -82,7 +65,7 @@ def views(seen: tuple[np.ndarray, np.ndarray], train: np.ndarray, test: np.ndarr
     'both_shuffled' those of another picture; 'descriptors' nothing else. Everything is scaled by the training pictures.
     """
     fitted = np.isin(np.arange(len(seen[0])), train)
-    pixels, look = components(seen[0], fitted, protocol()["components"]), seen[1]
+    pixels, look = components(seen[0], fitted, read_protocol(NAME)["components"]), seen[1]
     described = (look - look[train].mean(axis=0)) / np.maximum(look[train].std(axis=0), 1e-6)
     others, rng = described.copy(), np.random.default_rng(seed)
     for rows in (train, test):
@@ -106,14 +89,14 @@ def compared(
     test: np.ndarray,
 ) -> Iterator[dict]:
     """A row for each contender: its search among the test pictures after learning from the training pictures."""
-    strengths = protocol()["strengths"]
+    strengths = read_protocol(NAME)["strengths"]
     for contender, x in given.items():
         answers = found_by(x, votes, train, strengths[contender])
         yield {"contender": contender, "labels": len(train), **by_answers(answers[test], truth[test], groups[test])}
 
 
 def _drawn(seed: int, out: Path, _) -> Iterator[dict]:
-    plan = protocol()
+    plan = read_protocol(NAME)
     most, count = max(plan["labels"]), max(plan["labels"]) + plan["test"]
     pictures, train, test = collection(seed, count), np.arange(most), np.arange(most, count)
     given = views(pictures.seen(out), train, test, seed)
@@ -125,7 +108,7 @@ def _drawn(seed: int, out: Path, _) -> Iterator[dict]:
 
 
 def _early(seed: int, out: Path, _) -> Iterator[dict]:
-    plan = protocol()["early"]
+    plan = read_protocol(NAME)["early"]
     numbers = collection(seed, plan["labels"] + plan["test"]).numbers
     pictures = Collection(seed, numbers)
     truth, pixels = pictures.labels(plan["dose"])["emotion"], pictures.pixels(early.SIDE)
@@ -138,7 +121,7 @@ def _early(seed: int, out: Path, _) -> Iterator[dict]:
 
 def photograph_views(images: AnnotatedImages, rows: np.ndarray, out: Path) -> tuple[np.ndarray, np.ndarray]:
     """Features and descriptors of some photographs, computed once and kept."""
-    side = protocol()["side"]
+    side = read_protocol(NAME)["side"]
     target = Path(out) / "collections" / f"{digest([[images.names[row] for row in rows], side])[:16]}.npy"
     parts = np.array_split(rows, max(1, len(rows) // 256))
     return kept(target, lambda: np.concatenate([
@@ -155,7 +138,7 @@ def _oasis(split: int, out: Path, root: Path) -> Iterator[dict]:
 
 
 def _para(number: int, out: Path, root: Path) -> Iterator[dict]:
-    plan, images = protocol()["para"], para.read(root, emotion="felt")
+    plan, images = read_protocol(NAME)["para"], para.read(root, emotion="felt")
     truth = images.labels("emotion")
     rng, official = np.random.default_rng(0), np.asarray(images.fixed)
     sample = [rng.permutation(np.flatnonzero(known & (truth >= 0)))[:count] for known, count in (
@@ -171,11 +154,7 @@ def keep(made: Study, folder: Path) -> list[Path]:
     """Write the rows, the verdicts and the picture; returns their paths. Holm's family: a source's."""
     rows = made.gather()
     rows["dose"] = rows["dose"].fillna("")
-    overlap = protocol()["oasis"]["overlap"]
-    told = [contrasts(part, PAIRS, ["map"], ["source", "dose", "labels"] if source == "drawn" else ["source"],
-                      overlap=overlap if source == "oasis" else 0.0)
-            for source, part in rows.groupby("source", sort=False) if part["collection"].nunique() > 1]
-    for name, table in (("retrieval.csv", rows), ("retrieval.verdicts.csv", pd.concat(told))):
-        write_table(folder / name, table, "%.5f")
-    save(gains(rows), folder / "retrieval.png")
-    return [folder / f"retrieval.{ending}" for ending in ("csv", "verdicts.csv", "png")]
+    verdicts = contrasts_by_source(
+        rows, PAIRS, dict.fromkeys(rows["source"], ["map"]), {"drawn": ["source", "dose", "labels"]},
+        {"oasis": read_protocol(NAME)["oasis"]["overlap"]})
+    return keep_results(NAME, folder, rows, verdicts, gains(rows))

@@ -17,11 +17,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from aesthemo_lib.device import set_threads
-from aesthemo_lib.files import project_folder, read_json, write_table
-from aesthemo_lib.plots.style import save
 
-from ..cells import Study, key
-from ..contrasts import contrasts
+from ..cells import Sample, Study, read_protocol, samples
+from ..contrasts import contrasts, keep_results
 from ..drawn import collection, look
 from ..neighbour_plots import recovered
 from .cameras import CAMERAS, seen, shoot
@@ -29,19 +27,11 @@ from .colour_matching import best_table, likeness, looked_up, mixed, sharpened
 from .networks import PAIRED, UNPAIRED
 from .training import translated, with_pairs, without_pairs
 
-PROTOCOL = project_folder() / "results" / "studies" / "style_transfer.json"
+NAME = "style_transfer"
 RIVALS = ("lookup", "lookup_sharpened", "matrix", "matrix_sharpened")
 PAIRS = (("in_style", "untouched"), *((name, "untouched") for name in (*RIVALS, "unpaired", "paired")),
          *((name, "halfway") for name in (*RIVALS, "unpaired", "paired")),
          *(("unpaired", name) for name in RIVALS), *(("paired", name) for name in RIVALS))
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A collection, and whether the translation without pairs is trained too, which takes minutes."""
-
-    seed: int
-    unpaired: bool
 
 
 @dataclass(frozen=True)
@@ -53,19 +43,13 @@ class Taken:
     labels: dict[str, dict[str, np.ndarray]]
 
 
-def protocol() -> dict:
-    """What was fixed before the run."""
-    return read_json(PROTOCOL)
-
-
 def study(out: Path) -> Study:
     """The study: a cell for each collection, and one more for those that are translated without pairs."""
-    plan = protocol()
-    cells = [Cell(seed, False) for seed in plan["collections"]] + [Cell(seed, True) for seed in plan["unpaired"]]
+    plan = read_protocol(NAME)
     decides = [plan["sizes"], plan["dose"], plan["strength"], vars(PAIRED), [vars(c) for c in CAMERAS.values()]]
-    named = {key("unpaired" if cell.unpaired else "", cell.seed, plan=[*decides, vars(UNPAIRED)] if cell.unpaired
-                 else decides): cell for cell in cells}
-    return Study("style_transfer", named, measure, Path(out))
+    cells = samples({"": plan["collections"]}, decides)
+    cells |= samples({"unpaired": plan["unpaired"]}, [*decides, vars(UNPAIRED)])
+    return Study(NAME, cells, measure, Path(out))
 
 
 def photograph(scenes: np.ndarray, camera: str, seed: int) -> np.ndarray:
@@ -104,20 +88,20 @@ def translations(taken: Taken, seed: int, unpaired: bool) -> dict[str, np.ndarra
     return made | {"paired": translated(with_pairs(first, taken.second["first"], PAIRED, seed), test)}
 
 
-def measure(cell: Cell) -> pd.DataFrame:
+def measure(cell: Sample) -> pd.DataFrame:
     """The rows of a cell: one for each version of the test photographs."""
     set_threads()
-    plan = protocol()
-    taken = take(cell.seed, plan["sizes"], plan["dose"])
+    plan = read_protocol(NAME)
+    taken = take(cell.number, plan["sizes"], plan["dose"])
     known, _ = look(taken.second["train"])
     classifiers = {task: LogisticRegression(C=plan["strength"], max_iter=300).fit(
         (known - known.mean(axis=0)) / known.std(axis=0), labels["train"]) for task, labels in taken.labels.items()}
     rows = []
-    for name, photos in translations(taken, cell.seed, cell.unpaired).items():
+    for name, photos in translations(taken, cell.number, cell.source == "unpaired").items():
         x = (look(photos)[0] - known.mean(axis=0)) / known.std(axis=0)
         aucs = {f"auc_{task}": _auc(model, x, taken.labels[task]["test"]) for task, model in classifiers.items()}
         near = likeness(photos, taken.second["test"])["psnr"].mean() if name != "in_style" else np.nan
-        rows.append({"collection": cell.seed, "contender": name, "psnr": near, **aucs})
+        rows.append({"collection": cell.number, "contender": name, "psnr": near, **aucs})
     return pd.DataFrame(rows)
 
 
@@ -137,14 +121,11 @@ def with_halfway(rows: pd.DataFrame) -> pd.DataFrame:
 def verdicts(rows: pd.DataFrame, measures: Iterable[str] = ("auc_aesthetics", "auc_emotion")) -> pd.DataFrame:
     """The planned comparisons; Holm's family is all of a task."""
     whole = with_halfway(rows).assign(source="drawn")
-    found = [contrasts(whole, PAIRS, [one], ["source"]) for one in measures]
-    return pd.concat(found, ignore_index=True).drop(columns="source")
+    by_task = [contrasts(whole, PAIRS, [one], ["source"]) for one in measures]
+    return pd.concat(by_task, ignore_index=True).drop(columns="source")
 
 
 def keep(made: Study, folder: Path) -> list[Path]:
     """Write the rows, the verdicts and the picture; returns their paths."""
     rows = made.gather()
-    for name, table in (("style_transfer.csv", rows), ("style_transfer.verdicts.csv", verdicts(rows))):
-        write_table(folder / name, table, "%.5f")
-    save(recovered(rows), folder / "style_transfer.png")
-    return [folder / f"style_transfer.{ending}" for ending in ("csv", "verdicts.csv", "png")]
+    return keep_results(NAME, folder, rows, verdicts(rows), recovered(rows))

@@ -7,7 +7,6 @@ valence, arousal and categories. The protocol, with its predictions, was committ
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -18,11 +17,9 @@ from sklearn.metrics import roc_auc_score
 
 from aesthemo_lib.data.readers import oasis
 from aesthemo_lib.device import set_threads
-from aesthemo_lib.files import project_folder, read_json, write_table
-from aesthemo_lib.plots.style import save
 
-from ..cells import Study, key
-from ..contrasts import contrasts
+from ..cells import Sample, Study, read_protocol, samples
+from ..contrasts import contrasts_by_source, keep_results
 from ..drawn import collection
 from ..few_labels.material import components
 from ..neighbour_plots import broken_rules
@@ -30,7 +27,7 @@ from ..retrieval.study import photograph_views
 from .attributes import FREE, RULED, categories, decoded, faults, sheets
 from .heads import HEADS, chain, size, trained
 
-PROTOCOL = project_folder() / "results" / "studies" / "task_sequence.json"
+NAME = "task_sequence"
 PAIRS = (
     ("mlp", "separate"), ("cross_branch", "separate"), ("bilstm", "separate"), ("bilstm", "mlp"), ("answers", "bilstm"),
     ("answers", "separate"), ("chain", "separate"), ("chain", "answers"), ("bilstm_shuffled", "bilstm"),
@@ -41,30 +38,16 @@ ORDERED = ("bilstm", "answers", "chain")
 """The contenders that read the tasks in an order."""
 
 
-@dataclass(frozen=True)
-class Cell:
-    """What is answered ('ruled', 'free', 'oasis'), and in which sample."""
-
-    source: str
-    number: int
-
-
-def protocol() -> dict:
-    """What was fixed before the run."""
-    return read_json(PROTOCOL)
-
-
 def study(out: Path, oasis_root: Path | None = None) -> Study:
     """The study: a cell for each collection of scenes, with and without rules, and each split of OASIS, if given."""
-    plan = protocol()
-    cells = [Cell(source, seed) for source in ("ruled", "free") for seed in plan["collections"]]
-    cells += [Cell("oasis", split) for split in range(plan["oasis"]["splits"])] if oasis_root else []
-    fixed = {name: plan[name] for name in ("train", "validation", "test", "components")}
-    named = {key(cell.source, cell.number, plan=fixed): cell for cell in cells}
-    return Study("task_sequence", named, partial(measure, out=Path(out), oasis_root=oasis_root), Path(out))
+    plan = read_protocol(NAME)
+    numbers = {"ruled": plan["collections"], "free": plan["collections"],
+               "oasis": range(plan["oasis"]["splits"] if oasis_root else 0)}
+    cells = samples(numbers, {name: plan[name] for name in ("train", "validation", "test", "components")})
+    return Study(NAME, cells, partial(measure, out=Path(out), oasis_root=oasis_root), Path(out))
 
 
-def measure(cell: Cell, out: Path, oasis_root: Path | None) -> pd.DataFrame:
+def measure(cell: Sample, out: Path, oasis_root: Path | None) -> pd.DataFrame:
     """The rows of a cell: one for each contender."""
     set_threads()
     if cell.source == "oasis" and oasis_root:
@@ -73,16 +56,15 @@ def measure(cell: Cell, out: Path, oasis_root: Path | None) -> pd.DataFrame:
         truth = np.stack([*(label == 1 for label in labels[:3]), *(labels[3] == c for c in range(4))], axis=1)
         rows, features = list(parts), photograph_views(images, np.arange(len(images)), out)[0]
     else:
-        plan = protocol()
+        plan = read_protocol(NAME)
         sizes = [plan[part] for part in ("train", "validation", "test")]
         pictures = collection(cell.number, sum(sizes))
         truth = sheets(pictures.factors(), RULED if cell.source == "ruled" else FREE)
         rows, features = np.split(np.arange(sum(sizes)), np.cumsum(sizes)[:2]), pictures.seen(out)[0]
     fitted = np.isin(np.arange(len(truth)), rows[0])
-    x = components(features, fitted, protocol()["components"])
-    found = [{"source": cell.source, "collection": cell.number, **row}
-             for row in contenders(x, truth, rows, cell.source == "ruled", cell.number)]
-    return pd.DataFrame(found)
+    x = components(features, fitted, read_protocol(NAME)["components"])
+    return pd.DataFrame([{"source": cell.source, "collection": cell.number, **row}
+                         for row in contenders(x, truth, rows, cell.source == "ruled", cell.number)])
 
 
 def contenders(x: np.ndarray, truth: np.ndarray, rows: Sequence[np.ndarray], ruled: bool, seed: int):
@@ -111,13 +93,13 @@ def contenders(x: np.ndarray, truth: np.ndarray, rows: Sequence[np.ndarray], rul
                                   order, seed)
                 with torch.no_grad():
                     logits, parameters = network(inputs[test]).numpy(), size(network)
-            yield {"contender": name + ending, "parameters": parameters, **told(logits, logits > 0, truth[test])}
+            yield {"contender": name + ending, "parameters": parameters, **scores(logits, logits > 0, truth[test])}
             if ruled and name == "separate":
                 yield {"contender": "separate_decoded", "parameters": parameters,
-                       **told(logits, decoded(logits), truth[test])}
+                       **scores(logits, decoded(logits), truth[test])}
 
 
-def told(logits: np.ndarray, answers: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+def scores(logits: np.ndarray, answers: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     """Mean AUC and accuracy over the tasks, the share of sheets that are right in all, and of those that break a rule.
     """
     auc = np.mean([roc_auc_score(truth[:, task], logits[:, task]) for task in range(truth.shape[1])])
@@ -129,12 +111,8 @@ def told(logits: np.ndarray, answers: np.ndarray, truth: np.ndarray) -> dict[str
 
 def keep(made: Study, folder: Path) -> list[Path]:
     """Write the rows, the verdicts and the picture; returns their paths. Holm's family: a source's."""
-    rows, overlap = made.gather(), protocol()["oasis"]["overlap"]
+    rows = made.gather()
     measures = {"ruled": ["auc", "accuracy", "whole_sheet", "two", "none", "mood", "any"],
                 "free": ["auc", "accuracy", "whole_sheet"], "oasis": ["auc", "accuracy", "two", "none", "any"]}
-    verdicts = [contrasts(part, PAIRS, measures[source], ["source"], overlap=overlap if source == "oasis" else 0.0)
-                for source, part in rows.groupby("source", sort=False) if part["collection"].nunique() > 1]
-    for name, table in (("task_sequence.csv", rows), ("task_sequence.verdicts.csv", pd.concat(verdicts))):
-        write_table(folder / name, table, "%.5f")
-    save(broken_rules(rows), folder / "task_sequence.png")
-    return [folder / f"task_sequence.{ending}" for ending in ("csv", "verdicts.csv", "png")]
+    verdicts = contrasts_by_source(rows, PAIRS, measures, {}, {"oasis": read_protocol(NAME)["oasis"]["overlap"]})
+    return keep_results(NAME, folder, rows, verdicts, broken_rules(rows))

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from aesthemo_lib.files import project_folder
-from aesthemo_studies.contrasts import contrasts, difference, markdown, told
+from aesthemo_studies.contrasts import comparison_table, contrasts, difference, markdown
 
 STUDIES = ("retrieval", "task_sequence", "style_transfer")
 
@@ -42,7 +42,7 @@ def test_overlapping_splits_widen_the_interval_and_the_p():
 def test_lines_say_what_is_compared():
     rows = contrasts(table({"both": [0.5, 0.7], "pixels": [0.4, 0.5]}).assign(dose=0.5, labels=200),
                      [("both", "pixels")], ["map"], ["dose", "labels"])
-    assert told(rows).index[0] == "map: both minus pixels (dose 0.5, labels 200)"
+    assert comparison_table(rows).index[0] == "map: both minus pixels (dose 0.5, labels 200)"
     assert markdown(rows).splitlines()[-1].startswith("| map: both minus pixels (dose 0.5, labels 200) | .150 (-")
 
 

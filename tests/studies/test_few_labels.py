@@ -10,7 +10,8 @@ import torch
 from scipy import stats
 from sklearn.linear_model import LogisticRegression
 
-from aesthemo_studies.few_labels import contenders, material as few_material, study as few_labels, verdicts as told
+from aesthemo_studies.cells import STUDIES, read_protocol
+from aesthemo_studies.few_labels import contenders, material as few_material, study as few_labels, verdicts
 from aesthemo_studies.few_labels.material import Material
 from aesthemo_studies.few_labels.study import Cell
 
@@ -122,14 +123,14 @@ def test_independent_heads_do_not_meet_and_the_penalty_leaves_the_exchanges_star
 # --- the kept tables
 
 
-PLAN = few_material.protocol()
+PLAN = read_protocol("few_labels")
 
 
 def test_the_table_has_a_row_a_draw():
-    table = told.read()
+    table = verdicts.read()
     assert list(table) == ["direction", "labels", "contender", "replicate", "auc_few", "auc_rich"]
     assert not table.duplicated(["direction", "labels", "contender", "replicate"]).any()
-    names = {"linear_probe", "late_fusion", "oracle", told.IN_TURN, *PLAN["networks"]}
+    names = {"linear_probe", "late_fusion", "oracle", verdicts.IN_TURN, *PLAN["networks"]}
     counts = table.groupby(["direction", "labels", "contender"]).size()
     assert (counts == PLAN["replicates"]).all() and PLAN["replicates"] >= 12
     for direction in ("aesthetics", "emotion"):
@@ -137,13 +138,13 @@ def test_the_table_has_a_row_a_draw():
         for labels in table["labels"].unique():
             more = set()
             if labels == PLAN["main"]:
-                more = {told.MAPS, *(name for name in PLAN["strengths"] if "channels" in name)}
+                more = {verdicts.MAPS, *(name for name in PLAN["strengths"] if "channels" in name)}
             assert set(counts[direction, labels].index) == names | more
     assert table[["auc_few", "auc_rich"]].stack().between(0.2, 1).all()
 
 
 def test_strengths_are_the_pilots_best_and_lie_inside_the_grid():
-    losses = pd.read_csv(told.PROTOCOL.with_suffix(".pilot-losses.csv"))
+    losses = pd.read_csv(STUDIES / "few_labels.pilot-losses.csv")
     best = losses.loc[losses.groupby(["contender", "task"])["log_loss"].idxmin()].set_index(["contender", "task"])
     for name in PLAN["networks"]:
         assert PLAN["strengths"][name] == [best.loc[(name, task), "strength"] for task in ("few", "rich")]
@@ -151,7 +152,7 @@ def test_strengths_are_the_pilots_best_and_lie_inside_the_grid():
 
 
 def test_verdicts_are_what_the_draws_give():
-    draws, kept = told.read(), pd.read_csv(told.VERDICTS)
+    draws, kept = verdicts.read(), pd.read_csv(verdicts.VERDICTS)
     auc = draws.pivot(index=["direction", "labels", "replicate"], columns="contender", values="auc_few")
     for row in kept.itertuples():
         a = auc.loc[row.direction, row.labels]
@@ -173,10 +174,10 @@ def test_verdicts_are_what_the_draws_give():
 
 
 def test_the_positive_control_is_found_and_the_negative_one_is_not():
-    table = pd.read_csv(told.CONTROLS)
+    table = pd.read_csv(verdicts.CONTROLS)
     for (control, _), rows in table.groupby(["control", "direction"]):
         auc = rows.pivot(index="replicate", columns="contender", values="auc_few")
-        gain = auc[told.IN_TURN] - auc["linear_probe"]
+        gain = auc[verdicts.IN_TURN] - auc["linear_probe"]
         low, high = stats.t.interval(0.95, len(gain) - 1, gain.mean(), stats.sem(gain))
         assert low > 0 if control == "noisy_copy" else low <= 0
 
@@ -184,11 +185,11 @@ def test_the_positive_control_is_found_and_the_negative_one_is_not():
 def test_the_table_in_the_results_is_that_of_the_draws():
     text = (PROJECT / "results" / "README.md").read_text(encoding="utf-8")
     (shown,) = re.findall(r"<!-- few labels -->\n(.*?)\n<!-- end of few labels -->", text, flags=re.S)
-    assert shown == told.summary(told.read(), told.read(told.VERDICTS), PLAN["main"])
+    assert shown == verdicts.summary(verdicts.read(), verdicts.read(verdicts.VERDICTS), PLAN["main"])
 
 
 def test_the_numbers_in_the_results_are_those_of_the_tables():
-    kept, draws = told.read(told.VERDICTS), told.read()
+    kept, draws = verdicts.read(verdicts.VERDICTS), verdicts.read()
     kept, draws = kept[kept["labels"] == PLAN["main"]], draws[draws["labels"] == PLAN["main"]]
     at = kept.set_index(["question", "contender", "reference", "direction"])
     few = ("aesthetics", "emotion")
@@ -201,17 +202,17 @@ def test_the_numbers_in_the_results_are_those_of_the_tables():
     def interval(*row: str) -> str:
         return "{} ({}, {})".format(*(short(at.loc[row, name]) for name in ("mean", "low", "high")))
 
-    trunk = [interval("difference", told.IN_TURN, "shared_bottom", d) for d in few]
-    above = [at.loc[("difference", told.IN_TURN, "shared_bottom", d), "above"] for d in few]
-    p = at.loc[("difference", told.IN_TURN, "shared_bottom", few[0]), "p_holm"]
-    half = [interval("half", told.IN_TURN, "oracle", d) for d in few]
-    share = [at.loc[("half", told.IN_TURN, "oracle", d), "share"] for d in few]
+    trunk = [interval("difference", verdicts.IN_TURN, "shared_bottom", d) for d in few]
+    above = [at.loc[("difference", verdicts.IN_TURN, "shared_bottom", d), "above"] for d in few]
+    p = at.loc[("difference", verdicts.IN_TURN, "shared_bottom", few[0]), "p_holm"]
+    half = [interval("half", verdicts.IN_TURN, "oracle", d) for d in few]
+    share = [at.loc[("half", verdicts.IN_TURN, "oracle", d), "share"] for d in few]
     assert (f"shared trunk: {trunk[0]}, {above[0]} of 12, on aesthetics (Holm's p {short(p)}), {trunk[1]}, {above[1]} "
             f"of 12, on emotion. {100 * share[0]:.0f} % and {100 * share[1]:.0f} % are carried; minus half, {half[0]} "
             f"and {half[1]}, which does not survive Holm.") in text
-    assert {at.loc[("half", told.IN_TURN, "oracle", d), "verdict"] for d in few} == {"undecided"}
+    assert {at.loc[("half", verdicts.IN_TURN, "oracle", d), "verdict"] for d in few} == {"undecided"}
     one = [at.loc[("difference", "cross_branch.channels_1", "cross_branch.diagonal", d)] for d in few]
-    maps = [interval("difference", told.MAPS, "linear_probe", d) for d in few]
+    maps = [interval("difference", verdicts.MAPS, "linear_probe", d) for d in few]
     assert (f"worse in 12 of 12 ({short(one[0]['mean'])}, {short(one[1]['mean'])}); all 16 of a head "
             f"learnt before, read by a probe, gain {maps[0]} and {maps[1]}.") in text
     assert [row["above"] for row in one] == [0, 0]
@@ -221,16 +222,16 @@ def test_the_numbers_in_the_results_are_those_of_the_tables():
 
 
 def test_the_controls_in_the_results_are_those_of_their_table():
-    auc = told.read(told.CONTROLS).groupby(["control", "direction", "contender"])["auc_few"].mean().unstack()
+    auc = verdicts.read(verdicts.CONTROLS).groupby(["control", "direction", "contender"])["auc_few"].mean().unstack()
     copied, permuted = (auc.loc[name].loc[["aesthetics", "emotion"]] for name in PLAN["controls"])
     text = " ".join((PROJECT / "results" / "README.md").read_text(encoding="utf-8").split())
 
     def gain(table: pd.DataFrame, contender: str, reference: str) -> list[str]:
         return [f"{d:.3f}".replace("0.", ".", 1) for d in table[contender] - table[reference]]
 
-    maps, answers = (gain(copied, name, "independent") for name in ("cross_branch.diagonal", told.IN_TURN))
+    maps, answers = (gain(copied, name, "independent") for name in ("cross_branch.diagonal", verdicts.IN_TURN))
     said = f"control: {maps[0]} and {maps[1]} over independent heads; answers in turn {answers[0]} and {answers[1]})"
     assert said in text
-    over = gain(permuted, told.IN_TURN, "linear_probe")
+    over = gain(permuted, verdicts.IN_TURN, "linear_probe")
     assert (f"over the probe {over[0]} and {over[1]}, but over independent heads "
-            f"{gain(permuted, told.IN_TURN, 'independent')[1]} on emotion") in text
+            f"{gain(permuted, verdicts.IN_TURN, 'independent')[1]} on emotion") in text

@@ -12,6 +12,7 @@ from sklearn.metrics import average_precision_score
 
 from aesthemo_lib.models.backbones import HALF
 from aesthemo_lib.tasks import EMOTION
+from aesthemo_studies.cells import STUDIES
 from aesthemo_studies.retrieval import early, study as retrieval
 from aesthemo_studies.retrieval.measures import by_answers, measures, search_measures
 
@@ -113,11 +114,10 @@ def test_votes_are_learnt_as_they_fell():
 
 
 def test_the_committed_verdicts_follow_from_the_committed_rows(tmp_path):
-    folder = retrieval.PROTOCOL.parent
-    rows = pd.read_csv(folder / "retrieval.csv")
+    rows = pd.read_csv(STUDIES / "retrieval.csv")
     drawn = rows[(rows["source"] == "drawn") & (rows["dose"] == 1) & (rows["labels"] == 200)]
     gain = drawn.pivot(index="collection", columns="contender", values="map").eval("both - pixels")
-    told = pd.read_csv(folder / "retrieval.verdicts.csv").query(
+    verdict = pd.read_csv(STUDIES / "retrieval.verdicts.csv").query(
         "source == 'drawn' and dose == 1 and labels == 200 and contender == 'both' and reference == 'pixels'")
-    assert told["mean"].item() == pytest.approx(gain.mean(), abs=1e-4)
-    assert told["above"].item() == (gain > 0).sum() and told["n"].item() == len(gain)
+    assert verdict["mean"].item() == pytest.approx(gain.mean(), abs=1e-4)
+    assert verdict["above"].item() == (gain > 0).sum() and verdict["n"].item() == len(gain)

@@ -11,6 +11,7 @@ import torch
 from scipy.linalg import sqrtm
 from torch import nn
 
+from aesthemo_studies.cells import STUDIES
 from aesthemo_studies.style_transfer import colour_matching, study as style_study, training as style_transfer
 from aesthemo_studies.style_transfer.cameras import radius_squared
 from aesthemo_studies.style_transfer.networks import Recipe, StyleTransfer, critic_loss, generator_losses
@@ -260,10 +261,9 @@ def test_halfway_is_the_mean_of_both_ends_in_each_collection():
 
 
 def test_the_committed_verdicts_follow_from_the_committed_rows():
-    folder = style_study.PROTOCOL.parent
-    rows, told = (pd.read_csv(folder / name) for name in ("style_transfer.csv", "style_transfer.verdicts.csv"))
+    rows, kept = (pd.read_csv(STUDIES / name) for name in ("style_transfer.csv", "style_transfer.verdicts.csv"))
     again = style_study.verdicts(rows)
-    both = again.merge(told, on=["measure", "contender", "reference"], suffixes=("", "_kept"))
-    assert len(both) == len(told) == len(again)
+    both = again.merge(kept, on=["measure", "contender", "reference"], suffixes=("", "_kept"))
+    assert len(both) == len(kept) == len(again)
     assert np.allclose(both[["mean", "low", "high"]], both[["mean_kept", "low_kept", "high_kept"]], atol=1e-4)
     assert (rows["contender"] == "best_table").sum() >= 4

@@ -10,8 +10,9 @@ from aesthemo_lib.data.readers import scenes as reader
 from aesthemo_lib.models.backbones import Backbone
 from aesthemo_lib.models.sequence import TaskSequence
 from aesthemo_lib.tasks import Task
+from aesthemo_studies.cells import STUDIES
 from aesthemo_studies.few_labels.contenders import regression
-from aesthemo_studies.task_sequence import heads, study as task_sequence
+from aesthemo_studies.task_sequence import heads
 from aesthemo_studies.task_sequence.attributes import FREE, RULED, categories, decoded, faults, sheets
 
 
@@ -32,8 +33,8 @@ def test_faults_by_hand():
     assert found["none"].tolist() == [False, False, True, False, False]
     assert found["mood"].tolist() == [False, False, False, True, True]
     assert found["any"].tolist() == [False, True, True, True, True]
-    told = categories(np.array([[1, 1, 0, 0, 1, 0, 0], [0, 0, 0, 1, 1, 0, 0], [0, 0, 0, 0, 0, 0, 0]], bool))
-    assert told["two"].tolist() == [False, True, False] and told["none"].tolist() == [False, False, True]
+    found = categories(np.array([[1, 1, 0, 0, 1, 0, 0], [0, 0, 0, 1, 1, 0, 0], [0, 0, 0, 0, 0, 0, 0]], bool))
+    assert found["two"].tolist() == [False, True, False] and found["none"].tolist() == [False, False, True]
 
 
 def test_true_sheets_break_no_rule_and_free_attributes_know_nothing_of_one_another():
@@ -133,10 +134,9 @@ def test_a_rule_is_learnt_from_answers_by_the_smallest_of_trainings(monkeypatch)
 
 
 def test_the_committed_verdicts_follow_from_the_committed_rows():
-    folder = task_sequence.PROTOCOL.parent
-    rows, told = (pd.read_csv(folder / name) for name in ("task_sequence.csv", "task_sequence.verdicts.csv"))
+    rows, verdicts = (pd.read_csv(STUDIES / name) for name in ("task_sequence.csv", "task_sequence.verdicts.csv"))
     ruled = rows[rows["source"] == "ruled"].pivot(index="collection", columns="contender", values="any")
-    row = told.query("source == 'ruled' and measure == 'any' and contender == 'answers' and reference == 'bilstm'")
+    row = verdicts.query("source == 'ruled' and measure == 'any' and contender == 'answers' and reference == 'bilstm'")
     d = ruled["answers"] - ruled["bilstm"]
     assert row["mean"].item() == pytest.approx(d.mean(), abs=1e-4) and row["above"].item() == (d > 0).sum()
     assert (rows.groupby(["source", "collection"])["contender"].nunique().groupby("source").nunique() == 1).all()
