@@ -15,11 +15,11 @@ PROJECT = Path(__file__).resolve().parents[1]
 def table(report: dict) -> str:
     """Markdown, a row a package, from coverage's JSON report."""
     lines, run = Counter(), Counter()
-    for path, found in report["files"].items():
+    for path, file in report["files"].items():
         package = re.split(r"[/\\]", path)[0]
         for name in (f"`{package}`", "all"):
-            lines[name] += found["summary"]["num_statements"]
-            run[name] += found["summary"]["covered_lines"]
+            lines[name] += file["summary"]["num_statements"]
+            run[name] += file["summary"]["covered_lines"]
     rows = [f"| {name} | {lines[name]:,} | {100 * run[name] / lines[name]:.1f} % |" for name in sorted(lines)]
     return "\n".join(["| package | statements | run by the tests |", "|---|---|---|", *rows])
 

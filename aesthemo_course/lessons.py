@@ -47,8 +47,8 @@ def valence(task: Task) -> np.ndarray | None:
     """Whether each class of a task is a positive emotion, (C,) bool; None if some class has no known valence."""
     signs = dict.fromkeys(MIKELS_EMOTIONS[:4], True) | dict.fromkeys(MIKELS_EMOTIONS[4:], False)
     signs |= {"positive": True, "negative": False}
-    found = [signs.get(name, signs.get(name.split("_")[0])) for name in task.classes]
-    return None if None in found or len(set(found)) < 2 else np.array(found)
+    known = [signs.get(name, signs.get(name.split("_")[0])) for name in task.classes]
+    return None if None in known or len(set(known)) < 2 else np.array(known)
 
 
 def runs_to_show(data: str, preset: str, out: Path, root: Path | None = None, reference: str = "", method: str = "",

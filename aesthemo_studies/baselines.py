@@ -20,7 +20,7 @@ from .endpoints import endpoints
 from .people import new_panel, one_rater
 
 
-def references(config: Config, predictions: pd.DataFrame, root: Path | None = None) -> dict[str, dict[str, dict]]:
+def baseline_metrics(config: Config, predictions: pd.DataFrame, root: Path | None = None) -> dict[str, dict[str, dict]]:
     """All four of a split, by name and task, in the form of ``endpoints.endpoints``.
 
     Args:
@@ -56,12 +56,12 @@ def late_fusion(predictions: pd.DataFrame, tasks: tuple[Task, ...]) -> pd.DataFr
     Returns:
         predictions of the same images.
     """
-    read = {task.name: truth_and_probabilities(predictions, task) for task in tasks}
-    x = np.concatenate([np.log(np.maximum(p, 1e-12)) for _, p in read.values()], axis=1)
+    by_task = {task.name: truth_and_probabilities(predictions, task) for task in tasks}
+    x = np.concatenate([np.log(np.maximum(p, 1e-12)) for _, p in by_task.values()], axis=1)
     held, probabilities = predictions["part"].to_numpy() == "validation", {}
     for task in tasks:
-        rows = held & (read[task.name][0] >= 0)
-        truth, groups = read[task.name][0][rows], predictions["group"].astype(str).to_numpy()[rows]
+        rows = held & (by_task[task.name][0] >= 0)
+        truth, groups = by_task[task.name][0][rows], predictions["group"].astype(str).to_numpy()[rows]
         probabilities[task.name] = fitted(x[rows], truth, groups, len(task.classes))(x)
     kept = ["image", "group", "part", *(f"true_{task.name}" for task in tasks)]
     return prediction_table(tasks, probabilities, **predictions[kept])

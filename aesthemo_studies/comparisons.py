@@ -16,7 +16,7 @@ from aesthemo_lib.training.config import Config
 from aesthemo_lib.training.fit import Diverged
 from aesthemo_lib.training.runs import open_data, train
 
-from .baselines import references
+from .baselines import baseline_metrics
 from .cells import Study, key
 from .endpoints import endpoints
 from .protocol import PLACE, Cell, Grid, cells, load, selected
@@ -140,7 +140,7 @@ def reference_lines(grid: Grid, out: Path, root: Path | None = None) -> pd.DataF
             own = [column for column in table if column == task or column.startswith(f"{task}_")]
             joined[own] = table[own]
         config = grid.config(cell, dict(grid.candidates())[chosen.iloc[0]])
-        lines = references(config, joined, data_place(config, out, root))
+        lines = baseline_metrics(config, joined, data_place(config, out, root))
         place = {"study": grid.name, "form": grid.form, "condition": "", "candidate": "", "split": cell.split}
         rows += [{**place, "contender": line.replace("_", " "), "seed": cell.seed, "task": task, **values}
                  for line, by_task in lines.items() for task, values in by_task.items()]

@@ -72,8 +72,8 @@ def keep_results(study: str, folder: Path, rows: pd.DataFrame, verdicts: pd.Data
 def difference(d: np.ndarray, overlap: float = 0.0) -> dict[str, float]:
     """Mean, interval, sign count and p of some paired differences."""
     mean, low, high = mean_interval(d, overlap=overlap)
-    spread = d.std(ddof=1) * np.sqrt(1 / len(d) + overlap)
-    p = 2 * stats.t.sf(abs(mean) / spread, len(d) - 1) if spread > 0 else float(mean == 0)
+    standard_error = d.std(ddof=1) * np.sqrt(1 / len(d) + overlap)
+    p = 2 * stats.t.sf(abs(mean) / standard_error, len(d) - 1) if standard_error > 0 else float(mean == 0)
     return {"mean": mean, "low": low, "high": high, "above": int((d > 0).sum()), "n": len(d), "p": float(p)}
 
 

@@ -72,11 +72,11 @@ def collection(seed: int, images: int) -> Collection:
 def kept(target: Path, make) -> tuple[np.ndarray, np.ndarray]:
     """Features and descriptors from a file, which is written first where it is not there yet."""
     if not target.exists():
-        found = make().astype(np.float32)
+        both = make().astype(np.float32)
         with atomic(target) as temporary, open(temporary, "wb") as file:
-            np.save(file, found)
-    found = np.load(target, allow_pickle=False)
-    return found[:, :-DESCRIPTORS], found[:, -DESCRIPTORS:]
+            np.save(file, both)
+    both = np.load(target, allow_pickle=False)
+    return both[:, :-DESCRIPTORS], both[:, -DESCRIPTORS:]
 
 
 @torch.inference_mode()

@@ -188,7 +188,7 @@ def recipe(rows: pd.DataFrame, method: str = "cross_branch", endpoint: str = "au
     return table
 
 
-def smallest_effect(spread: float, splits: int, power: float = 0.8, level: float = 0.95) -> float:
+def smallest_effect(deviation: float, splits: int, power: float = 0.8, level: float = 0.95) -> float:
     r"""The difference that a study finds with this power: :math:`(t_{.975} + t_{.8})\, s \sqrt{1/n + 1/3}`.
 
     Args:
@@ -198,4 +198,4 @@ def smallest_effect(spread: float, splits: int, power: float = 0.8, level: float
     from scipy import stats
 
     t = stats.t.ppf((1 + level) / 2, splits - 1) + stats.t.ppf(power, splits - 1)
-    return float(t * spread * np.sqrt(1 / splits + OVERLAP))
+    return float(t * deviation * np.sqrt(1 / splits + OVERLAP))

@@ -30,9 +30,9 @@ def rows() -> Iterator[tuple]:
             step, small_step = max(computing, ring), max(computing * BATCH / batch, ring)
             hours = [preset.epochs / 3600 * -(-images // size) * seconds
                      for size, seconds in ((batch, step), (BATCH, small_step))]
-            read = min(gpus, MACHINE) * preset.batch * pixels / step
+            bytes_read = min(gpus, MACHINE) * preset.batch * pixels / step
             yield (name, gpus, batch, round(images * pixels / 1e9, 1), round(1000 * computing, 1),
-                   round(1000 * ring, 1), round(read / 1e6), *(round(hour, 2) for hour in hours))
+                   round(1000 * ring, 1), round(bytes_read / 1e6), *(round(hour, 2) for hour in hours))
 
 
 def table() -> str:

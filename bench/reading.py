@@ -65,11 +65,11 @@ def prediction(job: Job) -> Iterator[tuple]:
                                                                           job.device, BATCH),
         "decoding": decoder(paths, side), "from files": lambda: predictor.probabilities(paths),
     }, rounds, job.device)
-    alone, decoding = times["forward pass"], times["decoding"]
-    yield "teach_cached", alone / times["from the cache"], {"profile": spelt(times)}
-    most = float(np.median(np.maximum(alone, decoding) / (alone + decoding)))
+    forward_only, decoding = times["forward pass"], times["decoding"]
+    yield "teach_cached", forward_only / times["from the cache"], {"profile": spelt(times)}
+    most = float(np.median(np.maximum(forward_only, decoding) / (forward_only + decoding)))
     floor = f"- one after the other, nothing else done, they would reach {most:.3f} of the slower"
-    yield "teach_files", np.maximum(alone, decoding) / times["from files"], {"profile": [*spelt(times), floor]}
+    yield "teach_files", np.maximum(forward_only, decoding) / times["from files"], {"profile": [*spelt(times), floor]}
 
 
 def decoder(paths: list[Path], side: int) -> Callable[[], None]:
@@ -116,9 +116,9 @@ def para_cache(job: Job) -> Iterator[tuple]:
         raise ValueError("para_cache: name PARA's folder, with ROOT=<folder> or --root")
     began = processor_time()
     images = readers.read("para", job.root)
-    read = processor_time()
+    table_read = processor_time()
     load_pixels(images, DATA_SETTINGS["teach", "para"]["resize"])
     ended = processor_time()
-    lines = [f"- reading the table of {len(images):,}, grouping copies: {read - began:.0f} CPU s",
-            f"- decoding: {ended - read:.0f} CPU s"]
+    lines = [f"- reading the table of {len(images):,}, grouping copies: {table_read - began:.0f} CPU s",
+            f"- decoding: {ended - table_read:.0f} CPU s"]
     yield "para_cache", [(ended - began) / 60], {"profile": lines}

@@ -194,8 +194,8 @@ def teach(job: Job) -> Iterator[tuple]:
         "frozen groups": lambda: [maps_of(network, images) for _ in range(this.steps)],
     })
     yield "teach_loop", times["step"] / times["fit"], {"profile": spelt(times)}
-    share = (preset.views + 1) / preset.epochs  # the maps of each view, and of the whole images, once a training
-    yield "teach_plain", times["plain"] / (times["fit"] + share * times["frozen groups"]), {"profile": spelt(times)}
+    passes = (preset.views + 1) / preset.epochs  # the maps of each view, and of the whole images, once a training
+    yield "teach_plain", times["plain"] / (times["fit"] + passes * times["frozen groups"]), {"profile": spelt(times)}
     yield "teach_images", this.steps * this.settings.batch / times["fit"], {}
     precisions = dict.fromkeys((fast_precision(job.device), torch.float32))
     meter = metered(step, job.device, precisions, 256 if job.small else 2048, 2**20 if job.small else STREAMED)

@@ -88,7 +88,7 @@ def render_lessons(copies: list[Path]) -> int:
     for copy in copies:
         answers[copy.stem] = rendering.render(copy, origins[copy.name])
         print(f"{rendering.FOLDER / copy.stem}.md")
-    rendering.note_answers({lesson: found for lesson, found in answers.items() if found})
+    rendering.note_answers({lesson: shown for lesson, shown in answers.items() if shown})
     rendered = [path for path in lessons() if (rendering.FOLDER / f"{path.stem}.md").exists()]
     rendering.write_index({path.stem: nbformat.read(path, 4).cells[0].source.splitlines()[0].lstrip("# ")
                            for path in rendered})
@@ -373,20 +373,20 @@ def check(site: Path) -> list[str]:
     Args:
         site: the folder of the pages.
     """
-    found = []
+    faults = []
     for page in sorted(site.rglob("*.html")):
         name, text = page.relative_to(site).as_posix(), page.read_text(encoding="utf-8")
         loads = Loads()
         loads.feed(text)
-        found += [f"{name}: loads {a} from elsewhere" for a in loads.addresses if is_elsewhere(a)]
-        found += [f"{name}: picture {a} has no alternative text" for a in loads.bare]
+        faults += [f"{name}: loads {a} from elsewhere" for a in loads.addresses if is_elsewhere(a)]
+        faults += [f"{name}: picture {a} has no alternative text" for a in loads.bare]
         if str(PROJECT) in text:
-            found.append(f"{name}: names the folder that it was built in, {PROJECT}")
+            faults.append(f"{name}: names the folder that it was built in, {PROJECT}")
     for style in sorted(site.rglob("*.css")):
         text = style.read_text(encoding="utf-8")
         addresses = re.findall(r"@import\s+['\"]([^'\"]+)|url\(([^)]+)\)", text)
-        found += [f"{style.name}: loads {a or b} from elsewhere" for a, b in addresses if is_elsewhere(a or b)]
-    return found + solutions_on(site)
+        faults += [f"{style.name}: loads {a or b} from elsewhere" for a, b in addresses if is_elsewhere(a or b)]
+    return faults + solutions_on(site)
 
 
 def is_elsewhere(address: str) -> bool:
@@ -402,7 +402,7 @@ def solutions() -> list[tuple[str, str]]:
 
 def solutions_on(site: Path) -> list[str]:
     """Pages, and other text files of a site, on which an exercise's solution stands."""
-    found, blocks = [], solutions()
+    faults, blocks = [], solutions()
     for file in sorted(site.rglob("*")):
         if file.suffix not in (".html", ".js", ".txt", ".ipynb", ".md"):
             continue
@@ -410,8 +410,8 @@ def solutions_on(site: Path) -> list[str]:
         if file.suffix == ".html":
             text = without_comments(html.unescape(re.sub(r"<[^>]+>", "", text)))
         text = squeezed(text)
-        found += [f"{file.name}: holds a solution of {name}" for name, block in blocks if block in text]
-    return found
+        faults += [f"{file.name}: holds a solution of {name}" for name, block in blocks if block in text]
+    return faults
 
 
 def without_comments(code: str) -> str:

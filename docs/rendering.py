@@ -107,13 +107,13 @@ def note_answers(answers: dict[str, dict[str, str]], folder: Path = FOLDER, teac
     known |= answers
     file.write_text(json.dumps(known, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
     text = teaching.read_text(encoding="utf-8")
-    for lesson, found in answers.items():
+    for lesson, shown in answers.items():
         start = text.find(f"### {lesson}\n")
         if start < 0:
             continue
         end = (text + "\n### ").find("\n### ", start + 4)
         part = text[start:end]
-        for question, answer in found.items():
+        for question, answer in shown.items():
             part = re.sub(rf"(- \*{re.escape(question)}\*\n  - \*\*Expected\.\*\* )\*[^*]*\*",
                           lambda match, a=answer: f"{match[1]}*{a}*", part)
         text = text[:start] + part + text[end:]

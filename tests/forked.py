@@ -26,9 +26,9 @@ def context():
     """How children are started: from the server, where the system can fork one."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
-    found = multiprocessing.get_context("forkserver")
-    found.set_forkserver_preload(PRELOADED)
-    return found
+    started = multiprocessing.get_context("forkserver")
+    started.set_forkserver_preload(PRELOADED)
+    return started
 
 
 def _kernel(arguments: list[str], variables: dict[str, str], folder: str, path: list[str], begun) -> None:

@@ -54,8 +54,8 @@ def test_a_good_page_passes(book, site):
 def test_each_fault_is_found(book, site, good):
     bad, said = BAD[good]
     (site / "index.html").write_text(GOOD.replace(good, bad), encoding="utf-8")
-    (found,) = book.check(site)
-    assert found.startswith("index.html: ") and said in found
+    (fault,) = book.check(site)
+    assert fault.startswith("index.html: ") and said in fault
 
 
 def test_styles_and_the_search_index_are_read_too(book, site):

@@ -24,13 +24,13 @@ def look(name: str, what) -> doctor.Check:
 
 
 def test_on_this_machine_everything_that_is_needed_is_found():
-    found = {check.name: check for check in doctor.checks()}
+    by_name = {check.name: check for check in doctor.checks()}
     for name in ("Python", "cores", "memory", "disk", "torch", "precision", "EfficientNet-Lite0"):
-        assert found[name].status in ("ok", "warn"), found[name]
-    assert all(bool(check.cure) == (check.status != "ok") and check.finding for check in found.values())
-    lines = doctor.render(found.values()).splitlines()
-    assert [line.split()[0] for line in lines if not line.startswith(" ")] == [c.status for c in found.values()]
-    assert sum("->" in line for line in lines) == sum(check.status != "ok" for check in found.values())
+        assert by_name[name].status in ("ok", "warn"), by_name[name]
+    assert all(bool(check.cure) == (check.status != "ok") and check.finding for check in by_name.values())
+    lines = doctor.render(by_name.values()).splitlines()
+    assert [line.split()[0] for line in lines if not line.startswith(" ")] == [c.status for c in by_name.values()]
+    assert sum("->" in line for line in lines) == sum(check.status != "ok" for check in by_name.values())
 
 
 def test_it_runs_on_a_bare_python():
@@ -84,10 +84,10 @@ def test_packages_are_held_against_the_ranges_and_the_lock(monkeypatch, versions
     pins = dict(line.split()[0].split("==") for line in lines if "==" in line.partition("#")[0])
 
     def version(name):
-        found = {**pins, **versions}[name]
-        if found is None:
+        pin = {**pins, **versions}[name]
+        if pin is None:
             raise metadata.PackageNotFoundError(name)
-        return found
+        return pin
 
     wishes = ["torch<3,>=2.7", "captum>=0.8", 'pytest>=8 ; extra == "lab"']
     monkeypatch.setattr(doctor, "metadata", SimpleNamespace(

@@ -66,9 +66,9 @@ def test_each_lock_pins_what_its_parts_require(lock):
 def test_the_locks_agree():
     """One resolution: whichever are installed together, no package is asked for in two versions."""
     assert set(LOCKS) == set(HOLDS) == set(runpy.run_path(str(PROJECT / ".ci" / "lock.py"))["PARTS"])
-    for name, found in PINS.items():
-        assert set(PINS[CORE]) <= set(found) <= set(PINS[EVERYTHING])
-        assert {p.name: version_of(p) for p in found.values()}.items() <= {
+    for name, lock in PINS.items():
+        assert set(PINS[CORE]) <= set(lock) <= set(PINS[EVERYTHING])
+        assert {p.name: version_of(p) for p in lock.values()}.items() <= {
             p.name: version_of(p) for p in PINS[EVERYTHING].values()}.items(), name  # fmt: skip
 
 
@@ -136,13 +136,13 @@ def test_make_has_the_targets_of_run_py():
 
 def imported(folder: str) -> dict[str, str]:
     """Top-level module to a file that imports it, for each package that is neither Python's nor ours."""
-    found = {}
+    importers = {}
     for path in (PROJECT / folder).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
-            found |= {name.partition(".")[0]: path.name for name in names}
-    return {name: path for name, path in found.items() if name not in sys.stdlib_module_names}
+            importers |= {name.partition(".")[0]: path.name for name in names}
+    return {name: path for name, path in importers.items() if name not in sys.stdlib_module_names}
 
 
 OURS = {*PACKAGES, "notebooks", "run", "book"}

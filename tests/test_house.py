@@ -36,16 +36,16 @@ FILES = {module_of(path): path for package in PACKAGES for path in sorted((PROJE
 def imported(source: str, module: str, is_package: bool = False, known=frozenset(FILES)) -> set[str]:
     """The project's modules that a source imports, at its top or within a function; a package counts as itself."""
     package = module.split(".") if is_package else module.split(".")[:-1]
-    found = set()
+    modules = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom):
             base = [*package[: len(package) - node.level + 1]] if node.level else []
             base = ".".join([*base, *([node.module] if node.module else [])])
             names = {f"{base}.{a.name}" for a in node.names}
-            found |= {name if name in known else base for name in names}
+            modules |= {name if name in known else base for name in names}
         elif isinstance(node, ast.Import):
-            found |= {a.name for a in node.names}
-    return {name for name in found if name in known}
+            modules |= {a.name for a in node.names}
+    return {name for name in modules if name in known}
 
 
 IMPORTS = {module: imported(path.read_text(encoding="utf-8"), module, path.name == "__init__.py")
@@ -83,20 +83,20 @@ def circle(imports: dict[str, set[str]]) -> list[str]:
         if module in done:
             return []
         for target in sorted(imports.get(module, ())):
-            if found := walk(target, [*way, module]):
-                return found
+            if path := walk(target, [*way, module]):
+                return path
         done.add(module)
         return []
 
-    return next((found for module in imports if (found := walk(module, []))), [])
+    return next((path for module in imports if (path := walk(module, []))), [])
 
 
 def test_the_guards_see_what_they_guard_against():
     known = {"aesthemo_lib.data.table", "aesthemo_lib.plots.data", "aesthemo_studies.cells"}
     source = "def f():\n    from ..plots import data\n    from aesthemo_studies.cells import run\n"
-    found = imported(source, "aesthemo_lib.data.table", known=known)
-    assert found == {"aesthemo_lib.plots.data", "aesthemo_studies.cells"}
-    assert all(faults("aesthemo_lib.data.table", target) for target in found)
+    names = imported(source, "aesthemo_lib.data.table", known=known)
+    assert names == {"aesthemo_lib.plots.data", "aesthemo_studies.cells"}
+    assert all(faults("aesthemo_lib.data.table", target) for target in names)
     assert faults("aesthemo_lib.models.networks", "aesthemo_lib.evaluation.metrics")
     assert faults("aesthemo_scenes.drawing", "aesthemo_lib.files")
     assert not faults("aesthemo_lib.data.readers.scenes", "aesthemo_scenes.drawing")

@@ -35,16 +35,16 @@ def wheel(tmp_path_factory) -> Path:
 
 def required() -> set[str]:
     """The packages that the core requires, and those that these require, as installed here."""
-    queue, found = [(Requirement(line), {""}) for line in PYPROJECT["dependencies"]], set()
+    queue, seen = [(Requirement(line), {""}) for line in PYPROJECT["dependencies"]], set()
     while queue:
         wish, extras = queue.pop()
         if wish.marker and not any(wish.marker.evaluate({"extra": extra}) for extra in extras):
             continue
         name = canonicalize_name(wish.name)
-        if (name, frozenset(wish.extras)) not in found:
-            found.add((name, frozenset(wish.extras)))
+        if (name, frozenset(wish.extras)) not in seen:
+            seen.add((name, frozenset(wish.extras)))
             queue += [(Requirement(line), {"", *wish.extras}) for line in metadata.requires(name) or []]
-    return {name for name, _ in found}
+    return {name for name, _ in seen}
 
 
 @pytest.fixture(scope="module")
@@ -80,11 +80,11 @@ def test_the_wheel_holds_the_library_and_its_data_alone(wheel):
 
 
 def test_version_and_metadata_are_one(wheel):
-    told = metadata.PathDistribution(zipfile.Path(wheel) / f"{wheel.stem.rsplit('-', 3)[0]}.dist-info/")
+    installed = metadata.PathDistribution(zipfile.Path(wheel) / f"{wheel.stem.rsplit('-', 3)[0]}.dist-info/")
     citation = (PROJECT / "CITATION.cff").read_text(encoding="utf-8")
     changes = (PROJECT / "CHANGELOG.md").read_text(encoding="utf-8")
-    assert f"\nversion: {told.version}\n" in citation and f"\n## {told.version} (" in changes
-    assert {"Typing :: Typed", "Framework :: Jupyter"} <= set(told.metadata.get_all("Classifier"))
+    assert f"\nversion: {installed.version}\n" in citation and f"\n## {installed.version} (" in changes
+    assert {"Typing :: Typed", "Framework :: Jupyter"} <= set(installed.metadata.get_all("Classifier"))
 
 
 DRIVE = """

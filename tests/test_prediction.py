@@ -47,10 +47,10 @@ def of(run: Run, part: str) -> list[str]:
 
 
 def test_its_own_data_give_its_own_metrics(trained, colours_root):
-    told = evaluate(trained, "csv", colours_root)
-    assert told["images"] == f"the run's {len(of(trained, 'test'))} test images" and told["left_out"] == {}
+    report = evaluate(trained, "csv", colours_root)
+    assert report["images"] == f"the run's {len(of(trained, 'test'))} test images" and report["left_out"] == {}
     for task, metrics in trained.metrics.items():
-        assert same(told["tasks"][task], metrics)
+        assert same(report["tasks"][task], metrics)
 
 
 @pytest.mark.parametrize("change", ["label", "photo", "fewer", "order"])
@@ -70,13 +70,13 @@ def test_a_changed_table_is_tested_on_the_runs_own_test_images(trained, copy, ch
     else:
         table = table.sample(frac=1, random_state=0)
     write(copy, table)
-    told, answers = evaluate(trained, "csv", copy), trained.predictions("test").set_index("image")["aesthetics"]
+    report, answers = evaluate(trained, "csv", copy), trained.predictions("test").set_index("image")["aesthetics"]
     tested = own[1:] if change == "fewer" else own
-    assert told["images"] == (f"{len(tested)} of the run's {len(own)} test images" if change == "fewer"
-                              else f"the run's {len(own)} test images")
+    assert report["images"] == (f"{len(tested)} of the run's {len(own)} test images" if change == "fewer"
+                                else f"the run's {len(own)} test images")
     right = np.mean([answers[name] == expected[name] for name in tested])
-    assert told["tasks"]["aesthetics"]["accuracy"] == pytest.approx(right)
-    assert told["tasks"]["aesthetics"]["n"] == len(tested)
+    assert report["tasks"]["aesthetics"]["accuracy"] == pytest.approx(right)
+    assert report["tasks"]["aesthetics"]["n"] == len(tested)
 
 
 def test_photographs_under_other_names_are_still_those_it_was_trained_on(trained, copy):
@@ -84,8 +84,8 @@ def test_photographs_under_other_names_are_still_those_it_was_trained_on(trained
         path.rename(copy / f"img_{path.name}")
     table = rows(copy)
     write(copy, table.assign(path="img_" + table["path"]))
-    told = evaluate(trained, "csv", copy)
-    assert told["images"] == f"the {len(of(trained, 'test'))} of 60 images that the run never saw"
+    report = evaluate(trained, "csv", copy)
+    assert report["images"] == f"the {len(of(trained, 'test'))} of 60 images that the run never saw"
     write(copy, table[table["path"].isin(of(trained, "train") + of(trained, "validation"))].assign(
         path=lambda rest: "img_" + rest["path"]))
     with pytest.raises(ValueError, match="their pixels are those of its training"):
@@ -124,27 +124,27 @@ def test_another_set_with_the_same_names_is_tested_whole_where_its_pixels_differ
         folder = tmp_path / ("low", "high")[number % 2]
         folder.mkdir(exist_ok=True)
         Image.new("RGB", (40, 40), (number, 9, 90)).save(folder / f"{number}.png")
-    told = evaluate(trained, "folders", tmp_path)
-    assert told["images"] == "all 8 images" and set(told["tasks"]) == {"aesthetics"}
-    assert "only aesthetics" in told["left_out"]["emotion"]
+    report = evaluate(trained, "folders", tmp_path)
+    assert report["images"] == "all 8 images" and set(report["tasks"]) == {"aesthetics"}
+    assert "only aesthetics" in report["left_out"]["emotion"]
 
 
 @pytest.mark.parametrize("classes", [["high"], ["low", "high"]])
 def test_a_table_that_lacks_a_class_is_tested(trained, copy, classes):
     table = rows(copy)
     write(copy, table[table["aesthetics"].isin(classes) & (table["emotion"] != "cold")])
-    told = evaluate(trained, "csv", copy)
-    assert set(told["tasks"]) == {"aesthetics", "emotion"} and told["left_out"] == {}
-    assert np.array(told["tasks"]["emotion"]["confusion"]).shape == (3, 3)
+    report = evaluate(trained, "csv", copy)
+    assert set(report["tasks"]) == {"aesthetics", "emotion"} and report["left_out"] == {}
+    assert np.array(report["tasks"]["emotion"]["confusion"]).shape == (3, 3)
 
 
 def test_classes_in_another_order_are_the_same_classes(trained, copy):
     table = rows(copy)
     votes = {f"emotion:{name}": (table["emotion"] == name).astype(int) for name in ("warm", "cold", "calm")}
     write(copy, table.drop(columns="emotion").assign(**votes))
-    told = evaluate(trained, "csv", copy)
+    report = evaluate(trained, "csv", copy)
     for task, metrics in trained.metrics.items():
-        assert same(told["tasks"][task], metrics)
+        assert same(report["tasks"][task], metrics)
 
 
 def test_a_task_with_other_classes_is_left_out_with_the_reason(trained, copy, capsys):
@@ -165,12 +165,12 @@ def test_a_run_that_skipped_bad_images_is_tested_on_its_own_test_images(copy, tm
         run = train(CONFIG, tmp_path / "runs", copy, on_bad_image="skip")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        told = evaluate(run, "csv", copy)
-    assert same(told["tasks"]["aesthetics"], run.metrics["aesthetics"])
+        report = evaluate(run, "csv", copy)
+    assert same(report["tasks"]["aesthetics"], run.metrics["aesthetics"])
     (copy / of(run, "test")[0]).write_bytes(b"gone bad")
     with pytest.warns(UserWarning, match=r"left out 1 image file\(s\) can't be read"):
-        told = evaluate(run, "csv", copy)
-    assert told["images"] == f"{len(of(run, 'test')) - 1} of the run's {len(of(run, 'test'))} test images"
+        report = evaluate(run, "csv", copy)
+    assert report["images"] == f"{len(of(run, 'test')) - 1} of the run's {len(of(run, 'test'))} test images"
 
 
 def test_photographs_that_changed_under_their_names_are_trained_on_anew(copy, tmp_path, caplog):
@@ -202,8 +202,8 @@ def test_photographs_of_one_name_in_two_folders_are_two(tmp_path):
     assert sorted(shown.paths) == sorted(run.predictions("test")["image"])
     assert [photo["name"] for photo in shown.page["photos"]] == list(shown.paths)
     assert all(str(path).endswith(name) for name, path in shown.paths.items())
-    told = evaluate(run, "folders", tmp_path / "data")
-    assert same(told["tasks"]["emotion"], run.metrics["emotion"])
+    report = evaluate(run, "folders", tmp_path / "data")
+    assert same(report["tasks"]["emotion"], run.metrics["emotion"])
 
 
 def test_one_bad_photograph_does_not_cost_the_table(trained, copy, capsys, tmp_path):

@@ -39,11 +39,11 @@ def test_every_command_is_one_that_exists():
 
 
 def test_every_notebook_of_the_map_is_there_and_none_is_missing():
-    told = re.findall(r"^\| `((?:more/)?\d\d_\w+)` \|.*\| (\d+)[^|]* \|$", README, flags=re.M)
+    listed = re.findall(r"^\| `((?:more/)?\d\d_\w+)` \|.*\| (\d+)[^|]* \|$", README, flags=re.M)
     folder = PROJECT / "notebooks"
     there = [*sorted(folder.glob("[0-9]*.ipynb")), *sorted((folder / "more").glob("[0-9]*.ipynb"))]
-    assert [name for name, _ in told] == [path.relative_to(folder).with_suffix("").as_posix() for path in there]
-    for path, (_, minutes) in zip(there, told, strict=True):
+    assert [name for name, _ in listed] == [path.relative_to(folder).with_suffix("").as_posix() for path in there]
+    for path, (_, minutes) in zip(there, listed, strict=True):
         time = re.search(r"\*\*Time:\*\*(.*?)[;.]", path.read_text(encoding="utf-8"))[1]
         said = sum(map(int, re.findall(r"\d+", time)))
         assert not said or abs(said - int(minutes)) <= 5, f"{path.stem} says {time}"
@@ -115,12 +115,12 @@ def test_what_readme_says_beside_its_table_is_what_the_study_gives():
 
 def test_what_readme_says_of_the_null_is_what_the_attribution_study_gives():
     table = check_study.read("null")
-    found = {task: checks.excess(rows).iloc[-1] for task, rows in table.groupby("task")}  # all that is borrowed
+    excesses = {task: checks.excess(rows).iloc[-1] for task, rows in table.groupby("task")}  # all that is borrowed
 
     def short(value: float, digits: int = 3) -> str:
         return f"{value:.{digits}f}".replace("0.", ".")
 
-    text, (first, second) = " ".join(RESULTS.split()), (found[task] for task in ("aesthetics", "emotion"))
+    text, (first, second) = " ".join(RESULTS.split()), (excesses[task] for task in ("aesthetics", "emotion"))
     assert f"{short(first['trained'], 2)} of aesthetics' and {short(second['trained'], 2)} of emotion's ledger" in text
     said = [f"{short(row['excess'])} ({short(row['low'])}, {short(row['high'])})" for row in (first, second)]
     assert f"that is {said[0]} and {said[1]}" in text

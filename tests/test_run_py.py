@@ -369,8 +369,8 @@ def test_a_users_own_kernel_does_not_shadow_the_environments(tmp_path):
         (folder / "kernels" / "python3" / "kernel.json").write_text(json.dumps(spec), encoding="utf-8")
     ask = "from jupyter_client.kernelspec import *; print(KernelSpecManager().get_kernel_spec('python3').argv[0])"
     variables = environment(JUPYTER_DATA_DIR=str(tmp_path / "user"), PYTHONPATH=os.pathsep.join(sys.path))
-    found = [
+    actual = [
         subprocess.run([python, "-c", ask], env=variables | more, capture_output=True, encoding="utf-8").stdout.strip()
         for more in ({"JUPYTER_PREFER_ENV_PATH": "0"}, {"JUPYTER_PREFER_ENV_PATH": "1"})
     ]
-    assert found == [str(tmp_path / "user"), str(own / "share" / "jupyter")]
+    assert actual == [str(tmp_path / "user"), str(own / "share" / "jupyter")]

@@ -283,12 +283,12 @@ def timm_weights_file(name: str, hub: str | None) -> Path:
     """Where timm keeps a network's ImageNet weights, if it has fetched them; a FileNotFoundError says how it does."""
     from huggingface_hub import try_to_load_from_cache
 
-    found = try_to_load_from_cache(hub, "model.safetensors") if hub else None
-    if not isinstance(found, str):
+    cached = try_to_load_from_cache(hub, "model.safetensors") if hub else None
+    if not isinstance(cached, str):
         raise FileNotFoundError(f"ImageNet weights of {name} are not in timm's cache. Have them fetched once, with "
                                 f"internet, by timm.create_model({name!r}, pretrained=True), or give their path as "
                                 f"weights=FILE, or train from scratch with weights=none")
-    return Path(found)
+    return Path(cached)
 
 
 def imagenet_vgg(name: str) -> dict[str, Tensor]:

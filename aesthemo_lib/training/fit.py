@@ -228,11 +228,11 @@ class _Loop:
         self.optimiser.zero_grad(set_to_none=True)
         counts = {name: labelled(values).sum() for name, values in self._labels(rows).items()}
         # A batch that is too small to go round leaves a process without images: it goes through the motions with one.
-        own, share = distributed.part(rows), 1.0
+        own, counted = distributed.part(rows), 1.0
         if not len(own):
-            own, share = rows[:1], 0.0
+            own, counted = rows[:1], 0.0
         parts = np.array_split(own, min(self.settings.accumulate, len(own)))
-        done = torch.stack([self._part(epoch, part, counts, share, len(parts), part is parts[-1]) for part in parts])
+        done = torch.stack([self._part(epoch, part, counts, counted, len(parts), part is parts[-1]) for part in parts])
         for weight in self.aggregation.parameters() if distributed.size() > 1 else ():
             weight.grad = distributed.total(weight.grad) / distributed.size()  # the network's are exchanged already
         self.scaler.step(self.optimiser)
@@ -247,7 +247,7 @@ class _Loop:
         index = send(torch.from_numpy(rows), self.device)
         return {task.name: self.labels[task.name][index] for task in self.network.tasks}
 
-    def _part(self, epoch: int, rows: np.ndarray, counts: dict, share: float, parts: int, last: bool) -> Tensor:
+    def _part(self, epoch: int, rows: np.ndarray, counts: dict, counted: float, parts: int, last: bool) -> Tensor:
         """The gradient of one of the ``parts`` of this process' images, added to what is there."""
         images = self.batches.images(epoch, rows)
         with distributed.unsynchronised(self.forward, last):
@@ -255,10 +255,10 @@ class _Loop:
                 logits = self.forward(images)
             losses = task_losses(logits, self._labels(rows), counts)
             # Where several processes' mean is taken, their sum is wanted.
-            wanted = {name: loss * (share * distributed.size()) for name, loss in losses.items()}
+            wanted = {name: loss * (counted * distributed.size()) for name, loss in losses.items()}
             self.aggregation.backward(wanted, 1 / parts, self.scaler.scale)
         loss = joint_loss(losses, self.network.tasks)
-        return share * torch.stack([loss, *(losses[task.name] for task in self.network.tasks)]).detach()
+        return counted * torch.stack([loss, *(losses[task.name] for task in self.network.tasks)]).detach()
 
     def _check(self, total: float, epoch: int, rate: float) -> None:
         if not math.isfinite(total):

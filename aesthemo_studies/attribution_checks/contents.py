@@ -44,17 +44,17 @@ def pooled(network: nn.Module, batches: Iterable[Tensor], streams: Sequence[Stre
         for stream, maps in record(network, streams, images).items():
             cells = maps.float().flatten(2)
             parts[stream].append(torch.cat([cells.mean(2), cells.std(2)], dim=1).cpu().double().numpy())
-    return {stream: np.concatenate(found) for stream, found in parts.items()}
+    return {stream: np.concatenate(values) for stream, values in parts.items()}
 
 
 def pixel_facts(pixels: np.ndarray) -> dict[str, np.ndarray]:
     """``PIXELS`` of (N, S, S, 3) uint8: mean grey level, Hasler and Suesstrunk's (2003) colourfulness, log steps."""
     red, green, blue = np.moveaxis(np.asarray(pixels, dtype=np.float32), 3, 0)
     grey, first, second = (red + green + blue) / 3, red - green, (red + green) / 2 - blue
-    spread = np.sqrt(first.std((1, 2)) ** 2 + second.std((1, 2)) ** 2)
+    deviation = np.sqrt(first.std((1, 2)) ** 2 + second.std((1, 2)) ** 2)
     level = np.sqrt(first.mean((1, 2)) ** 2 + second.mean((1, 2)) ** 2)
     steps = np.abs(np.diff(grey, axis=2)).mean((1, 2))
-    return dict(zip(PIXELS, (grey.mean((1, 2)), spread + 0.3 * level, np.log1p(steps)), strict=True))
+    return dict(zip(PIXELS, (grey.mean((1, 2)), deviation + 0.3 * level, np.log1p(steps)), strict=True))
 
 
 def readable(features: np.ndarray, target: np.ndarray, train: np.ndarray, test: np.ndarray) -> float:
@@ -135,10 +135,10 @@ def interchanged(network: nn.Module, low: Tensor, high: Tensor) -> Iterator[dict
         moved, back = all_logits(network, low, high), all_logits(network, high, low)
     for task in network.tasks:
         mine = {k: s for k, s in enumerate(known) if s.receiver == task.name}
-        states, kept = score(moved[task.name]), score(back[task.name])
+        to_high, to_low = score(moved[task.name]), score(back[task.name])
         every = sum(1 << k for k in mine)
-        before, after = states[0], kept[0]
-        parts = {"whole": after - before, "own": kept[every] - before, "borrowed": states[every] - before,
-                 **{f"borrowed at {s.layer}": states[1 << k] - before for k, s in mine.items()}}
+        before, after = to_high[0], to_low[0]
+        parts = {"whole": after - before, "own": to_low[every] - before, "borrowed": to_high[every] - before,
+                 **{f"borrowed at {s.layer}": to_high[1 << k] - before for k, s in mine.items()}}
         for n in range(len(low)):
             yield {"task": task.name, "pair": n, **{name: values[n] for name, values in parts.items()}}

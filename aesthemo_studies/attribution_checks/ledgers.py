@@ -199,13 +199,13 @@ def cut_changes(
     Args:
         how, reference: see ``attribution.cut``.
     """
-    before, found = logits_of(network, batches), {}
+    before, changes = logits_of(network, batches), {}
     for stream in (s for s in streams(network) if s.borrowed):
         with cut(network, stream, how, reference):
             after = logits_of(network, batches)
         task = stream.receiver
-        found[stream] = change(before[task], after[task], truth[task])
-    return found
+        changes[stream] = change(before[task], after[task], truth[task])
+    return changes
 
 
 def photo_correlations(links: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:
@@ -218,11 +218,11 @@ def photo_correlations(links: pd.DataFrame, pairs: Sequence[tuple[str, str]]) ->
     Returns:
         a row a pair, link and network: what, task, layer, seed, value.
     """
-    found = []
+    correlations = []
     for (first, second), ((layer, task, seed), rows) in product(pairs, links.groupby(["layer", "receiver", "seed"])):
         value = rows[[first, second]].dropna().corr("spearman").iloc[0, 1]
-        found.append((f"{first} and {second}", task, layer, seed, value))
-    return pd.DataFrame(found, columns=["what", "task", "layer", "seed", "value"])
+        correlations.append((f"{first} and {second}", task, layer, seed, value))
+    return pd.DataFrame(correlations, columns=["what", "task", "layer", "seed", "value"])
 
 
 def leanings(flow: pd.DataFrame, task: str, by: str, columns: str, logit: str | None = None) -> pd.DataFrame:
@@ -239,5 +239,5 @@ def leanings(flow: pd.DataFrame, task: str, by: str, columns: str, logit: str | 
     rows["mean"] -= rows.groupby(["seed", "class", "player"])["mean"].transform("mean")
     rows = rows if logit is None else rows[rows["logit"] == logit]
     total = rows.groupby(["class", columns, "seed"], sort=False)["mean"].sum()
-    found = [(*key, *bounded_interval(values.to_numpy())) for key, values in total.groupby(level=[0, 1], sort=False)]
-    return pd.DataFrame(found, columns=["class", columns, "mean", "low", "high"])
+    gains = [(*key, *bounded_interval(values.to_numpy())) for key, values in total.groupby(level=[0, 1], sort=False)]
+    return pd.DataFrame(gains, columns=["class", columns, "mean", "low", "high"])

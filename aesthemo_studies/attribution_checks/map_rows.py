@@ -53,9 +53,9 @@ def destroyed(network: nn.Module, images: Tensor, stream: Stream, targets: Tenso
 
     original = cells_of(network)
     for stage, (name, broken) in enumerate(faithfulness.randomised(network), start=1):
-        found = cells_of(broken)
+        destroyed_cells = cells_of(broken)
         for sign in ("signed", "size alone"):
-            alike = faithfulness.rank_similarity(original, found, absolute=sign != "signed")
+            alike = faithfulness.rank_similarity(original, destroyed_cells, absolute=sign != "signed")
             yield from (("destroyed", f"{name}, {sign}", stage, n, value) for n, value in enumerate(alike))
 
 

@@ -130,10 +130,10 @@ def infidelity(
         patches = patch_numbers(flow.shape[-2:], grid).to(flow.device)
 
         @infidelity_perturb_func_decorator(True)
-        def perturbed(flows: Tensor, rests: Tensor) -> Tensor:
+        def perturbed(maps: Tensor, baselines: Tensor) -> Tensor:
             random = torch.Generator().manual_seed(seed)
-            gone = torch.rand(len(flows), int(patches.max()) + 1, generator=random).to(flow.device) < 0.5
-            return torch.where(gone[:, patches][:, None], rests, flows)
+            gone = torch.rand(len(maps), int(patches.max()) + 1, generator=random).to(flow.device) < 0.5
+            return torch.where(gone[:, patches][:, None], baselines, maps)
 
         error, most = (captum_infidelity(forward, perturbed, flow, attributions, baselines=rest, target=target,
                                          n_perturb_samples=samples)
@@ -250,8 +250,8 @@ def patch_shapley(
             logits = forward(torch.where(inside, flow, rest).flatten(0, 1))[:, target]
             return logits.cpu().double().unflatten(0, (len(masks), -1)).numpy()
 
-        found = shapley(value, players, draws, seed, max(64 // len(images), 1))
+        result = shapley(value, players, draws, seed, max(64 // len(images), 1))
     side = round(sqrt(players))
-    values, errors = found
+    values, errors = result
     shape = len(images), side, side
     return values.T.reshape(shape), None if errors is None else errors.T.reshape(shape)

@@ -45,10 +45,10 @@ def bounded_interval(values: np.ndarray, scale: str = "", level: float = 0.95) -
 def p_value(values: np.ndarray) -> float:
     """Two-sided, of a mean of zero, for overlapping splits; NaN for fewer than two networks."""
     values = np.asarray(values, dtype=np.float64)
-    n, spread = len(values), np.std(values, ddof=1) if len(values) > 1 else math.nan
-    if n < 2 or not spread > 0:
+    n, deviation = len(values), np.std(values, ddof=1) if len(values) > 1 else math.nan
+    if n < 2 or not deviation > 0:
         return math.nan
-    return float(2 * stats.t.sf(abs(values.mean()) / (spread * math.sqrt(1 / n + OVERLAP)), n - 1))
+    return float(2 * stats.t.sf(abs(values.mean()) / (deviation * math.sqrt(1 / n + OVERLAP)), n - 1))
 
 
 def over_networks(
@@ -120,11 +120,11 @@ def judged(name: str, rows: pd.DataFrame, of: Iterable[str] = ("task",)) -> pd.D
         name: of ``MARKS``.
         rows: one test each, with the columns of ``of``.
     """
-    found = []
+    verdicts = []
     for row in rows.to_dict("records"):
         over = "networks" if np.isfinite(row["low"]) or "image_low" not in row else "images"
         ends = (row["low"], row["high"]) if over == "networks" else (row["image_low"], row["image_high"])
-        found.append({"test": name, **{key: row[key] for key in of}, "must": MARKS[name].criterion,
-                      "value": row["mean"], "low": ends[0], "high": ends[1], "over": over,
-                      "verdict": verdict(name, row["mean"], *ends)})
-    return pd.DataFrame(found)
+        verdicts.append({"test": name, **{key: row[key] for key in of}, "must": MARKS[name].criterion,
+                         "value": row["mean"], "low": ends[0], "high": ends[1], "over": over,
+                         "verdict": verdict(name, row["mean"], *ends)})
+    return pd.DataFrame(verdicts)

@@ -33,14 +33,14 @@ def _bars(ax: Axes, at: float, row: Mapping, colour: str, shift: float = 0.0, ma
     ax.plot(row.get("mean", row.get("excess")) + shift, at, marker, color=colour, ms=6)
 
 
-def null_shadows(found: dict[str, pd.DataFrame], what: str = "share of the ledger") -> Figure:
+def null_shadows(excesses: dict[str, pd.DataFrame], what: str = "share of the ledger") -> Figure:
     """A task's ledger, and that of its null as a grey shadow: only what stands out of it is borrowed from the task.
 
     Args:
-        found: by task name, ``checks.excess``; the intervals are of the difference to the shadow.
+        excesses: by task name, ``checks.excess``; the intervals are of the difference to the shadow.
     """
-    figure, axes = _panels(len(found), 4.8, 3.4, sharey=True)
-    for ax, (task, table) in zip(axes, found.items(), strict=True):
+    figure, axes = _panels(len(excesses), 4.8, 3.4, sharey=True)
+    for ax, (task, table) in zip(axes, excesses.items(), strict=True):
         for at, (_, row) in enumerate(table.iterrows()):
             ax.barh(at, row["null"], 0.72, color="#C9C9C9", label="null" if not at else None)
             _bars(ax, at, row, task_colour(task), shift=row["null"])
@@ -131,17 +131,18 @@ def destroyed(rows: pd.DataFrame) -> Figure:
 # --- flow over a data set
 
 
-def flow_diagram(found: dict[str, pd.DataFrame]) -> Figure:
+def flow_diagram(excesses: dict[str, pd.DataFrame]) -> Figure:
     """What flows between two tasks: at each layer an arrow as wide as the receiver's share of its ledger.
 
     The outline is the null's: so much flows from a branch that has learnt permuted labels. The excess has its interval
     over splits and seeds; over images, where there is one split.
 
     Args:
-        found: by receiving task, ``checks.excess`` of shares.
+        excesses: by receiving task, ``checks.excess`` of shares.
     """
     use_style()
-    (upper, lower), layers = found, [p for p in next(iter(found.values()))["player"] if p.startswith("borrowed at")]
+    (upper, lower), first = excesses, next(iter(excesses.values()))
+    layers = [player for player in first["player"] if player.startswith("borrowed at")]
     figure = Figure((2.0 * len(layers) + 2.2, 3.3), layout="none")
     ax = figure.add_axes((0, 0, 1, 1), xlim=(-0.75, len(layers) + 0.35), ylim=(-0.35, 1.35))
     ax.set_axis_off()
@@ -149,7 +150,7 @@ def flow_diagram(found: dict[str, pd.DataFrame]) -> Figure:
         ax.plot([-0.1, len(layers)], [height, height], color=task_colour(task), lw=5, solid_capstyle="round")
         ax.text(-0.15, height, task, ha="right", va="center", color=task_colour(task), fontweight="bold")
     for receiver, source, start, end, shift in ((upper, lower, 0.06, 0.9, 0.2), (lower, upper, 0.94, 0.1, 0.62)):
-        rows = found[receiver].set_index("player")
+        rows = excesses[receiver].set_index("player")
         for i, player in enumerate(layers):
             row, x = rows.loc[player], i + shift
             for value, face, edge in ((row["trained"], task_colour(source), "none"), (row["null"], "none", "#404040")):

@@ -105,7 +105,7 @@ def _links(place: Workplace, setting: str, seed: int) -> Iterator[pd.DataFrame]:
             p = ledger.streams.index(stream)
             table |= {f"{name} size": checks.sizes(ledger)[:, p],
                       f"{name} support": checks.support(ledger, of.truth[task])[:, p]}
-        table |= {f"{how} {what}": values for how, found in cuts.items() for what, values in found[stream].items()}
+        table |= {f"{how} {what}": values for how, changes in cuts.items() for what, values in changes[stream].items()}
         yield pd.DataFrame({**of.columns(setting, seed), "layer": stream.layer, "receiver": task, **table})
 
 
@@ -126,9 +126,9 @@ def _exact(place: Workplace, setting: str, seed: int) -> Iterator[pd.DataFrame]:
     """Maps by gradients against Shapley values of patches, and ledgers against other baselines than the mean image."""
     of = explained(place, setting, seed, 2 * FEW + map_rows.OTHERS)
     links, images = [of.last(task) for task in TASKS], torch.cat(of.batches)
-    found = [*map_rows.patches(of.network, images, links, FEW),
-             *map_rows.baselines(of.network, images, of.mean)]
-    table = pd.DataFrame(found, columns=["task", "check", "case", "at", "value"])
+    rows = [*map_rows.patches(of.network, images, links, FEW),
+            *map_rows.baselines(of.network, images, of.mean)]
+    table = pd.DataFrame(rows, columns=["task", "check", "case", "at", "value"])
     table[["image", "group"]] = np.array([of.columns(setting, seed)[c] for c in ("image", "group")]).T[table["at"]]
     yield table.drop(columns="at").assign(setting=setting, seed=seed)
 
@@ -142,12 +142,13 @@ def _pointing(place: Workplace, setting: str, seed: int) -> Iterator[pd.DataFram
     masks["motif"] = np.stack([motif_mask(row, (0, int(number)), masks["lamp"].shape[1])
                                for number, (_, row) in zip(of.rows, facts.iterrows(), strict=True)])
     for task in TASKS:
-        found, stream = [], of.last(task)
+        gradients, stream = [], of.last(task)
         for images in of.batches:
             targets = of.network(images)[task].argmax(1).detach()
-            found.append(faithfulness.stream_gradients(of.network, images, stream, task, targets).sum(1)[:, None])
+            slope = faithfulness.stream_gradients(of.network, images, stream, task, targets)
+            gradients.append(slope.sum(1)[:, None])
         side = masks["lamp"].shape[1:]
-        maps = nn.functional.interpolate(torch.cat(found), side, mode="bilinear")[:, 0].cpu().numpy()
+        maps = nn.functional.interpolate(torch.cat(gradients), side, mode="bilinear")[:, 0].cpu().numpy()
         for name, mask in masks.items():
             table = faithfulness.pointing(maps, mask).assign(setting=setting, seed=seed, task=task, mask=name)
             whose = {name: of.columns(setting, seed)[name][table["image"]] for name in ("image", "group")}
@@ -164,8 +165,8 @@ def _concepts(place: Workplace, setting: str, seed: int) -> Iterator[pd.DataFram
         maps = contents.pooled(of.network, of.shown(of.pixels, np.arange(len(of.pixels))), here)
         for task in TASKS:
             own, borrowed = maps[of.last(task)._replace(source=task)], maps[of.last(task)]
-            found = contents.concepts(own, borrowed, targets, of.split.train, of.split.test, seed)
-            yield pd.DataFrame(found).assign(setting=setting, seed=seed, run=run, task=task)
+            rows = contents.concepts(own, borrowed, targets, of.split.train, of.split.test, seed)
+            yield pd.DataFrame(rows).assign(setting=setting, seed=seed, run=run, task=task)
 
 
 def _interchange(place: Workplace, setting: str, seed: int) -> Iterator[pd.DataFrame]:

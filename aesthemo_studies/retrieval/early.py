@@ -48,8 +48,8 @@ def descriptor_maps(pixels: Tensor) -> Tensor:
     soft = [(1 - (place - b).abs()).clamp(min=0) for b in range(BINS)]
     grey = (pixels * pixels.new_tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1)
     hard = functional.one_hot(binary_patterns((255 * grey).round()), PATTERNS).permute(0, 3, 1, 2)
-    found = torch.cat([*soft, hard.to(pixels)], 1)
-    return functional.avg_pool2d(found, WINDOW, 1, WINDOW // 2, count_include_pad=False)
+    shares = torch.cat([*soft, hard.to(pixels)], 1)
+    return functional.avg_pool2d(shares, WINDOW, 1, WINDOW // 2, count_include_pad=False)
 
 
 class Early(nn.Module):

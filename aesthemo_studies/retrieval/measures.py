@@ -24,15 +24,15 @@ def measures(
     allowed = np.ones(relevant.shape, dtype=bool) if allowed is None else allowed
     order = np.argsort(np.where(allowed, -scores, np.inf), axis=1, kind="stable")
     hits = np.take_along_axis(relevant & allowed, order, axis=1)
-    rank, found = np.arange(1, hits.shape[1] + 1), hits.cumsum(axis=1)
-    r, n = found[:, -1].astype(np.float64), allowed.sum(axis=1)
+    rank, hits_so_far = np.arange(1, hits.shape[1] + 1), hits.cumsum(axis=1)
+    r, n = hits_so_far[:, -1].astype(np.float64), allowed.sum(axis=1)
     k = min(k, hits.shape[1])
     harmonic = np.cumsum(1 / rank)[np.maximum(n, 1) - 1]
     with np.errstate(invalid="ignore", divide="ignore"):
         # E[AP] of a random order (Bestgen 2015, Exact expected average precision of the random baseline)
         chance = np.where(n > 1, ((r - 1) / (n - 1) * (n - harmonic) + harmonic) / n, 1.0)
         table = {
-            "precision": hits[:, :k].mean(axis=1), "map": (found / rank * hits).sum(axis=1) / r,
+            "precision": hits[:, :k].mean(axis=1), "map": (hits_so_far / rank * hits).sum(axis=1) / r,
             "chance_precision": r / n * np.minimum(n, k) / k, "chance_map": chance,
         }
     return pd.DataFrame({name: np.where(r > 0, values, np.nan) for name, values in table.items()})
@@ -62,5 +62,5 @@ def by_answers(probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray
     Returns:
         the means of ``search_measures`` over the queries of each emotion, then over the emotions: each counts alike.
     """
-    found = search_measures(np.sqrt(probabilities), labels, groups)
-    return found.groupby("label").mean().mean().to_dict()
+    by_query = search_measures(np.sqrt(probabilities), labels, groups)
+    return by_query.groupby("label").mean().mean().to_dict()

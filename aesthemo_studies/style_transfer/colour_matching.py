@@ -24,12 +24,12 @@ def looked_up(photos: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.n
     """
     source, reference = (style.reshape(-1, *style.shape[2:]) for style in (first, second))
     matched = match_histograms(source, reference, channel_axis=-1)
-    found = np.empty_like(photos)
+    mapped = np.empty_like(photos)
     for channel in range(3):
         values, where = np.unique(source[..., channel], return_index=True)
         table = np.interp(np.arange(256), values, matched[..., channel].ravel()[where])
-        found[..., channel] = table.round().astype(np.uint8)[photos[..., channel]]
-    return found
+        mapped[..., channel] = table.round().astype(np.uint8)[photos[..., channel]]
+    return mapped
 
 
 def mixed(photos: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -76,12 +76,12 @@ def best_table(photos: np.ndarray, truth: np.ndarray) -> np.ndarray:
 
     No table has a smaller squared error on these very photographs, so what lies above it in PSNR no table can do.
     """
-    found = np.empty_like(photos)
+    mapped = np.empty_like(photos)
     for channel in range(3):
         values, wanted = photos[..., channel].ravel(), truth[..., channel].ravel().astype(np.float64)
         mean = np.bincount(values, wanted, 256) / np.maximum(np.bincount(values, minlength=256), 1)
-        found[..., channel] = mean.round().astype(np.uint8)[photos[..., channel]]
-    return found
+        mapped[..., channel] = mean.round().astype(np.uint8)[photos[..., channel]]
+    return mapped
 
 
 def likeness(photos: np.ndarray, truth: np.ndarray) -> pd.DataFrame:

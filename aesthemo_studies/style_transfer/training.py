@@ -182,7 +182,7 @@ def translated(generator: ResidualGenerator, photos: np.ndarray, batch: int = 32
     Returns:
         (N, S, S, 3) uint8, rounded and cut off at 0 and 255.
     """
-    device, found = next(generator.parameters()).device, np.empty_like(photos)
+    device, translation = next(generator.parameters()).device, np.empty_like(photos)
     place = torch.from_numpy(radius_squared(photos.shape[1])).float().to(device)[None, None]
     for start in range(0, len(photos), batch):
         rows = np.arange(start, min(start + batch, len(photos)))
@@ -190,5 +190,5 @@ def translated(generator: ResidualGenerator, photos: np.ndarray, batch: int = 32
         with fast(device):
             made = generator(images, place.expand(len(rows), -1, -1, -1))
         made = ((made.float() + 1) * 127.5).round().clamp(0, 255).permute(0, 2, 3, 1)
-        found[rows] = made.to(torch.uint8).cpu().numpy()
-    return found
+        translation[rows] = made.to(torch.uint8).cpu().numpy()
+    return translation

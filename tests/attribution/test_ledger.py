@@ -115,14 +115,14 @@ def test_sums_are_the_logit_beyond_the_baseline(kind, options, images):
     with torch.no_grad():
         change = {name: (values - network(base)[name]).double().numpy() for name, values in network(images).items()}
     for ledgers in (trunk_ledger(network, images, base), layer_ledger(network, images, base)):
-        for found in ledgers.values():
-            off = np.abs(found.values.sum(2) - change[found.task]).max()
-            assert off <= (1e-5 if kind == torch.float32 else 1e-10) * np.abs(found.values).max()
-            assert found.residual().max() <= (1e-5 if kind == torch.float32 else 1e-10)
-            assert found.standard_error is None
-            broken = replace(found, values=found.values + 0.01)
-            largest = np.abs(np.concatenate([broken.values, found.logits[..., None], found.baseline[..., None]], 2))
-            expected = 0.01 * len(found.players) / largest.max((1, 2))
+        for result in ledgers.values():
+            off = np.abs(result.values.sum(2) - change[result.task]).max()
+            assert off <= (1e-5 if kind == torch.float32 else 1e-10) * np.abs(result.values).max()
+            assert result.residual().max() <= (1e-5 if kind == torch.float32 else 1e-10)
+            assert result.standard_error is None
+            broken = replace(result, values=result.values + 0.01)
+            largest = np.abs(np.concatenate([broken.values, result.logits[..., None], result.baseline[..., None]], 2))
+            expected = 0.01 * len(result.players) / largest.max((1, 2))
             assert np.allclose(broken.residual(), expected, rtol=1e-2)
 
 
@@ -138,9 +138,9 @@ def flows_by_hook(network, images, base, choice: dict, start: torch.Tensor) -> d
 @pytest.mark.parametrize("options", [{}, {"after_last": True}, {"tasks": 3}])
 def test_trunk_ledger_is_captums_shapley_values_of_its_players(options, images):
     network, base = network_of(**options), torch.full((1, 3, 16, 16), 0.4)
-    found = trunk_ledger(network, images, base)["emotion"]
-    incoming = found.streams[1:]
-    assert found.streams[0] is None and all(s.receiver == "emotion" and s.borrowed for s in incoming)
+    result = trunk_ledger(network, images, base)["emotion"]
+    incoming = result.streams[1:]
+    assert result.streams[0] is None and all(s.receiver == "emotion" and s.borrowed for s in incoming)
 
     @cache
     def logits(own: bool, *rest: bool) -> torch.Tensor:
@@ -149,16 +149,16 @@ def test_trunk_ledger_is_captums_shapley_values_of_its_players(options, images):
 
     for image, target in ((0, 3), (1, 7)):
         value = ShapleyValues(lambda bits, i=image, c=target: logits(*bits[0].bool().tolist())[i:i + 1, c]).attribute(
-            torch.ones(1, len(found.players)))
-        assert np.allclose(found.values[image, target], value[0], atol=1e-5 * np.abs(found.values).max())
+            torch.ones(1, len(result.players)))
+        assert np.allclose(result.values[image, target], value[0], atol=1e-5 * np.abs(result.values).max())
 
 
 @pytest.mark.parametrize("options", [{}, {"after_last": True}])
 def test_layer_ledger_is_captums_shapley_values_of_its_players(options, images):
     network, base = network_of(**options), torch.full((1, 3, 16, 16), 0.4)
-    found = layer_ledger(network, images, base)
-    assert list(found) == [(i + 1, t.name) for i in range(len(network.exchanges)) for t in network.tasks]
-    for (layer, task), part in found.items():
+    result = layer_ledger(network, images, base)
+    assert list(result) == [(i + 1, t.name) for i in range(len(network.exchanges)) for t in network.tasks]
+    for (layer, task), part in result.items():
         here = [s for s in streams(network) if s.layer == layer]
         order = [here.index(s) for s in part.streams]
         scale = np.abs(part.values).max()
@@ -176,19 +176,19 @@ def test_layer_ledger_is_captums_shapley_values_of_its_players(options, images):
 
 def test_three_branches_by_every_order(images):
     network, image, base = network_of(tasks=3).double(), images[:1].double(), torch.zeros(1, 3, 16, 16).double()
-    found = trunk_ledger(network, image, base)["arousal"]
-    assert found.players == ("own", "borrowed at 1 from aesthetics", "borrowed at 1 from emotion",
-                             "borrowed at 2 from aesthetics", "borrowed at 2 from emotion")
+    result = trunk_ledger(network, image, base)["arousal"]
+    assert result.players == ("own", "borrowed at 1 from aesthetics", "borrowed at 1 from emotion",
+                              "borrowed at 2 from aesthetics", "borrowed at 2 from emotion")
     known: dict[frozenset, np.ndarray] = {}
 
     def value(players: frozenset) -> np.ndarray:
         if players not in known:
-            choice = {s: p in players for p, s in enumerate(found.streams) if s}
+            choice = {s: p in players for p, s in enumerate(result.streams) if s}
             start = image if 0 in players else base
             known[players] = flows_by_hook(network, image, base, choice, start)["arousal"][0].numpy()
         return known[players]
 
-    assert np.allclose(found.values[0], by_definition(value, 5).T, rtol=1e-9)
+    assert np.allclose(result.values[0], by_definition(value, 5).T, rtol=1e-9)
     part = layer_ledger(network, image, base)[1, "arousal"]
     assert part.players[:3] == ("own", "borrowed from aesthetics", "borrowed from emotion")
     assert part.players[3:6] == ("via aesthetics: own", "via aesthetics: borrowed from emotion",
@@ -218,11 +218,11 @@ def test_owen_values_are_the_mean_over_all_orders_that_keep_unions_together():
         asked.extend(map(tuple, masks))
         return table[masks @ 2 ** np.arange(7)]
 
-    found, error = shapley(game, unions, plan=owen_plan)
-    assert error is None and np.allclose(found, expected)
+    result, error = shapley(game, unions, plan=owen_plan)
+    assert error is None and np.allclose(result, expected)
     assert len(asked) == len(set(asked)) == 2**4 + (2 + 6) * 2**3
     whole = shapley(lambda masks: table[masks[:, [0, 1, 1, 2, 3, 3, 3]] @ 2 ** np.arange(7)], 4)[0]
-    assert np.allclose([found[union].sum(0) for union in unions], whole)  # a union gets what it gets as one player
+    assert np.allclose([result[union].sum(0) for union in unions], whole)  # a union gets what it gets as one player
     drawn, error = shapley(game, unions, draws=400, plan=owen_plan)
     assert (np.abs(drawn - expected) <= 4.5 * error).all() and error.max() < 0.5
 
@@ -235,7 +235,7 @@ def test_round_trips_of_a_linear_network_of_five_groups_by_every_path():
     network = linear_network({"a": gains[0].tolist(), "b": gains[1].tolist(), "ha": heads[0], "hb": heads[1],
                               "exchange": exchange.reshape(4, 4).tolist()})  # [layer][receiver][source]
     x, base = torch.full((1, 1, 1, 1), 5.0).double(), torch.full((1, 1, 1, 1), 1.5).double()
-    found = path_ledger(network, x, base)
+    result = path_ledger(network, x, base)
     for t, task in enumerate(network.tasks):
         expected = dict.fromkeys(["own", "seen at 1", *(f"{kind} at {i}" for i in (2, 3, 4)
                                                         for kind in ("seen", "round trip"))], 0.0)
@@ -247,9 +247,9 @@ def test_round_trips_of_a_linear_network_of_five_groups_by_every_path():
             amount = 3.5 * np.prod([gains[branch, i] for i, branch in enumerate(path)])
             amount *= np.prod([exchange[i, path[i + 1], path[i]] for i in range(4)])
             expected[kind if kind == "own" else f"{kind} at {crossings[-1]}"] += amount
-        assert list(found[task.name].players) == list(expected)
+        assert list(result[task.name].players) == list(expected)
         by_hand = np.array(heads[t])[:, None] * list(expected.values())
-        assert np.allclose(found[task.name].values[0], by_hand, rtol=1e-10)
+        assert np.allclose(result[task.name].values[0], by_hand, rtol=1e-10)
 
 
 @pytest.mark.parametrize("tasks", [2, 3])
@@ -257,8 +257,8 @@ def test_path_ledger_is_its_players_owen_values_and_refines_the_trunk_ledger(tas
     """Every coalition by hooks alone: what a stream carries if its senders saw one photo and were sent another's."""
     network, image = network_of(tasks=tasks).double(), images[:1].double()
     base = torch.full_like(image, 0.4)
-    found, trunk = path_ledger(network, image, base)["emotion"], trunk_ledger(network, image, base)["emotion"]
-    incoming = list(dict.fromkeys(found.streams[1:]))
+    result, trunk = path_ledger(network, image, base)["emotion"], trunk_ledger(network, image, base)["emotion"]
+    incoming = list(dict.fromkeys(result.streams[1:]))
     leaving = [s for s in streams(network) if s.borrowed and s.source == "emotion"]
     natural = {bit: record(network, leaving, x) for bit, x in ((True, image), (False, base))}
 
@@ -273,18 +273,18 @@ def test_path_ledger_is_its_players_owen_values_and_refines_the_trunk_ledger(tas
     def value(who: frozenset) -> np.ndarray:
         choice = {}
         for stream in incoming:
-            bits = [p in who for p, s in enumerate(found.streams) if s == stream]
+            bits = [p in who for p, s in enumerate(result.streams) if s == stream]
             choice[stream] = carried(stream, bits[0], bits[-1])
         with ExitStack() as stack, torch.no_grad():
             for stream, flow in choice.items():
                 stack.enter_context(replaced(hook_point(network, stream), lambda x, flow=flow: flow))
             return network(image if 0 in who else base)["emotion"][0].numpy()
 
-    unions = [[0], *([p for p, s in enumerate(found.streams) if s == stream] for stream in incoming)]
-    assert np.allclose(found.values[0], owen_by_definition(value, unions).T, rtol=1e-9)
-    assert np.allclose(np.stack([found.values[..., u].sum(-1) for u in unions], -1), trunk.values, rtol=1e-9)
-    assert np.allclose(found.borrowed(), trunk.borrowed()) and found.residual().max() < 1e-10
-    assert np.abs(found.values[..., -1]).max() > 1e-3 * np.abs(found.values).max()  # there are round trips
+    unions = [[0], *([p for p, s in enumerate(result.streams) if s == stream] for stream in incoming)]
+    assert np.allclose(result.values[0], owen_by_definition(value, unions).T, rtol=1e-9)
+    assert np.allclose(np.stack([result.values[..., u].sum(-1) for u in unions], -1), trunk.values, rtol=1e-9)
+    assert np.allclose(result.borrowed(), trunk.borrowed()) and result.residual().max() < 1e-10
+    assert np.abs(result.values[..., -1]).max() > 1e-3 * np.abs(result.values).max()  # there are round trips
 
 
 @pytest.mark.parametrize("method", ["cross_branch", "cross_stitch", "nddr"])
@@ -319,13 +319,13 @@ def test_ten_layers(monkeypatch):
 def test_more_players_are_drawn_with_an_error_that_holds(images, monkeypatch):
     monkeypatch.setattr(ledger, "DRAWS", 20)
     network, image = network_of(tasks=5, after_last=True).double(), images[:1].double()
-    found = trunk_ledger(network, image)["fame"]
-    assert 2 ** len(found.players) == 2**13 > ledger.EXACT
-    assert found.standard_error.shape == found.values.shape and (found.standard_error > 0).all()
-    assert found.residual().max() < 1e-10  # drawn orders are complete, each
+    result = trunk_ledger(network, image)["fame"]
+    assert 2 ** len(result.players) == 2**13 > ledger.EXACT
+    assert result.standard_error.shape == result.values.shape and (result.standard_error > 0).all()
+    assert result.residual().max() < 1e-10  # drawn orders are complete, each
     monkeypatch.setattr(ledger, "EXACT", 2**13)
     exact = trunk_ledger(network, image)["fame"]
-    z = (found.values - exact.values) / found.standard_error
+    z = (result.values - exact.values) / result.standard_error
     assert np.abs(z).max() < 5 and 0.5 < np.sqrt((z**2).mean()) < 2
     both = [trunk_ledger(network, image, draws=20, seed=s)["fame"].values for s in (0, 0, 1)]
     assert np.array_equal(both[0], both[1]) and not np.array_equal(both[0], both[2])
@@ -359,14 +359,15 @@ def test_shapley_of_games_whose_values_are_known():
 def test_baselines_one_an_image_and_averaged_over_a_set(images):
     network = network_of()
     several = torch.randn(3, 3, 16, 16, generator=torch.Generator().manual_seed(2))
-    found = trunk_ledger(network, images, baseline("set", images, others=several))["emotion"]
+    result = trunk_ledger(network, images, baseline("set", images, others=several))["emotion"]
     apart = [trunk_ledger(network, images, several[i:i + 1])["emotion"] for i in range(3)]
-    assert np.allclose(found.values, np.mean([part.values for part in apart], 0), atol=1e-6)
-    assert np.allclose(found.baseline, np.mean([part.baseline for part in apart], 0)) and found.residual().max() < 1e-5
+    assert np.allclose(result.values, np.mean([part.values for part in apart], 0), atol=1e-6)
+    assert np.allclose(result.baseline, np.mean([part.baseline for part in apart], 0))
+    assert result.residual().max() < 1e-5
     own_baseline = layer_ledger(network, images, several[:2])[1, "emotion"]
     for i in range(2):
-        alone = layer_ledger(network, images[i:i + 1], several[i:i + 1])[1, "emotion"]
-        assert np.allclose(own_baseline.values[i], alone.values[0], atol=1e-4)
+        single = layer_ledger(network, images[i:i + 1], several[i:i + 1])[1, "emotion"]
+        assert np.allclose(own_baseline.values[i], single.values[0], atol=1e-4)
     drawn = trunk_ledger(network, images, baseline("set", images, others=several), draws=5)["emotion"]
     assert drawn.standard_error.shape == drawn.values.shape
 
@@ -407,11 +408,11 @@ def test_both_at_once_are_each_alone_and_no_map_is_computed_twice(tasks, images,
     monkeypatch.setattr(mixtures, "ROWS", 3)
     few = play(network, images.double(), None, games, None, 0)
     assert list(together) == list(apart) == list(few)
-    for key, found in together.items():
-        assert found.players == apart[key].players and found.streams == apart[key].streams
+    for key, result in together.items():
+        assert result.players == apart[key].players and result.streams == apart[key].streams
         for other in (apart[key], few[key]):
-            assert np.allclose(found.values, other.values, rtol=1e-10, atol=1e-12)
-            assert np.allclose(found.logits, other.logits) and np.allclose(found.baseline, other.baseline)
+            assert np.allclose(result.values, other.values, rtol=1e-10, atol=1e-12)
+            assert np.allclose(result.logits, other.logits) and np.allclose(result.baseline, other.baseline)
 
 
 def test_the_network_is_left_as_it_was(images):
@@ -431,8 +432,8 @@ def test_networks_without_streams_have_no_ledger(method, images):
 
 def test_patches_of_a_stream_by_every_order_and_against_gradients(images):
     network, stream = network_of(), Stream(1, "aesthetics", "emotion")
-    found, error = patch_shapley(network, images, stream, "aesthetics", 1, grid=2)
-    assert error is None and found.shape == (2, 2, 2)
+    result, error = patch_shapley(network, images, stream, "aesthetics", 1, grid=2)
+    assert error is None and result.shape == (2, 2, 2)
     flow, blank = (record(network, [stream], x)[stream] for x in (images, torch.zeros_like(images)))
 
     def value(cells: frozenset) -> np.ndarray:
@@ -444,7 +445,7 @@ def test_patches_of_a_stream_by_every_order_and_against_gradients(images):
             return network(images)["aesthetics"][:, 1].numpy().astype(float)
 
     expected = by_definition(value, 4)  # (patches, images)
-    assert np.allclose(found.reshape(2, 4), expected.T, atol=1e-4)
+    assert np.allclose(result.reshape(2, 4), expected.T, atol=1e-4)
     fine, _ = patch_shapley(network, images, stream, "aesthetics", 1, grid=3)
     gradients = stream_map(network, images, stream, "aesthetics", 1)
     assert np.allclose(fine.sum((1, 2)), gradients.effect, atol=1e-4)
@@ -461,9 +462,9 @@ def test_the_ledger_is_much_faster_than_captum(images):
 
 def test_bars_lie_end_to_end_and_an_empty_map_can_be_drawn(images):
     network = network_of(after_last=True)
-    found = trunk_ledger(network, images)
-    figure = plots.ledger_bars(list(found.values()), {t.name: t.classes for t in network.tasks}, image=1)
-    for ax, part in zip(figure.axes, found.values(), strict=True):
+    result = trunk_ledger(network, images)
+    figure = plots.ledger_bars(list(result.values()), {t.name: t.classes for t in network.tasks}, image=1)
+    for ax, part in zip(figure.axes, result.values(), strict=True):
         values = part.values[1]  # of two classes the difference is drawn
         for c, pieces in enumerate(values if len(values) > 2 else values[1:] - values[:1]):
             bars = [bars.patches[c] for bars in ax.containers]
@@ -475,13 +476,13 @@ def test_bars_lie_end_to_end_and_an_empty_map_can_be_drawn(images):
     strong, weak = np.eye(4), 0.1 * np.eye(4)
     drawn = plots.signed_maps(np.zeros((16, 16, 3)), {"strong": strong, "weak": weak})
     assert len({ax.images[-1].get_clim() for ax in drawn.axes[1:]}) == 1, "compared maps have one scale"
-    shape = found["emotion"].values[1].shape
+    shape = result["emotion"].values[1].shape
     null = {"emotion": {"low": np.full(shape, -9.0), "high": np.full(shape, -9.0)}}
     null["emotion"]["high"][2] = 9
-    figure = plots.ledger_bars([found["emotion"]], {"emotion": network.tasks[1].classes}, image=1, null=null)
+    figure = plots.ledger_bars([result["emotion"]], {"emotion": network.tasks[1].classes}, image=1, null=null)
     pale = [[bar.get_alpha() for bar in bars.patches] for bars in figure.axes[0].containers]
     assert all([a is not None for a in of_class] == [c == 2 for c in range(len(of_class))] for of_class in pale)
-    plots.flow_bars(found, {name: np.zeros(2, int) for name in found})
+    plots.flow_bars(result, {name: np.zeros(2, int) for name in result})
 
 
 STREAMED = [name for name, network in METHODS.items() if issubclass(network, Exchanging)]
@@ -490,5 +491,5 @@ STREAMED = [name for name, network in METHODS.items() if issubclass(network, Exc
 @pytest.mark.parametrize("method", STREAMED)
 def test_every_method_with_streams_has_its_ledger(method, images):
     network = build(method, PATENT_TASKS, "tiny", "none", seed=5).double().eval()
-    for found in (*trunk_ledger(network, images.double()).values(), *layer_ledger(network, images.double()).values()):
-        assert found.residual().max() < 1e-10 and np.abs(found.values).max() > 0
+    for result in (*trunk_ledger(network, images.double()).values(), *layer_ledger(network, images.double()).values()):
+        assert result.residual().max() < 1e-10 and np.abs(result.values).max() > 0

@@ -102,14 +102,14 @@ def test_gradient_at_a_hook_point_is_that_of_one_stream_alone(network, images):
 
 def test_integrated_gradients_at_a_borrowed_port_are_the_patch_effect(network, images):
     for stream in (s for s in streams(network) if s.borrowed):
-        found = stream_map(network, images, stream, "aesthetics", 1, steps=64)
+        result = stream_map(network, images, stream, "aesthetics", 1, steps=64)
         at_zero = record(network, [stream], torch.zeros_like(images))[stream]
         patched = with_flow(network, images, stream, at_zero)
         effect = (network(images)["aesthetics"] - patched["aesthetics"])[:, 1].detach().numpy()
-        assert np.allclose(found.effect, effect, atol=1e-5)
-        assert np.abs(found.residual).max() <= 0.03 * np.abs(effect).max()
-        assert np.allclose(found.residual, found.cells.sum((1, 2)) - effect, atol=1e-5)
-        assert found.at(32).shape == (3, 32, 32) and found.channels.shape == (3, 8 * stream.layer)
+        assert np.allclose(result.effect, effect, atol=1e-5)
+        assert np.abs(result.residual).max() <= 0.03 * np.abs(effect).max()
+        assert np.allclose(result.residual, result.cells.sum((1, 2)) - effect, atol=1e-5)
+        assert result.at(32).shape == (3, 32, 32) and result.channels.shape == (3, 8 * stream.layer)
 
 
 @pytest.mark.filterwarnings("ignore:Multiple layers provided")  # hook points of one layer don't depend on one another
@@ -127,8 +127,8 @@ def test_all_ports_of_a_layer_together_are_complete(network, images):
 
 def test_the_other_branchs_streams_at_the_last_layer_have_an_empty_map(network, images):
     for method in attribution.STREAM_MAPS:
-        found = stream_map(network, images, Stream(2, "emotion", "aesthetics"), "aesthetics", 1, method)
-        assert not found.cells.any() and not found.effect.any() and not found.at(32).any()
+        result = stream_map(network, images, Stream(2, "emotion", "aesthetics"), "aesthetics", 1, method)
+        assert not result.cells.any() and not result.effect.any() and not result.at(32).any()
 
 
 def test_grad_cam_by_its_formula(network, images):
@@ -136,15 +136,15 @@ def test_grad_cam_by_its_formula(network, images):
     logit = with_flow(network, images, AESTHETICS_BORROWS, flow)["emotion"][:, 2]
     gradient = torch.autograd.grad(logit.sum(), flow)[0]
     cam = (gradient.mean((2, 3), keepdim=True) * flow).sum(1).detach()
-    found = stream_map(network, images, AESTHETICS_BORROWS, "emotion", 2, "grad_cam")
-    assert np.allclose(found.cells, cam, atol=1e-5) and (found.cells < 0).any()
+    result = stream_map(network, images, AESTHETICS_BORROWS, "emotion", 2, "grad_cam")
+    assert np.allclose(result.cells, cam, atol=1e-5) and (result.cells < 0).any()
     without = with_flow(network, images, AESTHETICS_BORROWS, torch.zeros_like(flow))["emotion"][:, 2]
-    assert np.allclose(found.effect, (logit - without).detach(), atol=1e-5)
+    assert np.allclose(result.effect, (logit - without).detach(), atol=1e-5)
 
 
 def test_ablation_sets_one_patch_after_another_to_the_baseline(network, images):
     other = images.flip(0)[:1]
-    found = stream_map(network, images, AESTHETICS_BORROWS, "aesthetics", 0, "ablation", baseline=other, grid=2)
+    result = stream_map(network, images, AESTHETICS_BORROWS, "aesthetics", 0, "ablation", baseline=other, grid=2)
     flow, blank = (record(network, [AESTHETICS_BORROWS], x)[AESTHETICS_BORROWS] for x in (images, other))
     with torch.no_grad():
         for row in range(2):
@@ -154,24 +154,24 @@ def test_ablation_sets_one_patch_after_another_to_the_baseline(network, images):
                 changed[patch] = blank[patch]
                 patched = with_flow(network, images, AESTHETICS_BORROWS, changed)
                 effect = (network(images)["aesthetics"] - patched["aesthetics"])[:, 0]
-                assert np.allclose(found.cells[patch[0], patch[2], patch[3]].sum((1, 2)), effect, atol=1e-5)
+                assert np.allclose(result.cells[patch[0], patch[2], patch[3]].sum((1, 2)), effect, atol=1e-5)
 
 
 def test_a_map_is_averaged_over_several_baselines(network, images):
     several = baseline("set", images, others=images[1:])
-    found = stream_map(network, images[:1], AESTHETICS_BORROWS, "emotion", 0, baseline=several)
+    result = stream_map(network, images[:1], AESTHETICS_BORROWS, "emotion", 0, baseline=several)
     apart = [stream_map(network, images[:1], AESTHETICS_BORROWS, "emotion", 0, baseline=x[None]) for x in images[1:]]
-    assert np.allclose(found.cells, np.mean([part.cells for part in apart], 0), atol=1e-6)
-    assert np.allclose(found.effect, np.mean([part.effect for part in apart], 0), atol=1e-6)
+    assert np.allclose(result.cells, np.mean([part.cells for part in apart], 0), atol=1e-6)
+    assert np.allclose(result.effect, np.mean([part.effect for part in apart], 0), atol=1e-6)
     assert all(np.abs(part.residual) < 0.02 * np.abs(part.cells).sum() for part in apart)
 
 
 def test_channels_and_what_excites_them(network, images):
-    found = stream_map(network, images, AESTHETICS_BORROWS, "aesthetics", 1)
-    order, values = attribution.top_channels(found, 3)
-    mean = found.channels.mean(0)
+    result = stream_map(network, images, AESTHETICS_BORROWS, "aesthetics", 1)
+    order, values = attribution.top_channels(result, 3)
+    mean = result.channels.mean(0)
     assert np.allclose(values, mean[order]) and np.abs(mean).max() == abs(values[0])
-    assert np.allclose(found.channels.sum(1), found.cells.sum((1, 2)))
+    assert np.allclose(result.channels.sum(1), result.cells.sum((1, 2)))
     with pytest.raises(ValueError, match="integrated gradients"):
         attribution.top_channels(stream_map(network, images, AESTHETICS_BORROWS, "aesthetics", 1, "grad_cam"))
     activity = attribution.channel_means(network, [images[:2], images[2:]], AESTHETICS_BORROWS)
@@ -181,11 +181,11 @@ def test_channels_and_what_excites_them(network, images):
 @pytest.mark.parametrize("method", METHODS)
 def test_plain_integrated_gradients_work_for_every_method(method, images):
     network = network_of(method)
-    found = attribution.integrated_gradients(network, images, "emotion", 3, steps=128)
+    result = attribution.integrated_gradients(network, images, "emotion", 3, steps=128)
     change = (network(images)["emotion"] - network(torch.zeros_like(images))["emotion"])[:, 3].detach().numpy()
-    assert np.allclose(found.effect, change, atol=1e-5)
-    assert np.abs(found.residual).max() < 0.03 * np.abs(change).max()
-    assert found.cells.shape == (3, 32, 32)
+    assert np.allclose(result.effect, change, atol=1e-5)
+    assert np.abs(result.residual).max() < 0.03 * np.abs(change).max()
+    assert result.cells.shape == (3, 32, 32)
 
 
 @pytest.mark.parametrize("method", ["independent", "shared_bottom"])

@@ -99,17 +99,17 @@ def test_a_column_that_a_machine_has_not_keeps_its_figures(tmp_path, monkeypatch
     assert "a stand-in" in (tmp_path / "bench.md").read_text(encoding="utf-8")
     monkeypatch.setattr(report, "instructions", lambda: AVX2)
     monkeypatch.setattr(report, "measured", lambda *_: iter([{"name": "teach_images", "samples": [20.0]}]))
-    found = report.run(["teach"], tmp_path / "bench")
-    assert [(one["value"], one["kind"]) for one in found] == [(60.0, AVX512), (20.0, AVX2)]
+    entries = report.run(["teach"], tmp_path / "bench")
+    assert [(one["value"], one["kind"]) for one in entries] == [(60.0, AVX512), (20.0, AVX2)]
     page = (tmp_path / "bench.md").read_text(encoding="utf-8")
     assert "| 60 images/s | 20 images/s |" in page and f"another, {AVX512}, 2026-01-02" in page
 
 
 def test_a_group_is_measured_in_a_process_of_its_own(tmp_path):
-    found = report.run(["cold_cache"], tmp_path / "small", small=True)
-    assert [one["name"] for one in found] == ["cold_cache", "scaled_jpeg"] and 0 < found[0]["value"] < 2
+    entries = report.run(["cold_cache"], tmp_path / "small", small=True)
+    assert [one["name"] for one in entries] == ["cold_cache", "scaled_jpeg"] and 0 < entries[0]["value"] < 2
     page = (tmp_path / "small.md").read_text(encoding="utf-8")
-    assert read_json(tmp_path / "small.json") == found and "| `cold_cache` |" in page
+    assert read_json(tmp_path / "small.json") == entries and "| `cold_cache` |" in page
 
 
 # --- clocks
@@ -179,8 +179,8 @@ def test_moving_is_told_from_computing():
 
 
 def test_a_process_of_its_own_says_what_a_training_took():
-    found = costs.at(**costs.TINY, checkpoint=False)
-    assert 0 < found["epoch"] < 30 and 0 < found["before"] < found["all"] < found["resident"] < 5e9
+    cost = costs.at(**costs.TINY, checkpoint=False)
+    assert 0 < cost["epoch"] < 30 and 0 < cost["before"] < cost["all"] < cost["resident"] < 5e9
 
 
 @pytest.mark.skipif(os.name != "posix", reason="asks POSIX for memory")
@@ -247,9 +247,9 @@ def test_drawn_photographs_cost_what_photographs_cost(tmp_path):
 
 def quoted(text: str) -> list[tuple[str, float, int]]:
     """Each row that a text quotes, as '98 % (`vgg16_loop`)' does: name, number, digits behind the point."""
-    found = re.findall(r"(\d+(?:\.\d+)?)( %)?[^()|\n]{0,60}\(`(\w+)`\)", text)
+    matches = re.findall(r"(\d+(?:\.\d+)?)( %)?[^()|\n]{0,60}\(`(\w+)`\)", text)
     return [(name, float(number) / (100 if share else 1), len(number.partition(".")[2]) + 2 * bool(share))
-            for number, share, name in found if name in rows.ROWS]
+            for number, share, name in matches if name in rows.ROWS]
 
 
 def test_a_quoted_row_is_seen():
@@ -268,8 +268,8 @@ def test_the_committed_page_follows_from_its_rows_and_texts_quote_them(name):
         assert one["holds"] is not False or one["profile"] or not rows.ROWS[one["name"]].why, one["name"]
     for kind in rows.KINDS:
         assert len({one["machine"] for one in kept if one["kind"] == kind}) <= 1, kind
-    said = [told for path in [PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")]
-            for told in quoted(path.read_text(encoding="utf-8"))]
+    said = [line for path in [PROJECT / "README.md", *(PROJECT / "docs").glob("*.md")]
+            for line in quoted(path.read_text(encoding="utf-8"))]
     for row, number, digits in said if name == "bench" else ():
         values = [round(one["value"], digits) for one in kept if one["name"] == row]
         assert any(value == pytest.approx(number) for value in values), row

@@ -22,15 +22,15 @@ def browser():
     """The system's chromium, else Playwright's own."""
     with sync_playwright() as playwright:
         try:
-            found = playwright.chromium.launch(
+            chromium = playwright.chromium.launch(
                 executable_path=next(filter(None, map(shutil.which, NAMES)), None),
                 args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"],
             )
         except Error as fault:
             pytest.exit(f"no browser starts here: install chromium (apt-get install chromium, or python -m playwright "
                         f"install chromium). {str(fault).splitlines()[0]}", returncode=1)
-        yield found
-        found.close()
+        yield chromium
+        chromium.close()
 
 
 @pytest.fixture

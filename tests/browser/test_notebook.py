@@ -139,9 +139,9 @@ def look_at_maps(page, widget) -> None:
         widget.get_by_label("Layer of the maps").select_option(index=layer - 1)
         page.wait_for_function("document.querySelectorAll('.aesthemo .maps canvas').length == 2")
         page.wait_for_function("document.querySelector('.aesthemo .where .small').textContent.startsWith('Red')")
-        told = widget.locator(".maps").inner_text()
-        assert "borrowed from" in told and "Top channels" in told
-        seen.add(told)
+        text = widget.locator(".maps").inner_text()
+        assert "borrowed from" in text and "Top channels" in text
+        seen.add(text)
     assert len(seen) == 4
     page.wait_for_timeout(10_000)  # by now the maps that one change leads to have come by themselves
     for k in (1, 0):
@@ -217,9 +217,9 @@ def test_the_inspector_alone_asks_no_other_host_and_ends_when_told(open_page, pi
 
 def printed_address(server: subprocess.Popen, log: Path) -> str:
     for _ in range(4 * STARTING):
-        found = re.search(r"http://127\.0\.0\.1:\d+/[\w-]+/", log.read_text(encoding="utf-8"))
-        if found:
-            return found[0]
+        match = re.search(r"http://127\.0\.0\.1:\d+/[\w-]+/", log.read_text(encoding="utf-8"))
+        if match:
+            return match[0]
         assert server.poll() is None, log.read_text(encoding="utf-8")
         time.sleep(0.5)
     pytest.fail(f"no address in {2 * STARTING} s:\n{log.read_text(encoding='utf-8')}")

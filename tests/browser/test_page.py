@@ -61,8 +61,8 @@ def smallest(photo: str, task: str, donor: str = "") -> list[int]:
 
 def fewest(photo: str) -> int:
     """Of the cuts that turn any answer; 0: none do."""
-    found = [sets[0].bit_count() for sets in (smallest(photo, task) for task in ("aesthetics", "emotion")) if sets]
-    return min(found, default=0)
+    sizes = [sets[0].bit_count() for sets in (smallest(photo, task) for task in ("aesthetics", "emotion")) if sets]
+    return min(sizes, default=0)
 
 
 NAMES = [photo["name"] for photo in DATA["photos"]]
@@ -138,8 +138,8 @@ def test_a_photo_that_is_far_from_the_training_data_is_marked(page):
 
 
 def test_the_story_has_ten_sentences_and_links_to_lessons_that_are_there(page):
-    told = page.locator(".story li p")
-    assert sum(len(re.findall(r"[.](?= )", text)) for text in told.all_inner_texts()) == 10
+    steps = page.locator(".story li p")
+    assert sum(len(re.findall(r"[.](?= )", text)) for text in steps.all_inner_texts()) == 10
     for link in page.locator(".story a").all():
         assert (FILE.parent / link.get_attribute("href")).is_file()
 
@@ -287,8 +287,8 @@ def test_who_guesses_first_sees_no_answer_and_is_judged_by_people(page):
             right["network"] += classes(task)[probabilities(photo["name"], task)[0].argmax()] == truth
         reveal.click()
         expect_state(page, photo["name"], 0)
-        told = page.locator(".view .told").filter(visible=True).all_inner_texts()
-        assert all(said.startswith("You: ") and "People: " in said for said in told) and len(told) == 2
+        answers = page.locator(".view .told").filter(visible=True).all_inner_texts()
+        assert all(said.startswith("You: ") and "People: " in said for said in answers) and len(answers) == 2
         n = 2 * number + 2
         assert f"you {right['you']} of {n}, the network {right['network']} of {n}" in score.inner_text()
         page.get_by_role("button", name="Next photo").click()
@@ -339,8 +339,8 @@ def test_the_maps_are_those_of_the_file(page):
         page.get_by_label("Task of the maps").select_option(label=task)
         for layer in (1, LAYERS):
             page.get_by_label("Layer of the maps").select_option(label=f"layer {layer}")
-            told = page.locator(".maps figure").all_inner_texts()
-            for said, one in zip(told, photo["maps"][f"{task}/{int(c)}/{layer}"], strict=True):
+            captions = page.locator(".maps figure").all_inner_texts()
+            for said, one in zip(captions, photo["maps"][f"{task}/{int(c)}/{layer}"], strict=True):
                 assert f"{abs(one['sum']):.3f}" in said and f"by {abs(one['effect']):.3f}" in said
             page.wait_for_function("[...document.querySelectorAll('.maps canvas')].every(c => c.height != 150)")
             red, blue = page.locator(".maps canvas").first.evaluate("""canvas => {

@@ -89,12 +89,12 @@ def test_the_page_on_published_sets_repeats_its_sources():
     numbers = [row for row in rows if row[0].isdigit()]
     assert numbers == [[str(k), SPELLINGS.get(one, one), other]
                        for k, (one, other) in enumerate(zip(iae.EMOTIONS, EMOTION.classes, strict=True))]
-    kit = read_json(PROJECT / "results" / "iae.json")
-    cost = kit["expected"]
+    kept = read_json(PROJECT / "results" / "iae.json")
+    cost = kept["expected"]
     assert [row for row in rows if not row[0].isdigit()] == [
         [name, str(one["million_parameters"]), str(one["gpu_hours"]), str(one["gpu_memory_gb"])]
         for name, one in cost["methods"].items()]
     assert f"{cost['runs']} runs, {cost['gpu_hours']} GPU hours" in text and f"{cost['disk_gb']} GB of disk" in text
     assert f"{cost['assumed']['operations_a_second'] / 1e12:.0f} tera-operations" in text
-    assert f"**Status: {kit['status']}** ({len(kit['rows'])} of {cost['runs']} runs)" in text
-    assert kit["fill"] in text and kit["command"] in text
+    assert f"**Status: {kept['status']}** ({len(kept['rows'])} of {cost['runs']} runs)" in text
+    assert kept["fill"] in text and kept["command"] in text

@@ -119,26 +119,26 @@ def test_sixty_ballots_are_one_panel(folder):
         votes_of(rng, folder, f"student {n}")
     assert merge_votes(folder) == []
     images = readers.read("csv", folder, tasks=PATENT_TASKS)
-    told = panel(images)
+    panels = panel(images)
     by_hand = pd.concat(pd.read_csv(path, encoding="utf-8") for path in folder.glob("votes-*.csv"))
     for task in PATENT_TASKS:
         table = pd.crosstab(by_hand["path"], by_hand[task.name]).reindex(columns=task.classes, fill_value=0)
-        assert told.loc["ratings", task.name] == table.to_numpy().sum() == by_hand[task.name].notna().sum()
+        assert panels.loc["ratings", task.name] == table.to_numpy().sum() == by_hand[task.name].notna().sum()
         top = table.max(axis=1)
-        assert told.loc["ties", task.name] == (table.eq(top, axis=0).sum(axis=1) > 1).sum()
-        assert told.loc["mean share of the winner", task.name] == pytest.approx((top / table.sum(axis=1)).mean())
-        assert abs(told.loc["Krippendorff's alpha", task.name]) < 0.03, "who votes at random agrees by chance"
-        assert told.loc["raters", task.name] == 60
-        assert 0 < told.loc["one rater", task.name] < told.loc["panel ceiling", task.name] < 1
+        assert panels.loc["ties", task.name] == (table.eq(top, axis=0).sum(axis=1) > 1).sum()
+        assert panels.loc["mean share of the winner", task.name] == pytest.approx((top / table.sum(axis=1)).mean())
+        assert abs(panels.loc["Krippendorff's alpha", task.name]) < 0.03, "who votes at random agrees by chance"
+        assert panels.loc["raters", task.name] == 60
+        assert 0 < panels.loc["one rater", task.name] < panels.loc["panel ceiling", task.name] < 1
 
 
 def test_a_class_that_agrees_has_an_alpha_of_one_and_no_ties(folder):
     for n in range(6):
         votes_of(np.random.default_rng(7), folder, f"twin {n}", missing=0)
     merge_votes(folder)
-    told = panel(readers.read("csv", folder, tasks=PATENT_TASKS))
-    assert (told.loc["Krippendorff's alpha"] == 1).all() and (told.loc["ties"] == 0).all()
-    assert (told.loc["one rater"] == 1).all() and (told.loc["panel ceiling"] == 1).all()
+    panels = panel(readers.read("csv", folder, tasks=PATENT_TASKS))
+    assert (panels.loc["Krippendorff's alpha"] == 1).all() and (panels.loc["ties"] == 0).all()
+    assert (panels.loc["one rater"] == 1).all() and (panels.loc["panel ceiling"] == 1).all()
 
 
 def test_ballots_that_cant_be_used_are_left_out_one_line_each(folder):
@@ -182,8 +182,8 @@ def metrics_of(rng, method="independent", variant="", split=0, seed=0, data="sce
 def config_of(run: dict, epochs=6, **more) -> dict:
     settings = {"epochs": epochs, "exchange_factor": 100.0 if run["method"] == "nddr" else 1.0}
     tasks = [{"name": t.name, "classes": list(t.classes), "loss_weight": t.loss_weight} for t in PATENT_TASKS]
-    told = {key: run[key] for key in ("data", "method", "variant", "preset", "split", "seed")}
-    return {"hash": "x", "config": told | {"settings": settings, "images": "abc", "options": {}, "tasks": tasks} | more}
+    run = {key: run[key] for key in ("data", "method", "variant", "preset", "split", "seed")}
+    return {"hash": "x", "config": run | {"settings": settings, "images": "abc", "options": {}, "tasks": tasks} | more}
 
 
 def hand_in(folder: Path, run: dict, config: dict | None = None) -> Path:

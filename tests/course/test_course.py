@@ -106,8 +106,8 @@ def test_no_solution_reaches_a_student(path):
         text = place.read_text(encoding="utf-8")
         cells = [c.source for c in nbformat.reads(text, 4).cells] if place.suffix == ".ipynb" else [text]
         lines = {re.sub(r"\s", "", line) for cell in cells for line in cell.splitlines()}
-        found = lines & (answers | tests if place.parent.name == "exercises" else answers)
-        assert not found, f"{place.name} holds {found}"
+        leaked = lines & (answers | tests if place.parent.name == "exercises" else answers)
+        assert not leaked, f"{place.name} holds {leaked}"
 
 
 def test_make_course_writes_both_copies(tmp_path):

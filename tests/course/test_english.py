@@ -68,29 +68,29 @@ def texts(path: Path) -> list[tuple[str, str]]:
         return [(f"{path.name}:{n}", line) for n, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1)]
     if path.suffix == ".py":
         return [(f"{path.name}:{n}", text) for n, text in strings(path.read_text(encoding="utf-8"))]
-    found = []
+    pieces = []
     for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
         source = "".join(cell["source"])
         place = f"{path.stem}[{cell['id']}]"
         if cell["cell_type"] == "markdown":
-            found.append((place, source))
+            pieces.append((place, source))
         else:
             python = re.sub(r"^(\s*)[!%].*$", r"\1pass", source, flags=re.MULTILINE)
-            found += [(place, text) for _, text in strings(python)]
-    return found
+            pieces += [(place, text) for _, text in strings(python)]
+    return pieces
 
 
 def strings(source: str) -> list[tuple[int, str]]:
     """The string literals and comments of Python code, with their lines."""
-    found = []
+    pieces = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            found.append((node.lineno, node.value))
+            pieces.append((node.lineno, node.value))
     lines = iter(source.splitlines(True))
     for token in tokenize.generate_tokens(lambda: next(lines, "")):
         if token.type == tokenize.COMMENT:
-            found.append((token.start[0], token.string))
-    return found
+            pieces.append((token.start[0], token.string))
+    return pieces
 
 
 def faults(text: str) -> list[str]:
@@ -111,8 +111,8 @@ def files() -> list[Path]:
 
 @pytest.mark.parametrize("path", files(), ids=lambda path: path.relative_to(PROJECT).as_posix())
 def test_the_old_habits_stay_out(path):
-    found = [f"{place}: {fault}" for place, text in texts(path) for fault in faults(text)]
-    assert not found, "\n".join(found)
+    habits = [f"{place}: {fault}" for place, text in texts(path) for fault in faults(text)]
+    assert not habits, "\n".join(habits)
 
 
 @pytest.mark.parametrize("bad", [

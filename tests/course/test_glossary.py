@@ -36,7 +36,7 @@ HEADINGS = {
 
 def axis_labels(source: str) -> list[str]:
     """The literal axis labels that Python code sets."""
-    found = []
+    labels = []
     for node in ast.walk(ast.parse(re.sub(r"^(\s*)[!%].*$", r"\1pass", source, flags=re.MULTILINE))):
         if isinstance(node, ast.keyword) and node.arg in ("xlabel", "ylabel"):
             value = node.value
@@ -46,8 +46,8 @@ def axis_labels(source: str) -> list[str]:
             continue
         parts = value.values if isinstance(value, ast.JoinedStr) else [value]
         text = "".join(part.value for part in parts if isinstance(part, ast.Constant))
-        found += [text] if text.strip() else []
-    return found
+        labels += [text] if text.strip() else []
+    return labels
 
 
 LESSONS = [*sorted((PROJECT / "notebooks").glob("0*.ipynb")), *sorted((PROJECT / "notebooks/more").glob("[01]*.ipynb"))]

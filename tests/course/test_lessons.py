@@ -151,8 +151,8 @@ def entries(path: Path) -> dict[str, list[str]]:
     """The teacher's page on a lesson: by question, the labels of its remarks."""
     page = (PROJECT / "docs" / "teaching.md").read_text(encoding="utf-8")
     part = re.search(rf"^### {path.stem}\n(.*?)(?=^#|\Z)", page, re.MULTILINE | re.DOTALL)[1]
-    found = re.findall(r"^- \*([^*\n]+)\*\n((?:  .*\n?)+)", part, re.MULTILINE)
-    return {name: re.findall(r"\*\*([\w ]+)\.\*\* \S", remarks) for name, remarks in found}
+    described = re.findall(r"^- \*([^*\n]+)\*\n((?:  .*\n?)+)", part, re.MULTILINE)
+    return {name: re.findall(r"\*\*([\w ]+)\.\*\* \S", remarks) for name, remarks in described}
 
 
 @every

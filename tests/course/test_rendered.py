@@ -33,8 +33,8 @@ loader.loader.exec_module(rendering)
 
 
 def notebook_of(page: Path) -> Path:
-    (found,) = (PROJECT / "notebooks").rglob(f"{page.stem}.ipynb")
-    return found
+    (notebook,) = (PROJECT / "notebooks").rglob(f"{page.stem}.ipynb")
+    return notebook
 
 
 @every

@@ -27,9 +27,9 @@ def bar(height):
 @pytest.fixture
 def shown(monkeypatch):
     """What is displayed, in order."""
-    found = []
-    monkeypatch.setattr("IPython.display.display", lambda *what, **how: found.extend(what))
-    return found
+    displayed = []
+    monkeypatch.setattr("IPython.display.display", lambda *what, **how: displayed.extend(what))
+    return displayed
 
 
 def test_a_slider_redraws_the_figure_and_its_caption(shown):

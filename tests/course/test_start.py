@@ -25,7 +25,7 @@ if find_spec("aesthemo_lib") is None:  # otherwise there is nothing to do
 @pytest.fixture
 def bare(monkeypatch):
     """A kernel that has these packages alone; what pip would be told is collected."""
-    told = []
+    commands = []
 
     def look(name):
         if name not in ("torch", "torchvision", "ipython", "numpy"):
@@ -34,12 +34,12 @@ def bare(monkeypatch):
 
     def run(command, check):
         held = Path(command[command.index("--constraint") + 1]).read_text(encoding="utf-8")
-        told.append((command, held))
+        commands.append((command, held))
 
     monkeypatch.setattr(metadata, "version", look)
     monkeypatch.setattr(subprocess, "run", run)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    return told
+    return commands
 
 
 def test_on_colab_only_what_is_missing_is_installed_and_the_kernels_own_is_held(bare):

@@ -40,8 +40,8 @@ def test_contradicting_labels_are_named(tmp_path, caplog):
 
 def test_groups_that_share_a_copy_become_one(tmp_path):
     contents, groups = [b"a", b"b", b"b", b"c", b"c", b"d"], ["g", "g", "h", "h", "i", "j"]
-    found = group_copies(made(tmp_path, contents, groups=np.array(groups))).groups
-    assert len(set(found[:5])) == 1 and found[5] not in found[:5]
+    actual = group_copies(made(tmp_path, contents, groups=np.array(groups))).groups
+    assert len(set(actual[:5])) == 1 and actual[5] not in actual[:5]
 
 
 def test_nothing_is_grouped_or_said_without_copies(tmp_path, caplog):

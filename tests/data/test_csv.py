@@ -410,17 +410,17 @@ def test_any_table_reads_the_same_and_loses_no_row_to_one_wrong_sign(folder, dat
     if len(set(names)) < 2:
         return
     plain = {f"{i}.jpg": name for i, name in enumerate(names)}
-    assert told(write(folder, text)) == plain
+    assert outcome(write(folder, text)) == plain
     place, sign = data.draw(st.integers(0, len(text))), data.draw(st.sampled_from(['"', '""', "", "\n", mark]))
     try:
-        found = told(write(folder, text[:place] + sign + text[place + (sign == ""):]))
+        actual = outcome(write(folder, text[:place] + sign + text[place + (sign == ""):]))
     except ValueError as wrong:
         assert "\n" not in str(wrong)
     else:
-        assert set(found) == set(plain)  # a letter may be lost, never a row
+        assert set(actual) == set(plain)  # a letter may be lost, never a row
 
 
-def told(folder) -> dict[str, str]:
+def outcome(folder) -> dict[str, str]:
     images = read("csv", folder)
     (task,) = images.tasks
     return {path.name: task.classes[label] if label >= 0 else ""

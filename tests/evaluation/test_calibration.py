@@ -82,17 +82,17 @@ def test_endpoints_against_scipy_and_scikit_learn(images, tmp_path):
     rows = np.random.default_rng(3).permutation(40)  # not in the data set's order
     predicted(images, rows, 15).to_csv(tmp_path / "predictions.csv", index=False)
     table = pd.read_csv(tmp_path / "predictions.csv", keep_default_na=False)
-    found = endpoints.endpoints(table, images)
+    actual = endpoints.endpoints(table, images)
     test, p_high = rows[15:], table["aesthetics_high"].to_numpy()
     mean = images.ratings["aesthetics"].groupby("image")["value"].mean().to_numpy()
     share = images.votes["aesthetics"][:, 1] / 3
     auc = [metrics.roc_auc_score(images.labels("aesthetics")[r], p) for r, p in ((rows[:15], p_high[:15]),
                                                                                 (test, p_high[15:]))]
-    ours = found["aesthetics"]
+    ours = actual["aesthetics"]
     assert ours["auc"] == pytest.approx(auc[1]) and ours["gap_auc"] == pytest.approx(auc[0] - auc[1])
     assert ours["spearman"] == pytest.approx(stats.spearmanr(p_high[15:], mean[test]).statistic)
     assert ours["emd"] == pytest.approx(np.abs(p_high[15:] - share[test]).mean())
-    emotion = found["emotion"]
+    emotion = actual["emotion"]
     voted = test < 30
     p = table[[f"emotion_{name}" for name in EMOTION.classes]].to_numpy()[15:][voted]
     assert emotion["jensen_shannon"] == pytest.approx(
@@ -117,13 +117,13 @@ def test_quadrants_are_compared_with_both_published_scales():
     data = AnnotatedImages("made", OASIS_TASKS[1:], tuple(f"{i}.jpg" for i in range(30)),
                            {"emotion": np.eye(4)[quadrant]}, facts=facts)
     table = predicted(data, np.arange(30), 0)
-    found = endpoints.endpoints(table, data)["emotion"]
+    actual = endpoints.endpoints(table, data)["emotion"]
     positive = table["emotion_positive_calm"] + table["emotion_positive_aroused"]
     aroused = table["emotion_negative_aroused"] + table["emotion_positive_aroused"]
     each = [stats.spearmanr(positive, facts["valence_mean"]).statistic,
             stats.spearmanr(aroused, facts["arousal_mean"]).statistic]
-    assert [found["spearman_valence"], found["spearman_arousal"]] == pytest.approx(each)
-    assert found["spearman"] == pytest.approx(np.mean(each))
+    assert [actual["spearman_valence"], actual["spearman_arousal"]] == pytest.approx(each)
+    assert actual["spearman"] == pytest.approx(np.mean(each))
 
 
 def test_images_are_found_by_their_path_where_file_names_repeat(images):
@@ -147,7 +147,7 @@ def test_real_photographs_have_ratings_on_every_scale(oasis_root):
     table = prediction_table(images.tasks, share, image=images.names, group=images.groups,
                              part=np.repeat(["train", "test"], [300, len(images) - 300]), **truth)
     began = time.process_time()
-    found = endpoints.endpoints(table, images)
+    actual = endpoints.endpoints(table, images)
     assert time.process_time() - began < 10
-    assert found["aesthetics"]["emd"] == 0 and found["aesthetics"]["spearman"] > 0.97
-    assert found["emotion"]["spearman_valence"] > 0.8 and found["emotion"]["emd"] is None
+    assert actual["aesthetics"]["emd"] == 0 and actual["aesthetics"]["spearman"] > 0.97
+    assert actual["emotion"]["spearman_valence"] > 0.8 and actual["emotion"]["emd"] is None

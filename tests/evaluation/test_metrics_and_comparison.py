@@ -44,12 +44,12 @@ def test_metrics_agree_with_scikit_learn(classes):
 def test_metrics_by_hand():
     """Truth low, low, high, high, unlabelled; one of each class is right."""
     p = np.array([[0.9, 0.1], [0.3, 0.7], [0.4, 0.6], [0.8, 0.2], [0.5, 0.5]])
-    found = task_metrics(np.array([0, 0, 1, 1, -1]), p, majority=0)
-    assert found["confusion"] == [[1, 1], [1, 1]]
-    assert (found["accuracy"], found["balanced_accuracy"], found["macro_f1"]) == (0.5, 0.5, 0.5)
-    assert found["auc"] == 0.5  # of the four (low, high) pairs .1<.6, .1<.2 are in order, .7>.6, .7>.2 are not
-    assert found["log_loss"] == pytest.approx(-(math.log(0.9) + math.log(0.3) + math.log(0.6) + math.log(0.2)) / 4)
-    assert (found["n"], found["majority_accuracy"]) == (4, 0.5)
+    actual = task_metrics(np.array([0, 0, 1, 1, -1]), p, majority=0)
+    assert actual["confusion"] == [[1, 1], [1, 1]]
+    assert (actual["accuracy"], actual["balanced_accuracy"], actual["macro_f1"]) == (0.5, 0.5, 0.5)
+    assert actual["auc"] == 0.5  # of the four (low, high) pairs .1<.6, .1<.2 are in order, .7>.6, .7>.2 are not
+    assert actual["log_loss"] == pytest.approx(-(math.log(0.9) + math.log(0.3) + math.log(0.6) + math.log(0.2)) / 4)
+    assert (actual["n"], actual["majority_accuracy"]) == (4, 0.5)
 
 
 def test_metrics_of_rare_classes_make_no_warnings():
@@ -57,12 +57,12 @@ def test_metrics_of_rare_classes_make_no_warnings():
     p = softmax(np.array([[2.0, 0, 1, 0], [0, 3, 0, 0], [0, 0, 4, 0]]))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = task_metrics(np.array([0, 1, 1]), p, majority=0)
-    assert found["balanced_accuracy"] == pytest.approx((1 + 0.5) / 2)
-    assert found["macro_f1"] == pytest.approx((1 + 2 / 3) / 2)
+        actual = task_metrics(np.array([0, 1, 1]), p, majority=0)
+    assert actual["balanced_accuracy"] == pytest.approx((1 + 0.5) / 2)
+    assert actual["macro_f1"] == pytest.approx((1 + 2 / 3) / 2)
     # class 0 against the rest ranks image 0 first; class 1 ranks image 1 first and image 2 level or below image 0
     by_class = [metrics.roc_auc_score([1, 0, 0], p[:, 0]), metrics.roc_auc_score([0, 1, 1], p[:, 1])]
-    assert found["auc"] == pytest.approx(np.mean(by_class))
+    assert actual["auc"] == pytest.approx(np.mean(by_class))
 
 
 def test_what_is_not_defined_is_none():
@@ -155,11 +155,11 @@ def test_bootstrap_of_an_array_is_the_bootstrap_of_its_parts():
 def test_bootstrap_keeps_groups_together():
     """Ten copies of each of six values are no sixty observations: the interval must not shrink."""
     values = np.array([0.0, 0, 0, 1, 1, 1])
-    alone = bootstrap_interval(pd.DataFrame({"v": values}), lambda t: t["v"].mean(), np.arange(6), seed=5)
+    single = bootstrap_interval(pd.DataFrame({"v": values}), lambda t: t["v"].mean(), np.arange(6), seed=5)
     copies = pd.DataFrame({"v": np.repeat(values, 10)})
     together = bootstrap_interval(copies, lambda t: t["v"].mean(), np.repeat(np.arange(6), 10), seed=5)
     apart = bootstrap_interval(copies, lambda t: t["v"].mean(), np.arange(60), seed=5)
-    assert together == pytest.approx(alone)
+    assert together == pytest.approx(single)
     assert apart[1] - apart[0] < 0.5 * (together[1] - together[0])
 
 
@@ -227,10 +227,10 @@ def test_compare_gives_mean_and_interval(runs):
 
 
 def test_paired_differences_use_shared_splits_alone(runs):
-    found = paired_differences(collect(runs, "teach"), "auc", "independent").set_index(["task", "method"])
+    table = paired_differences(collect(runs, "teach"), "auc", "independent").set_index(["task", "method"])
     differences = [0.02, 0.01, 0.06]
     half = T_975[2] * stdev(differences) / math.sqrt(3)
-    row = found.loc[("aesthetics", "cross_branch.diagonal")]
+    row = table.loc[("aesthetics", "cross_branch.diagonal")]
     assert row.tolist() == pytest.approx([0.03, 0.03 - half, 0.03 + half, 3])
     wide = paired_differences(collect(runs, "teach"), "auc", "independent", overlap=0.4).iloc[0]
     assert wide["high"] - wide["mean"] == pytest.approx(half * math.sqrt((1 / 3 + 0.4) * 3))

@@ -178,8 +178,8 @@ def small_project(folder: Path, splits: int = 1) -> Path:
     text = jobs.read_text(encoding="utf-8")
     for name, value in (("MAIN_METHODS", '{"scenes": (("shared_bottom", ""),)}'), ("SPLITS", str(splits)),
                         ("READING_NOTEBOOKS", '("04_compare",)')):
-        text, found = re.subn(rf"^{name} = .*$", f"{name} = {value}", text, flags=re.MULTILINE)
-        assert found == 1, name
+        text, changed = re.subn(rf"^{name} = .*$", f"{name} = {value}", text, flags=re.MULTILINE)
+        assert changed == 1, name
     jobs.write_text(text, encoding="utf-8")
     (home / "notebooks").mkdir()
     parameters = next(cell.source for cell in nbformat.read(PROJECT / "notebooks" / "03_train.ipynb", 4).cells
@@ -230,8 +230,8 @@ def kill_commands(command: list, home: Path, out: Path, kills: int, longest: flo
             time.sleep(0.01)
         time.sleep(dice.uniform(0, longest))
         if process.poll() is None:
-            alone = hits % 2 != alone_first
-            (os.kill if alone else os.killpg)(process.pid, signal.SIGKILL)
+            first_only = hits % 2 != alone_first
+            (os.kill if first_only else os.killpg)(process.pid, signal.SIGKILL)
             hits += 1
         elif process.returncode == 0:
             break  # it has nothing left to do

@@ -68,8 +68,8 @@ def killed_command(place: Path, kind: str) -> dict:
     for number in itertools.count():
         if hits >= KILLS[kind] or number >= KILLS[kind]:
             return {"kills": hits, "runs": runs, "bit_equal": same}
-        found = _killed_round(place / str(number), kind, min(ROUND, KILLS[kind] - hits), dice)
-        hits, runs, same = hits + found["kills"], runs + found["runs"], same and found["bit_equal"]
+        done = _killed_round(place / str(number), kind, min(ROUND, KILLS[kind] - hits), dice)
+        hits, runs, same = hits + done["kills"], runs + done["runs"], same and done["bit_equal"]
 
 
 def _killed_round(place: Path, kind: str, kills: int, dice: random.Random) -> dict:
@@ -78,16 +78,16 @@ def _killed_round(place: Path, kind: str, kills: int, dice: random.Random) -> di
     out = home / {"reproduce": "runs", "study": "studies"}[kind]
     command = [sys.executable, "run.py", target[0], "NOENV=1", *target[1:]]
     hits = killing.kill_commands(command, home, out, kills, 6.0, dice, out.exists)
-    same, found = True, [path.parent for path in out.rglob("metrics.json")]
-    for folder in found:
-        told = read_json(folder / "config.json")["config"]
-        config = Config(method=told["method"], preset="smoke", split=told["split"], seed=told["seed"],
+    same, folders = True, [path.parent for path in out.rglob("metrics.json")]
+    for folder in folders:
+        kept = read_json(folder / "config.json")["config"]
+        config = Config(method=kept["method"], preset="smoke", split=kept["split"], seed=kept["seed"],
                         settings=killing.STUDY_SETTINGS if kind == "study" else {})
         data = home / "data" / "scenes" if kind == "reproduce" else next((out / "data").glob("scenes-*"))
         straight = train(config, place / "straight", data)
         same &= all((folder / name).read_bytes() == (straight.folder / name).read_bytes()
                     for name in ("metrics.json", "model.safetensors", "predictions.csv"))
-    return {"kills": hits, "runs": len(found), "bit_equal": same and len(found) == 3}
+    return {"kills": hits, "runs": len(folders), "bit_equal": same and len(folders) == 3}
 
 
 def full_disk(place: Path) -> dict:
@@ -117,9 +117,9 @@ def long_runs(place: Path) -> dict:
     epochs = train_long(data, place / "long", EPOCHS)
     run = train(Config(data="csv", preset="smoke", settings={"epochs": 1}), place / "runs", data)
     asked = ask_often(run, data, QUESTIONS)
-    told = {"epochs": EPOCHS, "memory": epochs[0], "handles": epochs[1], "questions": QUESTIONS,
-            "memory_asked": asked[0], "handles_asked": asked[1]}
-    return {name: round(value, 4) for name, value in told.items()} | {"flat": max(*epochs, *asked) <= MOST}
+    measured = {"epochs": EPOCHS, "memory": epochs[0], "handles": epochs[1], "questions": QUESTIONS,
+                "memory_asked": asked[0], "handles_asked": asked[1]}
+    return {name: round(value, 4) for name, value in measured.items()} | {"flat": max(*epochs, *asked) <= MOST}
 
 
 PARTS: dict[str, Callable[[Path], dict]] = {
@@ -135,11 +135,11 @@ def outcome(part: Callable[[Path], dict]) -> dict:
     with tempfile.TemporaryDirectory(prefix="soak é ", ignore_cleanup_errors=True) as folder:
         os.environ["AESTHEMO_CACHE"] = str(Path(folder) / "cache")
         try:
-            found = part(Path(folder))
+            result = part(Path(folder))
         except Exception as fault:
-            found = {"fault": f"{type(fault).__name__}: {fault}"[:500]}
-    good = all(found.get(name, True) for name in ("bit_equal", "flat")) and "fault" not in found
-    return {"outcome": "skipped" if "skipped" in found else "good" if good else "bad", **found,
+            result = {"fault": f"{type(fault).__name__}: {fault}"[:500]}
+    good = all(result.get(name, True) for name in ("bit_equal", "flat")) and "fault" not in result
+    return {"outcome": "skipped" if "skipped" in result else "good" if good else "bad", **result,
             "seconds": round(time.monotonic() - began)}
 
 
@@ -147,7 +147,7 @@ def main(names: list[str]) -> int:
     """Run all parts, or the named ones anew; the exit code says whether all was good."""
     os.environ |= {"OMP_NUM_THREADS": "1", "AESTHEMO_HEADLESS": "1"}
     now = datetime.datetime.now(datetime.UTC)
-    told = {
+    record = {
         "command": "make soak", "date": now.date().isoformat(),
         "machine": {"system": platform.platform(terse=True), "processor": platform.machine(), "cores": allowed_cores(),
                     "gigabytes": round(psutil.virtual_memory().total / 2**30), "python": platform.python_version(),
@@ -155,10 +155,10 @@ def main(names: list[str]) -> int:
         "parts": read_json(RESULT)["parts"] if names else dict.fromkeys(PARTS, {"outcome": "not run"}),
     }
     for name in names or PARTS:
-        told["parts"] = told["parts"] | {name: outcome(PARTS[name])}
-        print(name, told["parts"][name], flush=True)
-        write_json(RESULT, told)
-    return int(any(part["outcome"] == "bad" for part in told["parts"].values()))
+        record["parts"] = record["parts"] | {name: outcome(PARTS[name])}
+        print(name, record["parts"][name], flush=True)
+        write_json(RESULT, record)
+    return int(any(part["outcome"] == "bad" for part in record["parts"].values()))
 
 
 if __name__ == "__main__":

@@ -69,8 +69,8 @@ def test_odd_names_go_through_table_cache_run_and_figure(tmp_path):
     images = read("csv", tmp_path)
     assert [path.name for path in images.paths] == names
     run = train(Config(data="csv", preset="smoke", settings={"epochs": 1}), tmp_path / "runs", tmp_path)
-    told = [name for part in ("train", "validation", "test") for name in run.predictions(part)["image"]]
-    assert sorted(told) == sorted(names)
+    predicted = [name for part in ("train", "validation", "test") for name in run.predictions(part)["image"]]
+    assert sorted(predicted) == sorted(names)
     odd = [tmp_path / name for name in NAMES]
     judged = Predictor(run).predict(odd)
     assert judged["photo"].tolist() == [str(path) for path in odd]

@@ -181,8 +181,8 @@ def test_one_configuration_has_one_file_that_says_so(run):
     """What a run was made with is in its folder, whole: the hash is that of the configuration beside it."""
     from aesthemo_lib.files import digest
 
-    told = json.loads((run.folder / "config.json").read_text(encoding="utf-8"))
-    assert digest(told["config"]) == told["hash"] == run.hash
+    record = json.loads((run.folder / "config.json").read_text(encoding="utf-8"))
+    assert digest(record["config"]) == record["hash"] == run.hash
 
 
 @pytest.mark.parametrize("fault", [

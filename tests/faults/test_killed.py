@@ -140,8 +140,8 @@ def test_ctrl_c_in_a_notebook(colours_root, tmp_path, monkeypatch):
         reply = client.execute_interactive(again, timeout=LONG, output_hook=lambda message: None)["content"]
         assert reply["status"] == "ok"
         looks = {"first": "rows[0]['epoch']", "left": "len(list(run.folder.parent.glob('*.resume')))"}
-        told = client.execute_interactive("", user_expressions=looks, timeout=LONG)["content"]["user_expressions"]
-        assert int(told["first"]["data"]["text/plain"]) > 1 and told["left"]["data"]["text/plain"] == "0"
+        answers = client.execute_interactive("", user_expressions=looks, timeout=LONG)["content"]["user_expressions"]
+        assert int(answers["first"]["data"]["text/plain"]) > 1 and answers["left"]["data"]["text/plain"] == "0"
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
@@ -179,8 +179,8 @@ def test_a_study_that_is_killed(tmp_path):
     assert len(list((out / "tiny" / "rows").glob("*.csv"))) == 2
     data = next(path for path in (out / "data").iterdir() if path.is_dir())
     for path in (out / "tiny").rglob("metrics.json"):
-        told = json.loads((path.parent / "config.json").read_text(encoding="utf-8"))["config"]
-        config = Config(method=told["method"], preset="smoke", split=told["split"], settings=killing.STUDY_SETTINGS)
+        kept = json.loads((path.parent / "config.json").read_text(encoding="utf-8"))["config"]
+        config = Config(method=kept["method"], preset="smoke", split=kept["split"], settings=killing.STUDY_SETTINGS)
         straight = train(config, tmp_path / "straight", data)
         for name in ("metrics.json", "model.safetensors"):
             assert (path.parent / name).read_bytes() == (straight.folder / name).read_bytes(), name

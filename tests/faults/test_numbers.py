@@ -69,9 +69,9 @@ def test_denormals_are_numbers():
     probabilities = softmax(logits)
     assert np.isfinite(probabilities).all() and probabilities.sum(axis=1) == pytest.approx(1)
     truth = np.array([1, 1, 0, 0])
-    told = task_metrics(truth, probabilities, 0)
-    assert np.isfinite(told["log_loss"])
-    assert told["log_loss"] == pytest.approx(log_loss(truth, probabilities, labels=[0, 1]), rel=1e-6)
+    metrics = task_metrics(truth, probabilities, 0)
+    assert np.isfinite(metrics["log_loss"])
+    assert metrics["log_loss"] == pytest.approx(log_loss(truth, probabilities, labels=[0, 1]), rel=1e-6)
 
 
 @pytest.mark.parametrize("value", [0, 255])
@@ -100,11 +100,11 @@ def test_an_attribution_that_is_zero_everywhere_is_a_map_and_a_figure():
         torch.nn.init.zeros_(branch.head[-1].weight)
     images = torch.randn(2, 3, 16, 16)
     first = streams(net)[0]
-    found = [stream_map(net, images, first, "aesthetics", 1, method, steps=4, grid=4) for method in STREAM_MAPS]
-    found.append(integrated_gradients(net, images, "aesthetics", 1, steps=4))
-    for one in found:
+    maps = [stream_map(net, images, first, "aesthetics", 1, method, steps=4, grid=4) for method in STREAM_MAPS]
+    maps.append(integrated_gradients(net, images, "aesthetics", 1, steps=4))
+    for one in maps:
         assert not one.cells.any() and not one.effect.any() and not one.residual.any()
-    figure = signed_maps(np.zeros((16, 16, 3)), {str(i): one.at(16)[0] for i, one in enumerate(found)})
+    figure = signed_maps(np.zeros((16, 16, 3)), {str(i): one.at(16)[0] for i, one in enumerate(maps)})
     assert png(figure).startswith(b"\x89PNG")
     assert all(not part.values.any() for part in trunk_ledger(net, images).values())
 

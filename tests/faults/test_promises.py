@@ -41,7 +41,7 @@ def test_the_last_soak_was_good():
     path = PROJECT / "results" / "soak.json"
     if not path.exists():
         pytest.skip("results/soak.json is not there: no soak has been run; make soak")
-    told = read_json(path)
-    assert told["command"] == "make soak" and told["machine"]["cores"] >= 1
-    assert {part["outcome"] for part in told["parts"].values()} <= {"good", "skipped"}, told["parts"]
-    assert all(told["parts"][name]["kills"] >= 50 for name in KILLED), "fifty kills of each kind, as the page says"
+    record = read_json(path)
+    assert record["command"] == "make soak" and record["machine"]["cores"] >= 1
+    assert {part["outcome"] for part in record["parts"].values()} <= {"good", "skipped"}, record["parts"]
+    assert all(record["parts"][name]["kills"] >= 50 for name in KILLED), "fifty kills of each kind, as the page says"

@@ -49,9 +49,9 @@ def train(settings: Settings, images: int, out: Path, after_epoch=None) -> None:
     before = loop.fast_precision
     loop.fast_precision = inference.fast_precision = lambda device: torch.float32
     try:
-        net, told = network(), data(images)
-        history = fit(net, told, settings, 1, CPU, out / "state", after_epoch=after_epoch)
-        logits = predict_logits(net, told.pixels, told.validation, told.mean, 16, CPU, batch=16)
+        net, training = network(), data(images)
+        history = fit(net, training, settings, 1, CPU, out / "state", after_epoch=after_epoch)
+        logits = predict_logits(net, training.pixels, training.validation, training.mean, 16, CPU, batch=16)
     finally:
         loop.fast_precision = inference.fast_precision = before
     if distributed.rank() == 0:
@@ -107,12 +107,12 @@ def test_several_processes_have_the_losses_of_one_with_the_whole_batch(size, ima
     for name, value in expected.items():
         torch.testing.assert_close(kept[name], value, rtol=1e-4, atol=1e-6)
     # evaluation alone, from these weights: the very same bits, each image once
-    net, told = network(), data(images)
+    net, training = network(), data(images)
     net.load_state_dict({name: value for name, value in kept.items() if not name.startswith("logits")})
     net.to(memory_format=torch.channels_last)
     monkeypatch.setattr(inference, "fast_precision", lambda device: torch.float32)
-    alone = predict_logits(net, told.pixels, told.validation, told.mean, 16, CPU, batch=16)
-    for name, values in alone.items():
+    single = predict_logits(net, training.pixels, training.validation, training.mean, 16, CPU, batch=16)
+    for name, values in single.items():
         assert np.array_equal(values, kept[f"logits {name}"].numpy())
 
 

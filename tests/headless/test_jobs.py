@@ -52,8 +52,8 @@ def project(tmp_path, monkeypatch):
     ("redo", "True", True), ("redo", False, False), ("method", "independent", "independent"), ("out", "7", "7"),
 ])
 def test_parameters_get_the_declared_type(name, given, typed):
-    found = jobs_execute.checked_parameters(jobs_execute.notebook_path("03_train"), {name: given})
-    assert found == {name: typed} and type(found[name]) is type(typed)
+    actual = jobs_execute.checked_parameters(jobs_execute.notebook_path("03_train"), {name: given})
+    assert actual == {name: typed} and type(actual[name]) is type(typed)
 
 
 @pytest.mark.parametrize(("name", "given", "message"), [
@@ -80,9 +80,9 @@ def test_train_has_the_notebooks_parameters_without_the_notebook():
 
     from aesthemo_lib.headless.parameters import TRAINING
 
-    told = inspect_notebook(str(PROJECT / "notebooks" / "03_train.ipynb"))
-    assert jobs_execute._defaults(told) == TRAINING
-    assert {name: entry["inferred_type_name"] for name, entry in told.items()} == {
+    parameters = inspect_notebook(str(PROJECT / "notebooks" / "03_train.ipynb"))
+    assert jobs_execute._defaults(parameters) == TRAINING
+    assert {name: entry["inferred_type_name"] for name, entry in parameters.items()} == {
         name: type(value).__name__ for name, value in TRAINING.items()}  # fmt: skip
 
 

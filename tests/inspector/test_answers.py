@@ -39,13 +39,13 @@ def drawn(count: int, seed: int) -> torch.Tensor:
 @pytest.mark.parametrize("donor", [None, drawn(1, 9)], ids=["cut", "transplant"])
 def test_every_state_is_that_of_a_live_pass(method, donor):
     network, images = lively(build(method, PATENT_TASKS, "tiny", "none", VARIANTS.get(method, (None,))[0])), drawn(3, 1)
-    found = answers.all_logits(network, images, donor)
+    actual = answers.all_logits(network, images, donor)
     assert len(answers.switches(network)) == 4
     for state in range(16):
         for task, logits in live(network, images, state, donor).items():
-            assert found[task].shape == (16, 3, logits.shape[1])
-            torch.testing.assert_close(found[task][state], logits, rtol=1e-4, atol=1e-4 * float(found[task].std()))
-    for task, values in found.items():
+            assert actual[task].shape == (16, 3, logits.shape[1])
+            torch.testing.assert_close(actual[task][state], logits, rtol=1e-4, atol=1e-4 * float(actual[task].std()))
+    for task, values in actual.items():
         # With the last layer closed only the own first one matters (2 states), else both branches' first ones do (4).
         assert len({tuple(row.flatten().tolist()) for row in values}) == 6
         kept = answers.distinct(network, task)
@@ -67,11 +67,11 @@ def test_three_tasks_share_the_same_code(monkeypatch):
     for task, logits in live(network, image, 37).items():
         torch.testing.assert_close(answers.all_logits(network, image)[task][37], logits, rtol=1e-4, atol=1e-4)
     monkeypatch.setattr(answers, "MOST_SWITCHES", 12)
-    found = answers.all_logits(network, image)
+    actual = answers.all_logits(network, image)
     for state in np.random.default_rng(0).integers(0, 4096, 12):
         for task, logits in live(network, image, int(state)).items():
-            torch.testing.assert_close(found[task][state], logits, rtol=1e-4, atol=1e-4 * float(found[task].std()))
-            torch.testing.assert_close(found[task][state & ~answers.idle(network, task)], found[task][state])
+            torch.testing.assert_close(actual[task][state], logits, rtol=1e-4, atol=1e-4 * float(actual[task].std()))
+            torch.testing.assert_close(actual[task][state & ~answers.idle(network, task)], actual[task][state])
 
 
 def test_a_map_of_two_classes_explains_their_difference():
@@ -87,11 +87,11 @@ def test_a_map_of_two_classes_explains_their_difference():
 @pytest.mark.parametrize("tasks", [PATENT_TASKS, TASKS3], ids=["two", "three"])
 def test_a_quick_map_is_captums(tasks, layer, monkeypatch):
     network, image = lively(build("cross_branch", tasks, "tiny", "none", "random")), drawn(1, 4)
-    found = answers.stream_maps(network, image, "emotion", 5, layer)
+    actual = answers.stream_maps(network, image, "emotion", 5, layer)
     monkeypatch.setattr(answers, "STEPS", {False: 200, True: 200})
     patient = answers.stream_maps(network, image, "emotion", 5, layer)
-    assert {(s.receiver, s.layer) for s in found} == {("emotion", layer)} and len(found) == len(tasks)
-    for stream, quick in found.items():
+    assert {(s.receiver, s.layer) for s in actual} == {("emotion", layer)} and len(actual) == len(tasks)
+    for stream, quick in actual.items():
         slow = stream_map(network, image, stream, "emotion", 5, steps=200)
         np.testing.assert_allclose(quick.effect, slow.effect, rtol=1e-3, atol=1e-4)
         np.testing.assert_allclose(patient[stream].cells, slow.cells, atol=0.01 * np.abs(slow.cells).max())

@@ -52,13 +52,13 @@ def numbers(packed: str, classes: int) -> np.ndarray:
 
 def stored(page: dict, photo: dict, task: str, state: int, donor: str = "") -> np.ndarray:
     """(classes,) the logits of a state, found without the script's rule for where it lies: by counting."""
-    told = next(t for t in page["tasks"] if t["name"] == task)
+    entry = next(t for t in page["tasks"] if t["name"] == task)
     last = max(s["layer"] for s in page["switches"])
     heard = [k for k, s in enumerate(page["switches"]) if s["layer"] < last or s["receiver"] == task]
     row = sum((state >> k & 1) << place for place, k in enumerate(heard))
-    found = numbers(photo["logits"][donor][task], len(told["classes"]))
-    assert len(found) == 2 ** len(heard)
-    return found[row]
+    actual = numbers(photo["logits"][donor][task], len(entry["classes"]))
+    assert len(actual) == 2 ** len(heard)
+    return actual[row]
 
 
 def live(subject: subject_module.Subject, images: torch.Tensor, state: int, donor: torch.Tensor | None) -> dict:
@@ -92,8 +92,8 @@ def test_what_a_page_holds_of_a_photo_are_the_networks_own_answers(run, tmp_path
         for layer in (1, 2):
             own, borrowed = shown["maps"][f"{name}/{row}/{layer}"]
             assert (own["source"], borrowed["source"]) == (name, ledger["sources"][1])
-            found = answers_module.stream_maps(subject.network, images, name, int(answer.argmax()), layer)
-            for one, kept in ((found[layer, name, m["source"]], m) for m in (own, borrowed)):
+            actual = answers_module.stream_maps(subject.network, images, name, int(answer.argmax()), layer)
+            for one, kept in ((actual[layer, name, m["source"]], m) for m in (own, borrowed)):
                 cells = np.frombuffer(base64.b64decode(kept["cells"]), "i1").reshape(kept["size"]) * kept["scale"]
                 np.testing.assert_allclose(cells, one.cells[0], atol=kept["scale"])
                 assert kept["effect"] == pytest.approx(one.effect[0]) and len(kept["channels"]) == 5
@@ -148,8 +148,8 @@ def test_no_text_becomes_markup():
 
 
 def test_other_photographs_are_not_put_into_a_page(run, tmp_path, monkeypatch):
-    told = run.described | {"data": "oasis"}
-    other = property(lambda self: told, lambda self, read: None)
+    described = run.described | {"data": "oasis"}
+    other = property(lambda self: described, lambda self, read: None)
     monkeypatch.setattr(subject_module.Run, "described", other, raising=False)
     with pytest.raises(ValueError, match="trained on oasis, whose photographs may not"):
         page_module.write_page(run.folder, tmp_path / "page_module.html")
@@ -169,12 +169,12 @@ def widget(run, monkeypatch):
 
 
 def test_each_question_that_one_waits_for_is_timed(run):
-    found = inspector_speed(run.folder, photos=1).set_index("question")
-    assert list(found.index) == ["first view", "first view of an own photo", "transplant", "maps at layer 1",
-                                 "maps at layer 2", "all ledgers"]
-    assert (found["seconds"] > 0).all() and (found["slowest"] >= found["seconds"]).all()
-    assert list(found["most"]) == [2.0, 2.0, 0.3, 0.3, 0.3, 0.3]
-    assert found.loc["first view", "kilobytes"] > found.loc["transplant", "kilobytes"], "the ledger comes with it"
+    actual = inspector_speed(run.folder, photos=1).set_index("question")
+    assert list(actual.index) == ["first view", "first view of an own photo", "transplant", "maps at layer 1",
+                                  "maps at layer 2", "all ledgers"]
+    assert (actual["seconds"] > 0).all() and (actual["slowest"] >= actual["seconds"]).all()
+    assert list(actual["most"]) == [2.0, 2.0, 0.3, 0.3, 0.3, 0.3]
+    assert actual.loc["first view", "kilobytes"] > actual.loc["transplant", "kilobytes"], "the ledger comes with it"
 
 
 def ask(widget, name: str, what: str = "answers", image: str | None = None, **more) -> dict:
@@ -193,21 +193,21 @@ def test_the_widget_answers_for_its_own_photos_uploads_and_transplants(widget, t
     assert [photo.get("logits") for photo in widget.page["photos"]] == [None] * 3
     subject, (first, second, _) = widget.subject, list(widget.paths)
     images = {name: subject.images(widget.paths[name]) for name in (first, second)}
-    found = ask(widget, first)
-    assert found["logits"] == subject.answers(images[first]) and found["ledger"] == subject.ledger(images[first])
-    found = ask(widget, first, donor=second)
+    actual = ask(widget, first)
+    assert actual["logits"] == subject.answers(images[first]) and actual["ledger"] == subject.ledger(images[first])
+    actual = ask(widget, first, donor=second)
     for state in (1, 6, 15):
         for task, logits in live(subject, images[first], state, images[second]).items():
-            got = stored(widget.page, {"logits": {second: found["logits"]}}, task, state, second)
+            got = stored(widget.page, {"logits": {second: actual["logits"]}}, task, state, second)
             np.testing.assert_allclose(got, logits[0].numpy(), rtol=1e-4, atol=1e-5)
     Image.new("RGB", (60, 30), "red").save(tmp_path / "own.png")
     own = subject.images(tmp_path / "own.png")
-    found = ask(widget, "<b>mine</b> é.png", image=address(tmp_path / "own.png"))
-    assert found["name"] == "<b>mine</b> é.png" and found["logits"] == subject.answers(own)
-    found = ask(widget, first, donor="mine", donor_image=address(tmp_path / "own.png"))
-    assert found["logits"] == subject.answers(images[first], own) and "donor_image" not in found
-    found = ask(widget, first, "map", task="emotion", target=2, layer=1)
-    assert found["maps"] == subject.map(images[first], "emotion", 2, 1)
+    actual = ask(widget, "<b>mine</b> é.png", image=address(tmp_path / "own.png"))
+    assert actual["name"] == "<b>mine</b> é.png" and actual["logits"] == subject.answers(own)
+    actual = ask(widget, first, donor="mine", donor_image=address(tmp_path / "own.png"))
+    assert actual["logits"] == subject.answers(images[first], own) and "donor_image" not in actual
+    actual = ask(widget, first, "map", task="emotion", target=2, layer=1)
+    assert actual["maps"] == subject.map(images[first], "emotion", 2, 1)
 
 
 def test_the_widget_says_what_it_cannot_do_and_drops_stale_questions(widget, run, tmp_path, monkeypatch):
@@ -293,8 +293,8 @@ def test_fifty_random_states_of_the_committed_page_equal_live_passes():
         photo, state = scenes[rng.integers(len(scenes))], int(rng.integers(2 ** len(page["switches"])))
         donor = str(rng.choice([name for name in donors if name != photo["name"]])) if number % 2 else ""
         with torch.inference_mode():
-            found = live(subject, images[photo["name"]], state, images.get(donor))
-        for task, logits in found.items():
+            actual = live(subject, images[photo["name"]], state, images.get(donor))
+        for task, logits in actual.items():
             np.testing.assert_allclose(stored(page, photo, task, state, donor), logits[0].numpy(), atol=2e-3)
 
 

@@ -39,12 +39,12 @@ def test_gabor_energies_are_scikit_images(photos):
 
 def test_colour_numbers_by_hand(photos):
     pixels = appearance.lab(torch.tensor(photos))
-    found = appearance.colour(pixels).numpy()
-    assert found.shape == (2, appearance.COLOUR)
-    for photo, row in zip(pixels.numpy().astype(np.float64), found, strict=True):
+    actual = appearance.colour(pixels).numpy()
+    assert actual.shape == (2, appearance.COLOUR)
+    for photo, row in zip(pixels.numpy().astype(np.float64), actual, strict=True):
         for channel, (values, (low, high)) in enumerate(zip(photo, appearance.RANGES, strict=True)):
-            spread = values.std()
-            moments = values.mean(), spread, ((values - values.mean()) ** 3).mean() / (spread**2 + 1)
+            variance = values.std()
+            moments = values.mean(), variance, ((values - values.mean()) ** 3).mean() / (variance**2 + 1)
             assert row[channel:9:3] == pytest.approx(moments, rel=1e-3, abs=1e-3)
             counts = np.zeros(appearance.BINS)
             for value in values.ravel():  # each pixel is shared by the two bins whose middles it lies between
@@ -64,7 +64,7 @@ def test_texture_sees_stripes_at_their_angle_and_scale():
             numbers = appearance.texture(torch.tensor(stripes[None, None], dtype=torch.float32), bank)[0]
             means = numbers.reshape(appearance.SCALES, 2, 4)[:, 0]
             kinds[angle, scale] = np.unravel_index(int(means.argmax()), means.shape)
-    assert all(found == (scale, angle) for (angle, scale), found in kinds.items())
+    assert all(actual == (scale, angle) for (angle, scale), actual in kinds.items())
 
 
 def test_plain_pictures_have_a_gradient_and_small_ones_are_refused():
@@ -84,7 +84,7 @@ def test_the_improved_cnn_is_the_unimproved_one_and_the_descriptors():
         theirs.groups.load_state_dict(mine.groups.state_dict())
     images = torch.randn(3, 3, 40, 40)
     with torch.no_grad():
-        found = network(images)
+        actual = network(images)
         for i, task in enumerate(PATENT_TASKS):
             part, maps = network.single_task(i), images
             for group in plain.branches[i].groups:
@@ -93,8 +93,8 @@ def test_the_improved_cnn_is_the_unimproved_one_and_the_descriptors():
             weight, bias = part.head[-1].weight, part.head[-1].bias
             looks = part.described(part.appearance(images))
             expected = features @ weight[:, :-5].T + looks @ weight[:, -5:].T + bias
-            assert torch.allclose(found[task.name], expected, atol=1e-5)
-            assert torch.equal(part(images)[task.name], found[task.name]) and part.tasks[0].loss_weight == 1
+            assert torch.allclose(actual[task.name], expected, atol=1e-5)
+            assert torch.equal(part(images)[task.name], actual[task.name]) and part.tasks[0].loss_weight == 1
     fresh = sum(parameter.numel() for parameter in network.fresh_parameters())
     d = appearance.COLOUR + appearance.TEXTURE
     assert fresh == 2 * (d * 5 + 5) + (64 + 5 + 1) * (2 + 8)

@@ -41,8 +41,8 @@ def test_an_nddr_layer_by_hand():
     torch.manual_seed(0)
     layer, maps = NDDRLayer(2, 3), [torch.randn(4, 3, 5, 5) for _ in range(2)]
     mixed = 0.9 * maps[1] + 0.1 * maps[0]  # the diagonal start, for branch 1
-    mean, spread = mixed.mean((0, 2, 3), keepdim=True), mixed.var((0, 2, 3), unbiased=False, keepdim=True)
-    torch.testing.assert_close(layer(maps)[1], ((mixed - mean) / (spread + 1e-5).sqrt()).clamp(min=0))
+    mean, variance = mixed.mean((0, 2, 3), keepdim=True), mixed.var((0, 2, 3), unbiased=False, keepdim=True)
+    torch.testing.assert_close(layer(maps)[1], ((mixed - mean) / (variance + 1e-5).sqrt()).clamp(min=0))
     weight = torch.randn(3, 6)
     with torch.no_grad():
         layer.convs[0].weight.copy_(weight[:, :, None, None])
@@ -113,8 +113,8 @@ def test_streams_are_watched_cut_and_summed(method):
     images = torch.randn(2, 3, 32, 32)
     with torch.no_grad():
         whole = network(images)
-        with cut(network, [s for s in streams(network) if s.borrowed]) as alone:
-            without = alone(images)
+        with cut(network, [s for s in streams(network) if s.borrowed]) as unaided:
+            without = unaided(images)
         for layer in network.exchanges:  # the same, done to the weights
             if method == "nddr":
                 k = layer.channels

@@ -56,10 +56,10 @@ def test_kept_statistics_are_taken_into_the_kernels_and_all_gradients_stay_the_s
     x = torch.randn(2, 3, side, side, dtype=torch.float64)
     out, expected = slopes(plain, x)
     with quick_cpu(plain), no_normalisation():
-        again, found = slopes(plain, x)
+        again, actual = slopes(plain, x)
     torch.testing.assert_close(again, out, rtol=1e-9, atol=1e-9)
     for name in expected:
-        torch.testing.assert_close(found[name], expected[name], rtol=1e-7, atol=1e-10, msg=name)
+        torch.testing.assert_close(actual[name], expected[name], rtol=1e-7, atol=1e-10, msg=name)
 
 
 def test_statistics_of_the_batch_are_left_alone():
@@ -69,10 +69,10 @@ def test_statistics_of_the_batch_are_left_alone():
     x = torch.randn(4, 3, 32, 32, dtype=torch.float64)
     out, expected = slopes(plain, x)
     with quick_cpu(mine):
-        again, found = slopes(mine, x)
+        again, actual = slopes(mine, x)
     torch.testing.assert_close(again, out)
     for name in expected:
-        torch.testing.assert_close(found[name], expected[name], rtol=1e-6, atol=1e-9, msg=name)
+        torch.testing.assert_close(actual[name], expected[name], rtol=1e-6, atol=1e-9, msg=name)
     for name, value in plain.state_dict().items():
         assert torch.equal(mine.state_dict()[name], value), name
 
@@ -151,9 +151,9 @@ def test_depthwise_gradients_are_torchs(size, stride, height, width, biased, cha
     mine, torchs = Depthwise.apply(x, weight, bias, stride), same(x, weight, bias, stride)
     assert torch.equal(mine, torchs)
     slope = torch.randn_like(mine)
-    for found, expected in zip(torch.autograd.grad(mine, inputs, slope), torch.autograd.grad(torchs, inputs, slope),
-                               strict=True):
-        torch.testing.assert_close(found, expected)
+    for actual, expected in zip(torch.autograd.grad(mine, inputs, slope), torch.autograd.grad(torchs, inputs, slope),
+                                strict=True):
+        torch.testing.assert_close(actual, expected)
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -182,8 +182,8 @@ def test_a_depthwise_layer_trains_in_bfloat16_as_exactly_as_that_is(size, stride
     assert "Depthwise" in type(out.grad_fn).__name__
     out.backward(slope)
     assert mine.grad.dtype == torch.bfloat16 and block.weight.grad.dtype == torch.float32
-    for found, true in ((out, expected), (mine.grad, by_x), (block.weight.grad, by_weight)):
-        assert (found.float() - true).abs().max() < 2**-7 * true.abs().max()
+    for actual, true in ((out, expected), (mine.grad, by_x), (block.weight.grad, by_weight)):
+        assert (actual.float() - true).abs().max() < 2**-7 * true.abs().max()
 
 
 def test_what_depthwise_does_not_know_is_left_to_torch():

@@ -31,11 +31,11 @@ def test_logits_are_the_recurrence_worked_out_step_by_step(order):
     steps = [torch.relu(network.features[i](front)) for i in places]
     states = []
     for suffix, walk in (("", steps), ("_reverse", steps[::-1])):
-        h, c, found = torch.zeros(2, 5), torch.zeros(2, 5), []
+        h, c, outputs = torch.zeros(2, 5), torch.zeros(2, 5), []
         for x in walk:
             h, c = cell(x, h, c, network.scan, suffix)
-            found.append(h)
-        states.append(found if not suffix else found[::-1])
+            outputs.append(h)
+        states.append(outputs if not suffix else outputs[::-1])
     flat = torch.cat([torch.cat(pair, dim=1) for pair in zip(*states, strict=True)], dim=1)  # (B, T * 2D)
     logits = network.last(flat)
     expected = {"x": logits[:, :2], "y": logits[:, 2:5], "z": logits[:, 5:]}

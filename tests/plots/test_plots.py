@@ -39,8 +39,8 @@ def annotated(photos):
 
 def bars(ax) -> list[tuple[float, str, float]]:
     """Width, colour and opacity of each bar, from the top."""
-    found = [p for p in ax.patches if isinstance(p, Rectangle)]
-    return [(p.get_width(), to_hex(p.get_facecolor()), p.get_alpha()) for p in sorted(found, key=lambda p: p.get_y())]
+    bars = [p for p in ax.patches if isinstance(p, Rectangle)]
+    return [(p.get_width(), to_hex(p.get_facecolor()), p.get_alpha()) for p in sorted(bars, key=lambda p: p.get_y())]
 
 
 def panels(figure: Figure) -> tuple[list[str], list[list[tuple[float, str, float]]], list[str]]:

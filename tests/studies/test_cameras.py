@@ -57,9 +57,9 @@ def test_noise_has_the_variance_that_it_says():
 
 def test_the_radius_is_one_in_the_corners_of_any_size():
     for side in (4, 7):
-        found = radius_squared(side)
-        assert np.allclose(found[[0, 0, -1, -1], [0, -1, 0, -1]], 1) and found.min() < 0.13
-        assert np.allclose(found, found[::-1, ::-1]) and np.allclose(found, found.T)
+        actual = radius_squared(side)
+        assert np.allclose(actual[[0, 0, -1, -1], [0, -1, 0, -1]], 1) and actual.min() < 0.13
+        assert np.allclose(actual, actual[::-1, ::-1]) and np.allclose(actual, actual.T)
 
 
 def test_a_file_is_a_jpeg_of_the_makers_quality_and_its_noise_the_seeds():

@@ -65,9 +65,9 @@ def test_the_tables_hold_what_the_ledgers_say(out):
     _, of, tables = out
     assert set(tables) == set(check_study.KINDS)
     null = tables["null"].query("run == 'trained' and task == 'emotion'").set_index("image")
-    found = trunk_ledger(of.network, of.batches[0])["emotion"]
+    ledger = trunk_ledger(of.network, of.batches[0])["emotion"]
     shares = null.loc[of.rows[:8], ["share own", "share borrowed at 1", "share borrowed at 2"]]
-    assert np.allclose(shares, checks.shares(found)[:8], rtol=1e-2)
+    assert np.allclose(shares, checks.shares(ledger)[:8], rtol=1e-2)
     for null in ("permuted", "untrained", "start"):
         assert len(checks.excess(tables["null"].query("task == 'aesthetics'"), null=null)) == 4
     untrained = tables["null"].query("run == 'untrained' and task == 'emotion'").set_index("image")
@@ -103,9 +103,9 @@ def test_what_is_borrowed_is_read_and_exchanged_in_every_network(out):
     moved = tables["interchange"]
     assert set(moved["factor"]) == set(contents.FACTORS) and set(moved["run"]) == {"trained", "permuted"}
     assert len(moved) == 2 * 2 * 2 * len(contents.FACTORS) and (moved["whole"] != 0).all()
-    read = tables["concepts"]
-    assert set(read["run"]) == {"trained", "start"} and set(read["task"]) == set(check_study.TASKS)
-    assert (read[["own", "borrowed", "both"]] <= 1).all(axis=None) and "motif" in set(read["concept"])
+    concepts = tables["concepts"]
+    assert set(concepts["run"]) == {"trained", "start"} and set(concepts["task"]) == set(check_study.TASKS)
+    assert (concepts[["own", "borrowed", "both"]] <= 1).all(axis=None) and "motif" in set(concepts["concept"])
     paths = tables["paths"].query("task == 'emotion'")
     trunk = tables["null"].query("run == 'trained' and task == 'emotion'")
     both = paths["along seen at 2"] + paths["along round trip at 2"]
@@ -158,14 +158,14 @@ def test_committed_tables_hang_together(path):
 
 def test_figures_show_the_tables_numbers(out):
     _, _, tables = out
-    found = {task: checks.excess(rows) for task, rows in tables["null"].groupby("task")}
-    shadows = check_plots.null_shadows(found)
-    for ax, table in zip(shadows.axes, found.values(), strict=True):
+    excesses = {task: checks.excess(rows) for task, rows in tables["null"].groupby("task")}
+    shadows = check_plots.null_shadows(excesses)
+    for ax, table in zip(shadows.axes, excesses.values(), strict=True):
         assert [bar.get_width() for bar in ax.patches] == pytest.approx(list(table["null"]))
         points = [line.get_xdata()[0] for line in ax.lines if line.get_marker() == "D"]
         assert points == pytest.approx(list(table["trained"]))
-    words = " ".join(text.get_text() for text in check_plots.flow_diagram(found).axes[0].texts)
-    assert f"{found['emotion'].set_index('player').loc['borrowed at 1', 'trained']:.0%}" in words
+    words = " ".join(text.get_text() for text in check_plots.flow_diagram(excesses).axes[0].texts)
+    assert f"{excesses['emotion'].set_index('player').loc['borrowed at 1', 'trained']:.0%}" in words
     deletion = checks.summary(tables["faithful"].query("check == 'deletion'"), "value", ["task", "case", "step"])
     curve = check_plots.deletion_curves(deletion).axes[0].lines[0].get_ydata()
     expected = tables["faithful"].query("check == 'deletion' and case == 'map' and task == 'aesthetics'")

@@ -27,14 +27,14 @@ def ledger_of(values) -> Ledger:
 
 
 def test_shares_and_support_by_hand():
-    found = ledger_of([[[1, 2, 0.5], [3, -2, 0.5]], [[0, 0, 4], [0, 0, 2]]])
-    assert np.allclose(checks.sizes(found), [[1, 2, 0], [0, 0, 1]])  # half the distance of the two classes
-    assert np.allclose(checks.shares(found), [[1 / 3, 2 / 3, 0], [0, 0, 1]])
-    assert np.allclose(checks.support(found, np.array([1, 0])), [[2, -4, 0], [0, 0, 2]])
-    assert np.isnan(checks.support(found, np.array([-1, 0]))[0]).all()
-    lifted = ledger_of(found.values + 7.0)  # what raises both classes alike answers nothing
-    assert np.allclose(checks.shares(lifted), checks.shares(found))
-    table = checks.image_table(found, np.array([1, 0]), seed=3, image=["a", "b"])
+    result = ledger_of([[[1, 2, 0.5], [3, -2, 0.5]], [[0, 0, 4], [0, 0, 2]]])
+    assert np.allclose(checks.sizes(result), [[1, 2, 0], [0, 0, 1]])  # half the distance of the two classes
+    assert np.allclose(checks.shares(result), [[1 / 3, 2 / 3, 0], [0, 0, 1]])
+    assert np.allclose(checks.support(result, np.array([1, 0])), [[2, -4, 0], [0, 0, 2]])
+    assert np.isnan(checks.support(result, np.array([-1, 0]))[0]).all()
+    lifted = ledger_of(result.values + 7.0)  # what raises both classes alike answers nothing
+    assert np.allclose(checks.shares(lifted), checks.shares(result))
+    table = checks.image_table(result, np.array([1, 0]), seed=3, image=["a", "b"])
     assert table.loc[0, "share borrowed at 1"] == pytest.approx(2 / 3) and table.loc[1, "support borrowed at 2"] == 2
     assert list(table["seed"]) == [3, 3] and list(table["task"]) == ["aesthetics"] * 2
 
@@ -53,14 +53,15 @@ def null_table(seeds: int = 3, photos: int = 40, groups: int = 40) -> pd.DataFra
 
 def test_excess_is_trained_minus_its_own_null():
     table = null_table()
-    found = checks.excess(table).set_index("player")
-    assert list(found.index) == ["own", "borrowed at 1", "borrowed at 2", "borrowed"]
-    row = found.loc["borrowed at 1"]
+    result = checks.excess(table).set_index("player")
+    assert list(result.index) == ["own", "borrowed at 1", "borrowed at 2", "borrowed"]
+    row = result.loc["borrowed at 1"]
     assert row["excess"] == pytest.approx(0.14) and row["trained"] - row["null"] == pytest.approx(0.14)
     half = t.ppf(0.975, 2) * np.std([0.13, 0.14, 0.15], ddof=1) * np.sqrt(1 / 3 + OVERLAP)
     assert (row["low"], row["high"]) == pytest.approx((0.14 - half, 0.14 + half))
     assert 0.13 < row["image_low"] < 0.14 < row["image_high"] < 0.15
-    assert found.loc["borrowed at 2", "excess"] == pytest.approx(0) and found.loc["borrowed", "excess"] == row["excess"]
+    assert result.loc["borrowed at 2", "excess"] == pytest.approx(0)
+    assert result.loc["borrowed", "excess"] == row["excess"]
     coarse = checks.excess(null_table(groups=4)).set_index("player").loc["own"]
     assert coarse["image_low"] == coarse["image_high"] == 0
     shuffled = checks.excess(table.sample(frac=1, random_state=0)).set_index("player")
@@ -76,31 +77,31 @@ def test_what_an_intervention_does_to_one_image():
     rng = np.random.default_rng(1)
     before, after, truth = rng.normal(size=(6, 3)), rng.normal(size=(6, 3)), np.array([0, 2, 1, 1, 0, 2])
     assert np.allclose(checks.log_probabilities(before), log_softmax(before, axis=1))
-    found = checks.change(before, after, truth)
+    result = checks.change(before, after, truth)
     worse = [log_loss(truth[[i]], np.exp(log_softmax(after[[i]], 1)), labels=[0, 1, 2])
              - log_loss(truth[[i]], np.exp(log_softmax(before[[i]], 1)), labels=[0, 1, 2]) for i in range(6)]
-    assert np.allclose(found["loss"], worse)
-    assert np.allclose(found["size"], np.std(after - before, axis=1))
+    assert np.allclose(result["loss"], worse)
+    assert np.allclose(result["size"], np.std(after - before, axis=1))
     same = checks.change(before, before + 5, np.array([-1] * 6))
     assert np.allclose(same["size"], 0) and np.isnan(same["loss"]).all()
     probabilities = log_softmax(after, axis=1)  # log-probabilities do as well as logits
-    assert np.allclose(checks.change(before, probabilities, truth)["size"], found["size"])
+    assert np.allclose(checks.change(before, probabilities, truth)["size"], result["size"])
 
 
 def test_cuts_are_networks_with_these_weights_at_zero():
     network = build("cross_branch", PATENT_TASKS, "tiny", "none", "random", seed=2).eval()
     images = torch.randn(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     truth = {"aesthetics": np.array([0, 1, 1, 0]), "emotion": np.array([3, 1, 0, -1])}
-    found = checks.cut_changes(network, images.split(2), truth, "zero", images)
-    assert list(found) == [s for s in streams(network) if s.borrowed]
+    result = checks.cut_changes(network, images.split(2), truth, "zero", images)
+    assert list(result) == [s for s in streams(network) if s.borrowed]
     before = checks.logits_of(network, [images])
     with torch.no_grad():
         network.exchanges[1].convs[1].weight[:, :16] = 0  # what emotion takes at layer 2
     after = checks.logits_of(network, [images])
     expected = checks.change(before["emotion"], after["emotion"], truth["emotion"])
     stream = Stream(2, "emotion", "aesthetics")
-    assert np.allclose(found[stream]["size"], expected["size"], rtol=1e-3) and expected["size"].min() > 0
-    assert np.allclose(found[stream]["loss"], expected["loss"], rtol=1e-2, atol=1e-6, equal_nan=True)
+    assert np.allclose(result[stream]["size"], expected["size"], rtol=1e-3) and expected["size"].min() > 0
+    assert np.allclose(result[stream]["loss"], expected["loss"], rtol=1e-2, atol=1e-6, equal_nan=True)
 
 
 def test_photos_are_ranked_link_by_link_and_network_by_network():
@@ -109,17 +110,17 @@ def test_photos_are_ranked_link_by_link_and_network_by_network():
         size = rng.normal(size=9)
         rows.append(pd.DataFrame({"seed": seed, "image": range(9), "layer": layer, "receiver": "ab"[receiver],
                                   "size": size, "loss": size + rng.normal(size=9)}))
-    found = checks.photo_correlations(pd.concat(rows).sample(frac=1, random_state=0), [("size", "loss")])
-    assert len(found) == 8 and set(found["what"]) == {"size and loss"}
+    result = checks.photo_correlations(pd.concat(rows).sample(frac=1, random_state=0), [("size", "loss")])
+    assert len(result) == 8 and set(result["what"]) == {"size and loss"}
     for part in rows:
-        row = found.query("seed == @part.seed[0] and layer == @part.layer[0] and task == @part.receiver[0]")
+        row = result.query("seed == @part.seed[0] and layer == @part.layer[0] and task == @part.receiver[0]")
         assert row["value"].item() == pytest.approx(spearmanr(part["size"], part["loss"])[0])
 
 
 def test_signed_shares_add_up_and_show_what_cancels():
-    found = ledger_of([[[0, 2, -1], [0, -2, 1]], [[1, 1, -1], [-1, -1, 1]]])
-    table = checks.image_table(found, np.array([0, 1]), seed=0)
-    along = table[[f"along {player}" for player in found.players]].to_numpy()
+    result = ledger_of([[[0, 2, -1], [0, -2, 1]], [[1, 1, -1], [-1, -1, 1]]])
+    table = checks.image_table(result, np.array([0, 1]), seed=0)
+    along = table[[f"along {player}" for player in result.players]].to_numpy()
     assert np.allclose(along, [[0, 2, -1], [1, 1, -1]])  # by the whole: 1 in both photos, and its sign
     signed = checks.signed_shares(table).loc[0]
     assert signed.sum() == pytest.approx(1) and signed["borrowed at 2"] == pytest.approx(-2 / 2)
@@ -133,8 +134,8 @@ def test_who_leans_on_what_by_hand():
              (0, "awe", "high", "borrowed at 2", 3.0)]
     cells += [(1, *cell[1:4], cell[4] + (cell[2] == "high")) for cell in cells]
     flow = pd.DataFrame(cells, columns=["seed", "class", "logit", "player", "mean"]).assign(task="t", by="e")
-    found = checks.leanings(flow, "t", "e", "logit").set_index("logit")["mean"]
-    assert found["high"] == pytest.approx((2.0 + 3.0) / 2) and found["low"] == -found["high"]  # .5 + 1.5, then 1 + 2
+    result = checks.leanings(flow, "t", "e", "logit").set_index("logit")["mean"]
+    assert result["high"] == pytest.approx((2.0 + 3.0) / 2) and result["low"] == -result["high"]  # .5 + 1.5, then 1 + 2
     by_layer = checks.leanings(flow, "t", "e", "player", "high").set_index("player")
     assert by_layer["mean"].tolist() == pytest.approx([0.75, 1.75])
     half = t.ppf(0.975, 1) * np.std([0.5, 1.0], ddof=1) * np.sqrt(1 / 2 + OVERLAP)

@@ -77,8 +77,9 @@ def test_a_run_that_another_study_has_made_is_not_made_again(out):
 
 
 def test_late_fusion_joins_the_tuned_networks(out, rows, tmp_path, monkeypatch):
-    joined, real = [], comparisons.references
-    monkeypatch.setattr(comparisons, "references", lambda config, *more: joined.append(more[0]) or real(config, *more))
+    joined, real = [], comparisons.baseline_metrics
+    monkeypatch.setattr(comparisons, "baseline_metrics",
+                        lambda config, *more: joined.append(more[0]) or real(config, *more))
     target = comparisons.keep(grid("tiny", lines=True), out, None, tmp_path / "tiny.csv")
     lines = pd.read_csv(target.with_suffix(".lines.csv"))
     assert sorted(set(lines["contender"])) == ["late fusion", "linear probe", "new panel", "one rater"]

@@ -37,8 +37,8 @@ def test_a_pair_of_scenes_differs_in_its_factor():
 def test_interchange_is_patching_by_hand():
     network = build("cross_branch", PATENT_TASKS, "tiny", "none", "random", seed=4).eval()
     low, high = torch.randn(2, 1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    found = {row["task"]: row for row in contents.interchanged(network, low, high)}
-    for name, row in found.items():
+    actual = {row["task"]: row for row in contents.interchanged(network, low, high)}
+    for name, row in actual.items():
         mine = [s for s in streams(network) if s.borrowed and s.receiver == name]
 
         def after(which, images, donor, name=name):

@@ -16,9 +16,9 @@ def table(train, truth, answers):
 
 def test_pairs_by_hand():
     """Trained on (a,c,e) and (b,d,e): x and y always agree, z is always e. 'ade' breaks xy, 'bdf' breaks xz."""
-    told = table(["ace", "bde"], ["ace", "bde", "ade", "ace"], ["ace", "ade", "bdf", "bde"])
-    found = contradictions(told, TASKS)
-    assert (found["answers"], found["truth"]) == (0.5, 0.25)
+    predictions = table(["ace", "bde"], ["ace", "bde", "ade", "ace"], ["ace", "ade", "bdf", "bde"])
+    actual = contradictions(predictions, TASKS)
+    assert (actual["answers"], actual["truth"]) == (0.5, 0.25)
 
 
 def test_each_pair_may_be_known_from_another_image():
@@ -28,11 +28,11 @@ def test_each_pair_may_be_known_from_another_image():
 
 def test_answers_dealt_out_at_random():
     """Half of x is a, half of y is c and the pairs (a,d), (b,c) are strange: by chance half of the images have one."""
-    told = table(["ace", "bde"], ["ace"] * 20, ["ace"] * 10 + ["bde"] * 10)
-    found = contradictions(told, TASKS)
-    assert found["answers"] == 0 and found["possible"] == pytest.approx(0.5, abs=0.03)
+    predictions = table(["ace", "bde"], ["ace"] * 20, ["ace"] * 10 + ["bde"] * 10)
+    actual = contradictions(predictions, TASKS)
+    assert actual["answers"] == 0 and actual["possible"] == pytest.approx(0.5, abs=0.03)
 
 
 def test_unlabelled_images_take_part_in_no_pair():
-    told = table(["ace", "bde"], ["ace", "b e"], ["ace", "bde"]).replace(" ", "")
-    assert contradictions(told, TASKS)["truth"] == 0
+    predictions = table(["ace", "bde"], ["ace", "b e"], ["ace", "bde"]).replace(" ", "")
+    assert contradictions(predictions, TASKS)["truth"] == 0

@@ -19,23 +19,23 @@ def table(values: dict[str, list[float]]) -> pd.DataFrame:
 def test_a_comparison_is_a_paired_t_test():
     rng = np.random.default_rng(0)
     a, b, c = rng.normal([[0.6], [0.5], [0.5]], 0.05, (3, 9)).round(4)
-    found = contrasts(table({"a": a, "b": b, "c": c}), [("a", "b"), ("c", "b"), ("a", "absent")], ["map"], ["source"])
-    assert len(found) == 2
-    for row, x in zip(found.itertuples(), (a, c), strict=True):
+    actual = contrasts(table({"a": a, "b": b, "c": c}), [("a", "b"), ("c", "b"), ("a", "absent")], ["map"], ["source"])
+    assert len(actual) == 2
+    for row, x in zip(actual.itertuples(), (a, c), strict=True):
         expected = stats.ttest_rel(x, b)
         low, high = expected.confidence_interval()
         assert (row.mean, row.p) == (pytest.approx((x - b).mean()), pytest.approx(expected.pvalue))
         assert (row.low, row.high) == (pytest.approx(low), pytest.approx(high))
         assert (row.above, row.n) == ((x > b).sum(), 9)
-    first, second = sorted(found["p"])
-    assert sorted(found["p_holm"]) == pytest.approx([min(2 * first, 1), max(2 * first, second)])
+    first, second = sorted(actual["p"])
+    assert sorted(actual["p_holm"]) == pytest.approx([min(2 * first, 1), max(2 * first, second)])
 
 
 def test_overlapping_splits_widen_the_interval_and_the_p():
     d = np.array([0.03, 0.05, 0.01, 0.04])
-    alone, overlapping = difference(d), difference(d, 0.25)
-    ratio = (overlapping["high"] - overlapping["low"]) / (alone["high"] - alone["low"])
-    assert ratio == pytest.approx(np.sqrt(2)) and overlapping["p"] > alone["p"]
+    disjoint, overlapping = difference(d), difference(d, 0.25)
+    ratio = (overlapping["high"] - overlapping["low"]) / (disjoint["high"] - disjoint["low"])
+    assert ratio == pytest.approx(np.sqrt(2)) and overlapping["p"] > disjoint["p"]
     assert difference(np.zeros(4))["p"] == 1
 
 

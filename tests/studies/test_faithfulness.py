@@ -64,8 +64,8 @@ def test_a_streams_logits_as_a_function_of_its_map_alone(network, images):
     other = torch.randn(flow.shape, generator=torch.Generator().manual_seed(4))
     with replaced(hook_point(network, BORROWED), lambda x: other):
         expected = network(images)["emotion"]
-    found = forward(torch.cat([flow, other]))  # two copies of the batch, one after another
-    assert torch.allclose(found[3:], expected, atol=1e-5) and torch.allclose(found[:3], forward(flow), atol=1e-5)
+    actual = forward(torch.cat([flow, other]))  # two copies of the batch, one after another
+    assert torch.allclose(actual[3:], expected, atol=1e-5) and torch.allclose(actual[:3], forward(flow), atol=1e-5)
     assert not network.exchanges[0]._forward_pre_hooks
     with pytest.raises(ValueError, match="no stream"):
         faithfulness.through(network, images, Stream(9, "aesthetics", "emotion"), "emotion")
@@ -73,12 +73,12 @@ def test_a_streams_logits_as_a_function_of_its_map_alone(network, images):
 
 def test_gradients_are_those_of_captum_at_the_port(network, images):
     targets = torch.tensor([1, 0, 1])
-    found = faithfulness.stream_gradients(network, images, BORROWED, "aesthetics", targets, steps=64)
+    actual = faithfulness.stream_gradients(network, images, BORROWED, "aesthetics", targets, steps=64)
     for target in (0, 1):
         slow = stream_map(network, images, BORROWED, "aesthetics", target, steps=64)
         for i in np.flatnonzero(targets == target):
-            assert np.allclose(found[i].sum(0), slow.cells[i], atol=1e-3 * np.abs(slow.cells).max())
-            assert np.allclose(found[i].sum((1, 2)), slow.channels[i], atol=1e-3 * np.abs(slow.channels).max())
+            assert np.allclose(actual[i].sum(0), slow.cells[i], atol=1e-3 * np.abs(slow.cells).max())
+            assert np.allclose(actual[i].sum((1, 2)), slow.channels[i], atol=1e-3 * np.abs(slow.channels).max())
 
 
 def test_deleting_channels_of_a_linear_network_by_hand(linear, images):
@@ -112,7 +112,7 @@ def test_infidelity_of_a_linear_network_is_none_and_of_an_empty_map_all(linear, 
 
 def test_infidelity_by_its_formula(network, images):
     values = faithfulness.stream_gradients(network, images[:1], BORROWED, "aesthetics", torch.tensor([1]))
-    found = faithfulness.infidelity(network, images[:1], BORROWED, "aesthetics", 1, values, samples=10, grid=2)
+    actual = faithfulness.infidelity(network, images[:1], BORROWED, "aesthetics", 1, values, samples=10, grid=2)
     gone = torch.rand(10, 4, generator=torch.Generator().manual_seed(0)) < 0.5
     gone = gone.view(10, 1, 2, 2).repeat_interleave(4, 2).repeat_interleave(4, 3)  # layer 1's maps are 8 x 8
     with torch.no_grad():
@@ -121,7 +121,7 @@ def test_infidelity_by_its_formula(network, images):
             without = network(images[:1].expand(10, -1, -1, -1))["aesthetics"][:, 1]
         does = network(images[:1])["aesthetics"][:, 1] - without
     says = (values * gone).flatten(1).sum(1)
-    assert found == pytest.approx(float(((says - does) ** 2).mean() / (does**2).mean()), rel=1e-3)
+    assert actual == pytest.approx(float(((says - does) ** 2).mean() / (does**2).mean()), rel=1e-3)
 
 
 def test_sensitivity_of_a_linear_network_grows_with_the_noise(linear, images):

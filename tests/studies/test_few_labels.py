@@ -71,8 +71,8 @@ def test_components_are_those_of_the_training_rows():
     x, train = rng.normal(size=(60, 6)) @ rng.normal(size=(6, 6)), np.arange(60) < 40
     z = (x - x[train].mean(axis=0)) / x[train].std(axis=0)
     expected = z @ np.linalg.svd(z[train], full_matrices=False)[2][:3].T
-    found = few_material.components(x, train, 3)
-    np.testing.assert_allclose(np.abs(found), np.abs(expected / np.sqrt((expected[train] ** 2).mean())), atol=1e-4)
+    actual = few_material.components(x, train, 3)
+    np.testing.assert_allclose(np.abs(actual), np.abs(expected / np.sqrt((expected[train] ** 2).mean())), atol=1e-4)
 
 
 def test_a_probe_is_scikit_learns_regression_with_the_best_of_its_strengths(made):
@@ -91,8 +91,8 @@ def test_heads_exchange_what_their_name_says():
     network = contenders.Heads("cross_branch.answers", 7, hidden=3)
     maps = [torch.relu(x @ layer.weight.T + layer.bias) for layer in network.hidden]
     own = [z @ layer.weight.T + layer.bias for z, layer in zip(maps, network.answer, strict=True)]
-    for found, mine, other in zip(network(x), own, own[::-1], strict=True):
-        torch.testing.assert_close(found, 0.9 * mine + 0.1 * other)
+    for actual, mine, other in zip(network(x), own, own[::-1], strict=True):
+        torch.testing.assert_close(actual, 0.9 * mine + 0.1 * other)
     torch.manual_seed(0)
     whole = contenders.Heads("cross_branch.diagonal", 7, hidden=3)
     torch.manual_seed(0)

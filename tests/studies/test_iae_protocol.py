@@ -49,8 +49,8 @@ def rehearsal(iae, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("runs é")
 
     def train(parameters: dict, folder: Path) -> Path:
-        told = {name: parameters[name] for name in ("data", "method", "preset", "split", "seed")}
-        run = runs.train(Config(variant=parameters["variant"] or None, **told), out, parameters["root"], redo=True)
+        words = {name: parameters[name] for name in ("data", "method", "preset", "split", "seed")}
+        run = runs.train(Config(variant=parameters["variant"] or None, **words), out, parameters["root"], redo=True)
         (run.folder / "03_train.ipynb").write_text("{}", encoding="utf-8")
         return run.folder
 
@@ -63,8 +63,8 @@ def rehearsal(iae, tmp_path_factory) -> Path:
 
 
 def test_an_official_split_is_run_with_several_seeds(rehearsal, iae):
-    found = comparison.collect(rehearsal, "smoke")
-    assert set(zip(found["method"], found["split"], found["seed"], strict=True)) == {
+    rows = comparison.collect(rehearsal, "smoke")
+    assert set(zip(rows["method"], rows["split"], rows["seed"], strict=True)) == {
         (method, 0, seed) for method in METHODS for seed in range(3)}
     tested = set((iae / "test_aes_list.txt").read_text(encoding="utf-8").split()[::2])
     for path in rehearsal.rglob("metrics.json"):
@@ -83,9 +83,9 @@ def test_runs_fill_the_protocol(rehearsal, iae, tmp_path, capsys):
     file = tmp_path / "iae.json"
     assert main(["iae-protocol", str(rehearsal), "--preset", "smoke", "--json", str(file)]) == 0
     assert "partly run, 6 of 12 runs" in capsys.readouterr().out
-    told = iae_protocol.read(file)
-    assert [(row["method"], row["seed"]) for row in told["rows"]] == [(m, seed) for m in METHODS for seed in range(3)]
-    row, folder = told["rows"][5], rehearsal / "independent" / "smoke" / "split0-seed2"
+    kept = iae_protocol.read(file)
+    assert [(row["method"], row["seed"]) for row in kept["rows"]] == [(m, seed) for m in METHODS for seed in range(3)]
+    row, folder = kept["rows"][5], rehearsal / "independent" / "smoke" / "split0-seed2"
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["tasks"]
     assert row["tasks"]["emotion"]["auc"] == metrics["emotion"]["auc"] and row["tasks"]["aesthetics"]["n"] == 16
     assert row["hashes"]["images"] == readers.read("iae", iae).fingerprint()
@@ -94,10 +94,10 @@ def test_runs_fill_the_protocol(rehearsal, iae, tmp_path, capsys):
 
 
 def test_a_table_of_the_official_split_has_no_overlap_of_splits(rehearsal):
-    found = comparison.collect(rehearsal, "smoke")
-    lines = comparison.markdown_table(found).splitlines()
+    rows = comparison.collect(rehearsal, "smoke")
+    lines = comparison.markdown_table(rows).splitlines()
     line = next(line for line in lines if line.startswith("| aesthetics | cross"))
-    values = found[(found["method"] == "cross_branch.diagonal") & (found["task"] == "aesthetics")]["log_loss"]
+    values = rows[(rows["method"] == "cross_branch.diagonal") & (rows["task"] == "aesthetics")]["log_loss"]
     half = 4.302653 * values.std() / 3**0.5  # three seeds are three draws on one split: nothing is shared but the split
     assert f"{values.mean():.3f} ({values.mean() - half:.3f}".replace("0.", ".") in line
 
@@ -117,11 +117,11 @@ def test_a_run_that_is_not_the_protocols_is_refused(rehearsal):
 
 
 def test_the_committed_protocol_is_the_one_that_would_be_run():
-    told, now = iae_protocol.read(PROJECT / "results" / "iae.json"), iae_protocol.content()
+    kept, now = iae_protocol.read(PROJECT / "results" / "iae.json"), iae_protocol.content()
     for part in ("protocol", "expected", "command", "fill"):
-        assert told[part] == now[part], f"stale in {part}: run 'python -m aesthemo_studies iae-protocol'"
-    assert told["rows"] or told["status"] == "not yet run"
-    assert told["protocol"]["settings"]["backbone"] == "vgg16" and told["protocol"]["loss_weights"]["emotion"] == 0.25
+        assert kept[part] == now[part], f"stale in {part}: run 'python -m aesthemo_studies iae-protocol'"
+    assert kept["rows"] or kept["status"] == "not yet run"
+    assert kept["protocol"]["settings"]["backbone"] == "vgg16" and kept["protocol"]["loss_weights"]["emotion"] == 0.25
 
 
 def test_the_cost_is_counted():
@@ -181,12 +181,12 @@ def test_wrong_rows_are_refused(empty, place, value, says):
     for key in place[:-1]:
         target = target[key]
     target[place[-1]] = value
-    told = empty | {"rows": [row], "status": "partly run"}
+    record = empty | {"rows": [row], "status": "partly run"}
     if says is None:
-        iae_protocol.checked(told)
+        iae_protocol.checked(record)
         return
     with pytest.raises(ValueError, match=says) as fault:
-        iae_protocol.checked(told, "results/iae.json")
+        iae_protocol.checked(record, "results/iae.json")
     assert "\n" not in str(fault.value) and str(fault.value).startswith("results/iae.json: $")
 
 

@@ -65,10 +65,10 @@ def test_the_committed_predictions_give_the_committed_metrics(images):
         assert list(table["image"]) == [images.paths[row].name for row in split.test]
         for task in run.tasks:
             truth = images.labels(task.name)
-            found = task_metrics(truth[split.test], table[[f"{task.name}_{c}" for c in task.classes]].to_numpy(),
-                                 majority_class(truth[split.train]))
-            told = dict(run.metrics[task.name])
-            assert found.pop("confusion") == told.pop("confusion") and found == pytest.approx(told)
+            actual = task_metrics(truth[split.test], table[[f"{task.name}_{c}" for c in task.classes]].to_numpy(),
+                                  majority_class(truth[split.train]))
+            metrics = dict(run.metrics[task.name])
+            assert actual.pop("confusion") == metrics.pop("confusion") and actual == pytest.approx(metrics)
 
 
 # --- which a lesson shows
@@ -176,15 +176,15 @@ def test_what_reproduce_made_is_kept_without_weights_and_without_anybodys_folder
     assert capsys.readouterr().out.strip() == str(to / "scenes")
     kept, made = content(to / "scenes"), content(finished / "scenes")
     assert {name: kept.pop(name) for name in list(kept) if "teach" in name} == {
-        f"independent/{name}": read for name, read in content(COMMITTED / "independent").items()}
+        f"independent/{name}": text for name, text in content(COMMITTED / "independent").items()}
     places = {f"{method}/smoke/split{n}-seed{n}" for method in ("independent", "shared_bottom") for n in (0, 1)}
     assert set(kept) == {f"{place}/{name}" for place in places for name in FILES}
-    for name, read in kept.items():
+    for name, text in kept.items():
         if name.endswith("config.json"):
-            assert json.loads(read) == json.loads(made[name]) | {"root": None}
+            assert json.loads(text) == json.loads(made[name]) | {"root": None}
         else:
-            assert read == made[name]
-    assert any(json.loads(read)["root"] for name, read in made.items() if name.endswith("config.json"))
+            assert text == made[name]
+    assert any(json.loads(text)["root"] for name, text in made.items() if name.endswith("config.json"))
 
 
 def test_all_are_kept_or_none(finished, tmp_path, monkeypatch, capsys):

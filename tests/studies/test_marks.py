@@ -14,9 +14,9 @@ from aesthemo_studies.attribution_checks import marks
 @given(st.lists(st.floats(-1, 1), min_size=2, max_size=9), st.sampled_from(["correlation", "share", "positive", "fit"]))
 def test_intervals_stay_inside_their_bounds(values, scale):
     low, high = marks.SCALES[scale][2:]
-    found = marks.bounded_interval(np.clip(values, low, high), scale)
-    assert all(low <= value <= high for value in found if math.isfinite(value))
-    assert found[1] <= found[0] <= found[2] or not np.isfinite(found).all()
+    actual = marks.bounded_interval(np.clip(values, low, high), scale)
+    assert all(low <= value <= high for value in actual if math.isfinite(value))
+    assert actual[1] <= actual[0] <= actual[2] or not np.isfinite(actual).all()
 
 
 def test_a_correlations_interval_is_fishers_and_a_plain_one_nadeaus_and_bengios():

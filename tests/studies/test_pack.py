@@ -53,8 +53,8 @@ def test_what_may_not_be_passed_on_or_changes_too_much_is_refused_and_leaves_not
     monkeypatch.setattr(pack, "MOST_BYTES", 1000)
     with pytest.raises(ValueError, match="packed, .* takes .* MB; the most is"):
         pack.pack(run, out)
-    told = {"hash": run.hash, "config": run.described | {"data": "oasis"}, "environment": {}, "deviations": []}
-    write_json(other / "config.json", told)
+    record = {"hash": run.hash, "config": run.described | {"data": "oasis"}, "environment": {}, "deviations": []}
+    write_json(other / "config.json", record)
     with pytest.raises(ValueError, match="trained on oasis.*pack a run trained on scenes"):
         pack.pack(other, out)
     assert [path.name for path in tmp_path.iterdir()] == ["other"]

@@ -26,11 +26,11 @@ def test_differences_by_the_corrected_formula():
     auc = {"independent": [0.7, 0.6, 0.8, 0.75], "cross": [0.72, 0.66, 0.79, 0.8]}
     rows = pd.DataFrame([{"condition": "c", "task": "t", "method": m, "split": j, "seed": 0, "auc": v}
                          for m, values in auc.items() for j, v in enumerate(values)])
-    found = protocol.differences(rows, "auc").iloc[0]
+    actual = protocol.differences(rows, "auc").iloc[0]
     d = np.subtract(auc["cross"], auc["independent"])
     half = stats.t.ppf(0.975, 3) * d.std(ddof=1) * np.sqrt(1 / 4 + 1 / 3)
-    assert found[["mean", "low", "high"]].tolist() == pytest.approx([d.mean(), d.mean() - half, d.mean() + half])
-    assert (found["condition"], found["method"], found["pairs"]) == ("c", "cross", 4)
+    assert actual[["mean", "low", "high"]].tolist() == pytest.approx([d.mean(), d.mean() - half, d.mean() + half])
+    assert (actual["condition"], actual["method"], actual["pairs"]) == ("c", "cross", 4)
 
 
 def test_the_recipe_is_the_methods_paired_differences_after_the_choice():

@@ -21,13 +21,13 @@ def test_measures_are_scikit_learns():
     rng = np.random.default_rng(0)
     scores, relevant = rng.random((20, 30)), rng.random((20, 30)) < 0.3
     relevant[3] = False
-    found = measures(scores, relevant, k=7)
+    actual = measures(scores, relevant, k=7)
     for row in range(20):
         if not relevant[row].any():
-            assert found.iloc[row].isna().all()
+            assert actual.iloc[row].isna().all()
             continue
-        assert found["map"][row] == pytest.approx(average_precision_score(relevant[row], scores[row]))
-        assert found["precision"][row] == relevant[row][np.argsort(-scores[row])[:7]].mean()
+        assert actual["map"][row] == pytest.approx(average_precision_score(relevant[row], scores[row]))
+        assert actual["precision"][row] == relevant[row][np.argsort(-scores[row])[:7]].mean()
 
 
 def test_chance_is_the_mean_over_all_orders():
@@ -39,8 +39,8 @@ def test_chance_is_the_mean_over_all_orders():
 
 def test_the_own_series_is_no_feat_and_each_emotion_counts_alike():
     vectors = np.eye(3)[[0, 0, 1, 0]]
-    found = search_measures(vectors, np.array([0, 0, 0, 1]), np.array(["a", "a", "b", "c"]))
-    assert found["map"][0] == 1 / 2  # its twin is left out: the other emotion comes first, then the third picture
+    actual = search_measures(vectors, np.array([0, 0, 0, 1]), np.array(["a", "a", "b", "c"]))
+    assert actual["map"][0] == 1 / 2  # its twin is left out: the other emotion comes first, then the third picture
     answers = np.array([[1.0, 0], [1, 0], [0.9, 0.1], [0, 1], [0.1, 0.9]])
     truth = np.array([0, 0, 0, 1, 1])
     single = search_measures(np.sqrt(answers), truth, np.arange(5))["map"]
@@ -50,14 +50,14 @@ def test_the_own_series_is_no_feat_and_each_emotion_counts_alike():
 def test_binary_patterns_are_scikit_images():
     grey = np.random.default_rng(1).integers(0, 256, (2, 14, 15)).astype(np.uint8)
     grey[1, 3:9, 4:11] = 90  # a flat region: neighbours that are equal count as bright
-    found = early.binary_patterns(torch.from_numpy(grey).float()).numpy()
+    actual = early.binary_patterns(torch.from_numpy(grey).float()).numpy()
     # scikit-image takes the four corners between pixels; the sides of its circle of radius 1 are ours
     ring = [(0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1), (1, 0), (1, 1)]
     for image in range(2):
         for y, x in itertools.product(range(1, 13), range(1, 14)):
             bright = [grey[image, y + a, x + b] >= grey[image, y, x] for a, b in ring]
             changes = sum(bright[i] != bright[i - 1] for i in range(8))
-            assert found[image, y, x] == (sum(bright) if changes <= 2 else 9)
+            assert actual[image, y, x] == (sum(bright) if changes <= 2 else 9)
     edges = np.zeros((20, 20), np.uint8)
     edges[:, 10:] = 200  # along straight edges both circles see the same
     expected = local_binary_pattern(edges, 8, 1, "uniform")
@@ -67,13 +67,13 @@ def test_binary_patterns_are_scikit_images():
 
 def test_maps_are_the_shares_of_a_window():
     pixels = torch.rand(1, 3, 20, 20, generator=torch.Generator().manual_seed(0))
-    found = early.descriptor_maps(pixels)[0]
-    assert found.shape == (early.CHANNELS, 20, 20)
-    each = torch.stack([found[:12].view(early.BINS, 3, 20, 20).sum(0)[c] for c in range(3)] + [found[12:].sum(0)])
+    actual = early.descriptor_maps(pixels)[0]
+    assert actual.shape == (early.CHANNELS, 20, 20)
+    each = torch.stack([actual[:12].view(early.BINS, 3, 20, 20).sum(0)[c] for c in range(3)] + [actual[12:].sum(0)])
     assert torch.allclose(each, torch.ones_like(each), atol=1e-5)
     grey = (255 * (pixels * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(1)).round()
     patterns = early.binary_patterns(grey)[0, 6:15, 6:15]
-    assert torch.allclose(found[12:, 10, 10], torch.bincount(patterns.flatten(), minlength=10) / 81, atol=1e-6)
+    assert torch.allclose(actual[12:, 10, 10], torch.bincount(patterns.flatten(), minlength=10) / 81, atol=1e-6)
 
 
 def test_the_early_network_starts_as_the_pretrained_one():
@@ -93,11 +93,11 @@ def test_what_each_contender_sees():
     rng = np.random.default_rng(0)
     features, look = rng.normal(size=(300, 140)).astype(np.float32), rng.normal(3, 2, (300, 5)).astype(np.float32)
     train, test = np.arange(200), np.arange(200, 300)
-    found = retrieval.views((features, look), train, test, seed=1)
-    described = found["descriptors"]
+    actual = retrieval.views((features, look), train, test, seed=1)
+    described = actual["descriptors"]
     assert np.allclose(described[train].mean(axis=0), 0, atol=1e-5) and np.allclose(described[train].std(axis=0), 1)
-    assert np.array_equal(found["both"], np.hstack([found["pixels"], described]))
-    shuffled = found["both_shuffled"][:, -5:]
+    assert np.array_equal(actual["both"], np.hstack([actual["pixels"], described]))
+    shuffled = actual["both_shuffled"][:, -5:]
     for rows in (train, test):
         assert np.array_equal(np.sort(shuffled[rows], axis=0), np.sort(described[rows], axis=0))
         assert (shuffled[rows] != described[rows]).any(axis=1).mean() > 0.9
@@ -107,8 +107,8 @@ def test_votes_are_learnt_as_they_fell():
     rng = np.random.default_rng(0)
     x, labels = rng.normal(size=(60, 4)), rng.integers(0, 3, 60)
     expected = LogisticRegression(C=0.1, max_iter=300).fit(x[:40], labels[:40]).predict_proba(x)
-    found = retrieval.found_by(x, 7.0 * np.eye(3)[labels], np.arange(40), 0.1)
-    assert np.allclose(found, expected, atol=1e-3)
+    actual = retrieval.found_by(x, 7.0 * np.eye(3)[labels], np.arange(40), 0.1)
+    assert np.allclose(actual, expected, atol=1e-3)
     split = retrieval.found_by(x[:, :1] * 0, np.full((60, 3), [3.0, 1.0, 0.0]), np.arange(40), 0.1)
     assert np.allclose(split, [0.75, 0.25, 0], atol=0.02)
 

@@ -29,11 +29,11 @@ def half(differences) -> float:
 
 def bars(ax) -> list[tuple[str, np.ndarray, np.ndarray]]:
     """Colour, places and the two ends of every error bar that is drawn."""
-    found = []
+    drawn = []
     for container in ax.containers:
         line, _, (ends,) = container
-        found.append((line.get_color(), line.get_xydata(), np.array(ends.get_segments())))
-    return found
+        drawn.append((line.get_color(), line.get_xydata(), np.array(ends.get_segments())))
+    return drawn
 
 
 BASE = {("", "independent", "aesthetics"): [0.70, 0.72, 0.80], ("", "independent", "emotion"): [0.60, 0.60, 0.60]}
@@ -146,10 +146,10 @@ def test_tuned_rows_come_in_the_protocols_order_from_whole_splits(kept):
     fill(rows, 2, names)
     for row in rows[-4:]:  # the last contender was trained there, and diverged
         row["diverged"] = True
-    found = study_plots.load("start")
-    assert list(zip(found["method"], found["split"], found["task"], strict=True)) == [
+    actual = study_plots.load("start")
+    assert list(zip(actual["method"], actual["split"], actual["task"], strict=True)) == [
         (name, split, task) for name in names for split in (0, 2) for task in TASKS if (name, split) != (names[-1], 2)]
-    assert set(found[found["split"] == 0]["auc"]) == {0.3, 0.4}, "a joint network takes b for both tasks"
+    assert set(actual[actual["split"] == 0]["auc"]) == {0.3, 0.4}, "a joint network takes b for both tasks"
     assert f"{len(names)} contenders, 2 of 4 splits (**not complete**)" in shown[0]
     assert "make study STUDY=start" in shown[0]
 
@@ -168,10 +168,10 @@ def test_lines_are_differences_on_the_same_splits(monkeypatch):
                     ("", "linear probe", "emotion"): [0.5, 0.6, 0.7], ("", "new panel", "emotion"): [1.0] * 3})
     beside.loc[len(beside)] = beside.iloc[0].to_dict() | {"task": "emotion", "auc": np.nan}  # no raters are published
     monkeypatch.setattr(studies, "read", lambda name: {"compare.lines": beside}[name])
-    found = study_plots.lines("compare", table(DEPTHS), "auc", ("one rater", "linear probe", "late fusion"))
-    assert found["aesthetics"] == pytest.approx({"one rater": 0.11, "linear probe": -0.14})
-    assert found["emotion"] == pytest.approx({"linear probe": 0.0})
-    ax = paired(table(DEPTHS), "auc", "independent", lines=found).axes[0]
+    actual = study_plots.lines("compare", table(DEPTHS), "auc", ("one rater", "linear probe", "late fusion"))
+    assert actual["aesthetics"] == pytest.approx({"one rater": 0.11, "linear probe": -0.14})
+    assert actual["emotion"] == pytest.approx({"linear probe": 0.0})
+    ax = paired(table(DEPTHS), "auc", "independent", lines=actual).axes[0]
     drawn = {line.get_label(): line.get_xdata()[0] for line in ax.lines if not line.get_label().startswith("_")}
     assert drawn == pytest.approx({"no difference": 0.0, "one rater": 0.11, "linear probe": -0.14})
 

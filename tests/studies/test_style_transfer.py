@@ -71,9 +71,9 @@ def test_the_losses_are_the_written_ones():
     torch.testing.assert_close(fakes[0], fake1)
     torch.testing.assert_close(fakes[1], fake2)
     assert losses["cycle"] > 0.01 and losses["identity"] > 0.01
-    found = critic_loss(model, [first, second], [(fake1, second[1]), (fake2, first[1])])
+    actual = critic_loss(model, [first, second], [(fake1, second[1]), (fake2, first[1])])
     joined = [torch.cat(pair, 1) for pair in (first, second, (fake1, second[1]), (fake2, first[1]))]
-    torch.testing.assert_close(found, plain_critics(model, *joined))
+    torch.testing.assert_close(actual, plain_critics(model, *joined))
 
 
 def test_steps_are_those_of_a_plain_loop(styles, monkeypatch):
@@ -185,9 +185,9 @@ def test_a_lookup_table_by_hand():
     """First style: values 10, 20, 30, 40 in equal parts; second: 100 and 200. Ranks decide, the same for all photos."""
     first = np.array([10, 20, 30, 40], np.uint8).reshape(1, 2, 2, 1).repeat(3, 3)
     second = np.array([100, 100, 200, 200], np.uint8).reshape(1, 2, 2, 1).repeat(3, 3)
-    found = colour_matching.looked_up(first, first, second)
+    actual = colour_matching.looked_up(first, first, second)
     # quantile .5 is 100 and 1 is 200; below .5 there is nothing but 100, and .75 lies half-way
-    assert found[0, :, :, 0].tolist() == [[100, 100], [150, 200]]
+    assert actual[0, :, :, 0].tolist() == [[100, 100], [150, 200]]
     dark = np.full((1, 2, 2, 3), 25, np.uint8)
     assert colour_matching.looked_up(dark, first, second)[0, 0, 0, 0] == 125, "between two known values"
 
@@ -197,8 +197,8 @@ def test_a_matrix_brings_mean_and_covariance_over():
     first = rng.integers(90, 160, (3, 20, 20, 3)).astype(np.uint8)
     second = (rng.integers(60, 190, (3, 20, 20, 3)) @ np.array([[0.6, 0.2, 0.1], [0.3, 0.6, 0.1], [0, 0.2, 0.7]])
               ).astype(np.uint8)
-    found = colour_matching.mixed(first, first, second)
-    pixels = [photos.reshape(-1, 3).astype(float) for photos in (first, second, found)]
+    actual = colour_matching.mixed(first, first, second)
+    pixels = [photos.reshape(-1, 3).astype(float) for photos in (first, second, actual)]
     assert np.allclose(pixels[2].mean(axis=0), pixels[1].mean(axis=0), atol=0.5)
     assert np.allclose(np.cov(pixels[2].T), np.cov(pixels[1].T), rtol=0.03, atol=3)
     a, b = (np.cov(x.T) for x in pixels[:2])
@@ -211,9 +211,9 @@ def test_a_matrix_brings_mean_and_covariance_over():
 def test_sharpening_is_as_strong_as_the_second_style_is_sharp():
     sharp = np.random.default_rng(0).integers(60, 190, (2, 32, 32, 3)).astype(np.uint8)
     soft = colour_matching.gaussian_filter(sharp.astype(float), (0, 1, 1, 0)).astype(np.uint8)
-    found = colour_matching.sharpened(soft, soft, sharp)
+    actual = colour_matching.sharpened(soft, soft, sharp)
     error = lambda photos: np.abs(photos.astype(float) - sharp).mean()  # noqa: E731
-    assert error(found) < 0.95 * error(soft)
+    assert error(actual) < 0.95 * error(soft)
     assert np.array_equal(colour_matching.sharpened(soft, soft, soft), soft)
 
 
@@ -233,9 +233,9 @@ def test_likeness_by_its_formula():
     rng = np.random.default_rng(0)
     truth = rng.integers(20, 230, (2, 16, 16, 3), dtype=np.uint8)
     photos = (truth + rng.integers(-9, 10, truth.shape)).astype(np.uint8)
-    found = colour_matching.likeness(photos, truth)
+    actual = colour_matching.likeness(photos, truth)
     error = ((photos.astype(float) - truth) ** 2).mean(axis=(1, 2, 3))
-    assert np.allclose(found["psnr"], 10 * np.log10(255**2 / error))
+    assert np.allclose(actual["psnr"], 10 * np.log10(255**2 / error))
 
 
 # --- the study
@@ -256,8 +256,8 @@ def test_no_scene_is_in_two_parts_and_both_cameras_take_it_alike():
 def test_halfway_is_the_mean_of_both_ends_in_each_collection():
     rows = pd.DataFrame({"collection": [0, 0, 0, 1, 1, 1], "contender": ["in_style", "lookup", "untouched"] * 2,
                          "auc_emotion": [0.8, 0.1, 0.6, 0.7, 0.1, 0.6]})
-    found = style_study.with_halfway(rows)
-    assert np.allclose(found[found["contender"] == "halfway"]["auc_emotion"], [0.7, 0.65]) and len(found) == 8
+    actual = style_study.with_halfway(rows)
+    assert np.allclose(actual[actual["contender"] == "halfway"]["auc_emotion"], [0.7, 0.65]) and len(actual) == 8
 
 
 def test_the_committed_verdicts_follow_from_the_committed_rows():

@@ -28,13 +28,13 @@ def test_faults_by_hand():
         sheet("awe", "sea"),                          # a positive motif in a negative mood
         sheet("fear", "awe", "sea", "city"),          # two motifs, two places, and one motif of the other mood
     ])
-    found = faults(answers)
-    assert found["two"].tolist() == [False, True, False, False, True]
-    assert found["none"].tolist() == [False, False, True, False, False]
-    assert found["mood"].tolist() == [False, False, False, True, True]
-    assert found["any"].tolist() == [False, True, True, True, True]
-    found = categories(np.array([[1, 1, 0, 0, 1, 0, 0], [0, 0, 0, 1, 1, 0, 0], [0, 0, 0, 0, 0, 0, 0]], bool))
-    assert found["two"].tolist() == [False, True, False] and found["none"].tolist() == [False, False, True]
+    actual = faults(answers)
+    assert actual["two"].tolist() == [False, True, False, False, True]
+    assert actual["none"].tolist() == [False, False, True, False, False]
+    assert actual["mood"].tolist() == [False, False, False, True, True]
+    assert actual["any"].tolist() == [False, True, True, True, True]
+    actual = categories(np.array([[1, 1, 0, 0, 1, 0, 0], [0, 0, 0, 1, 1, 0, 0], [0, 0, 0, 0, 0, 0, 0]], bool))
+    assert actual["two"].tolist() == [False, True, False] and actual["none"].tolist() == [False, False, True]
 
 
 def test_true_sheets_break_no_rule_and_free_attributes_know_nothing_of_one_another():
@@ -78,11 +78,11 @@ def test_an_lstm_that_is_fed_its_own_answers_says_what_it_says_when_told_them():
     network, x = heads.AnswersLSTM(6, 5, [3, 1, 4, 0, 2]), torch.randn(9, 6)
     nn.init.normal_(network.scan.weight_ih_l0, std=1.0)
     with torch.no_grad():
-        alone = network(x)
-        assert torch.allclose(network(x, (alone > 0).float()), alone, atol=1e-5)
-        other = network(x, (alone <= 0).float())
-    assert torch.allclose(other[:, 3], alone[:, 3], atol=1e-5), "the first has heard of no answer"
-    assert not torch.allclose(other, alone, atol=1e-2)
+        free = network(x)
+        assert torch.allclose(network(x, (free > 0).float()), free, atol=1e-5)
+        other = network(x, (free <= 0).float())
+    assert torch.allclose(other[:, 3], free[:, 3], atol=1e-5), "the first has heard of no answer"
+    assert not torch.allclose(other, free, atol=1e-2)
 
 
 def test_networks_have_the_sizes_that_are_said():
@@ -99,7 +99,7 @@ def test_separate_heads_are_separate_and_cross_branch_is_not():
         torch.manual_seed(0)
         network = heads.HEADS[name](6, 3, range(3))
         seen = []
-        network.features.register_forward_hook(lambda _, given, found, seen=seen: seen.append(found))
+        network.features.register_forward_hook(lambda _, given, actual, seen=seen: seen.append(actual))
         logits = network(x)
         slope = torch.autograd.grad(logits[:, 0].sum(), seen[0])[0].abs().sum(dim=(0, 2))
         assert (slope[1:] > 0).all() == heard
@@ -110,14 +110,14 @@ def test_a_chain_by_hand():
     x, y = rng.normal(size=(80, 3)), rng.random((80, 2)) < 0.5
     y[:, 0] = y[:, 1] ^ (rng.random(80) < 0.1)
     y = y.astype(int)
-    found = heads.chain(x[:60], y[:60], x[60:], order=[1, 0])
+    actual = heads.chain(x[:60], y[:60], x[60:], order=[1, 0])
     first = regression(x[:60], y[:60, 1], heads.CHAIN_STRENGTH)
-    assert np.allclose(found[:, 1], first.decision_function(x[60:]))
+    assert np.allclose(actual[:, 1], first.decision_function(x[60:]))
     fed = np.column_stack([x[:60], 20 * y[:60, 1] - 10])
     second = regression(fed, y[:60, 0], heads.CHAIN_STRENGTH)
     answer = np.where(first.decision_function(x[60:]) > 0, 10, -10)
-    assert np.allclose(found[:, 0], second.decision_function(np.column_stack([x[60:], answer])))
-    assert ((found[:, 0] > 0) == (found[:, 1] > 0)).mean() > 0.8, "it has learnt that the two go together"
+    assert np.allclose(actual[:, 0], second.decision_function(np.column_stack([x[60:], answer])))
+    assert ((actual[:, 0] > 0) == (actual[:, 1] > 0)).mean() > 0.8, "it has learnt that the two go together"
 
 
 def test_a_rule_is_learnt_from_answers_by_the_smallest_of_trainings(monkeypatch):

@@ -89,8 +89,8 @@ def test_pcgrad_of_three_tasks_is_algorithm_1():
     possible = [projected(0, a) + projected(1, b) + projected(2, c) for a in ([1, 2], [2, 1])
                 for b in ([0, 2], [2, 0]) for c in ([0, 1], [1, 0])]
     torch.manual_seed(0)
-    found = {tuple(step("pcgrad", THREE).numpy().round(4)) for _ in range(40)}
-    assert len(found) > 1 and found <= {tuple(p.round(4) + 0.0) for p in np.float32(possible)}
+    steps = {tuple(step("pcgrad", THREE).numpy().round(4)) for _ in range(40)}
+    assert len(steps) > 1 and steps <= {tuple(p.round(4) + 0.0) for p in np.float32(possible)}
 
 
 def test_uncertainty_is_kendalls_formula():

@@ -21,11 +21,11 @@ def test_a_history_is_there_as_events(colours_root, tmp_path, capsys):
     assert said.err.count("epoch 2: training loss") == 2  # its two networks, a line an epoch
     history = logged.history()
     for name, rows in history.groupby("network"):
-        read = accumulator.EventAccumulator(str(logged.folder / "tensorboard" / name)).Reload()
+        log = accumulator.EventAccumulator(str(logged.folder / "tensorboard" / name)).Reload()
         for column in ("train_loss", "validation_loss", f"validation_accuracy_{name}"):
-            told = [(event.step, event.value) for event in read.Scalars(column)]
-            assert told == [(step, pytest.approx(value, rel=1e-6))
-                            for step, value in zip(rows["epoch"], rows[column], strict=True)]
+            events = [(event.step, event.value) for event in log.Scalars(column)]
+            assert events == [(step, pytest.approx(value, rel=1e-6))
+                              for step, value in zip(rows["epoch"], rows[column], strict=True)]
 
 
 @pytest.mark.parametrize("log, there, says", [

@@ -92,8 +92,8 @@ def test_float16_with_its_scaled_loss_stays_near_float32_and_resumes_to_the_same
     with pytest.raises(KeyboardInterrupt):
         fit(network(), data(), SETTINGS, 0, CPU, tmp_path, after_epoch=cut)
     scaler, = tmp_path.rglob("scaler.json")
-    told = json.loads(scaler.read_text(encoding="utf-8"))
-    assert told["scale"] == 2.0**16 and told["_growth_tracker"] == 4  # steps without an overflow
+    state = json.loads(scaler.read_text(encoding="utf-8"))
+    assert state["scale"] == 2.0**16 and state["_growth_tracker"] == 4  # steps without an overflow
     resumed = network(seed=3)
     assert fit(resumed, data(), SETTINGS, 0, CPU, tmp_path) == expected
     assert torch.equal(weights(resumed), weights(undisturbed))
@@ -185,8 +185,8 @@ def test_the_command_trains_without_a_notebook(colours_root, tmp_path, capsys):
     assert cli.main([*asked, "-s", "accumulate", "2", "-s", "checkpoint", "true"]) == 0
     run = Run(Path(capsys.readouterr().out.splitlines()[-1]))
     assert run.folder == tmp_path / "csv" / "cross_branch.diagonal" / "smoke" / "split0-seed0"
-    told = run.described["settings"]
-    assert (told["accumulate"], told["checkpoint"], told["epochs"]) == (2, True, 1) and "compile" not in told
+    known = run.described["settings"]
+    assert (known["accumulate"], known["checkpoint"], known["epochs"]) == (2, True, 1) and "compile" not in known
     assert run.settings.accumulate == 2 and run.timing["processes"] == 1
     for wrong, said in ((["-s", "acumulate", "2"], "settings: unknown 'acumulate'"),
                         (["-s", "accumulate", "0"], "accumulate of 1 or more"),

@@ -37,8 +37,8 @@ def test_fused_steps_are_the_plain_ones(kind, layout, of_gradients, late):
     def fused(groups):
         return optimiser(kind, groups, momentum=0.9, weight_decay=5e-4)
 
-    expected, found = (trained(make, layout, of_gradients, late) for make in (PLAIN_ONES[kind], fused))
-    for a, b in zip(expected, found, strict=True):
+    expected, actual = (trained(make, layout, of_gradients, late) for make in (PLAIN_ONES[kind], fused))
+    for a, b in zip(expected, actual, strict=True):
         assert a.stride() == b.stride()
         torch.testing.assert_close(a, b, rtol=0, atol=0 if kind == "sgd" else 1e-6)
 

@@ -23,7 +23,7 @@ from aesthemo_lib.training import probe
 from aesthemo_lib.training.config import Config
 from aesthemo_lib.training.runs import build_network, prepare, train
 from aesthemo_studies import people
-from aesthemo_studies.baselines import late_fusion, references
+from aesthemo_studies.baselines import baseline_metrics, late_fusion
 from aesthemo_studies.endpoints import endpoints
 
 
@@ -154,25 +154,25 @@ def rated(values: np.ndarray) -> AnnotatedImages:
 def test_one_rater_by_hand():
     """Three raters, four images; the others' consensus of each rating worked out."""
     images = rated(np.array([[6, 5, 2], [7, 6, 5], [1, 2, 3], [2, 3, 6]]))
-    found = people.one_rater(images, np.arange(4))
+    actual = people.one_rater(images, np.arange(4))
     # Image 0: 6 sees (5, 2): a tie is low, wrong; 5 sees (6, 2): wrong; 2 sees (6, 5): high, wrong. 1, 2: all right.
     # Image 3: 2 sees (3, 6): a tie is low, right; 3 sees (2, 6): right; 6 sees (2, 3): wrong.
-    one = found["aesthetics"]
+    one = actual["aesthetics"]
     assert one["accuracy"] == pytest.approx((0 + 1 + 1 + 2 / 3) / 4) == images.one_rater_accuracy("aesthetics")
     # Others' consensus high: rating 2 of image 0 (wrong), three of image 1. Low: two of image 0 wrong, 3 + 3 others.
     assert one["balanced_accuracy"] == pytest.approx((3 / 4 + (3 + 2) / 8) / 2)
     # Rater 0: 7 above 6, 1, 2. Rater 1: 6 above 5, 2, 3. Rater 2: high are 2 (image 0) and 5, low are 3 and 6.
     assert one["auc"] == pytest.approx((1 + 1 + 1 / 4) / 3)
     assert one["accuracy_low"] <= one["accuracy"] <= one["accuracy_high"] and one["n"] == 4
-    assert found["emotion"]["n"] == 0 and {found["emotion"][name] for name in METRICS} == {None}
+    assert actual["emotion"]["n"] == 0 and {actual["emotion"][name] for name in METRICS} == {None}
 
 
 def test_one_raters_rank_correlation_is_scipys():
     values = np.random.default_rng(0).integers(1, 8, (15, 1)) + np.random.default_rng(1).integers(-2, 3, (15, 4))
     values = values.clip(1, 7)
     expected = [stats.spearmanr(values[:, i], np.delete(values, i, axis=1).mean(axis=1)).statistic for i in range(4)]
-    found = people.one_rater(rated(values), np.arange(15))["aesthetics"]
-    assert found["spearman"] == pytest.approx(np.mean(expected))
+    actual = people.one_rater(rated(values), np.arange(15))["aesthetics"]
+    assert actual["spearman"] == pytest.approx(np.mean(expected))
 
 
 def test_a_new_panel_of_people_who_agree_says_the_same():
@@ -200,9 +200,9 @@ def test_all_four_stand_in_the_form_of_a_run(colours_root, tmp_path):
     predictions = pd.read_csv(probed.folder / "predictions.csv", keep_default_na=False)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = references(config, predictions, colours_root)
-    assert list(found) == ["linear_probe", "late_fusion", "one_rater", "new_panel"]
+        actual = baseline_metrics(config, predictions, colours_root)
+    assert list(actual) == ["linear_probe", "late_fusion", "one_rater", "new_panel"]
     measured = endpoints(predictions, prepare(config, colours_root).images)
-    for tasks in found.values():
+    for tasks in actual.values():
         assert list(tasks) == list(measured)
         assert all(set(measured[name]) <= set(values) for name, values in tasks.items())

@@ -91,9 +91,9 @@ def test_independent_is_single_task_trainings_with_weight_one(colours_root, tmp_
     trained = run.network("cpu")[0].branches[1].state_dict()
     assert all(torch.equal(trained[name], value) for name, value in single.branches[0].state_dict().items())
     table = run.history()
-    alone = table[table["network"] == "emotion"]
-    assert alone["train_loss"].tolist() == pytest.approx([row["train_loss"] for row in history])
-    assert (alone["train_loss"] == alone["train_loss_emotion"]).all()
+    of_emotion = table[table["network"] == "emotion"]
+    assert of_emotion["train_loss"].tolist() == pytest.approx([row["train_loss"] for row in history])
+    assert (of_emotion["train_loss"] == of_emotion["train_loss_emotion"]).all()
 
 
 @pytest.mark.parametrize("method", ["independent", "shared_bottom"])
