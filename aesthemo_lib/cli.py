@@ -1,7 +1,6 @@
 """The command ``aesthemo``. Nothing heavy is imported before it is known to be needed."""
 
 import argparse
-import contextlib
 import importlib
 import json
 import os
@@ -133,10 +132,10 @@ def _run(given) -> None:
 
 def _train(given) -> None:
     from .headless.execute import train_plainly
+    from .training.aggregation import AGGREGATIONS
 
-    if "aggregation" in dict(given.setting):  # the checkout brings three more, of torchjd
-        with contextlib.suppress(ImportError, FileNotFoundError):
-            _from_the_checkout("gradient_aggregation")
+    if (name := dict(given.setting).get("aggregation", "sum")) not in AGGREGATIONS:
+        _from_the_checkout("gradient_aggregation", f"{name!r} is none of {', '.join(AGGREGATIONS)}; those of torchjd")
     folder = train_plainly(dict(given.parameter), dict(given.setting), given.out, given.device)
     if not _process():
         from .training.run import Run
@@ -198,15 +197,18 @@ def _export(given) -> None:
 
 
 def _reproduce(given) -> None:
-    main_job = _from_the_checkout("reproduce")
+    main_job = _from_the_checkout("reproduce", "the main job's notebooks")
     main_job.reproduce(given.data, given.root, given.preset, given.out, bool(given.extra))
 
 
-def _from_the_checkout(module: str):
-    """A module of the studies: the library works without them, and imports none of them otherwise."""
+def _from_the_checkout(module: str, what: str):
+    """A module of the studies, which a wheel doesn't hold; tests/test_house.py lists the calls."""
     from .files import project_folder
 
-    sys.path.append(str(project_folder()))
+    try:
+        sys.path.append(str(project_folder()))
+    except FileNotFoundError as fault:
+        raise FileNotFoundError(f"{what} come with the checkout: {fault}") from None
     return importlib.import_module(f"aesthemo_studies.{module}")
 
 

@@ -1,6 +1,7 @@
 """The floor plan: imports run downwards only and in no circle, files stay small, and git holds no litter."""
 
 import ast
+import re
 import subprocess
 from pathlib import Path
 
@@ -21,6 +22,14 @@ READING_PATH = [
     "attribution/streams", "attribution/maps", "attribution/ledger",
 ]
 READING_LINES = 3_500
+BY_NAME = {
+    ("aesthemo_lib.cli", "import_module(f'aesthemo_studies.{module}')"),
+    ("aesthemo_lib.cli", "_from_the_checkout('reproduce')"),
+    ("aesthemo_lib.cli", "_from_the_checkout('gradient_aggregation')"),
+    ("aesthemo_lib.data.decoding", "import_module('pillow_heif')"),
+    ("aesthemo_lib.data.readers", "import_module(f'.{module}')"),
+}
+"""All that the library imports by names in strings, which ``imported`` can't see; two commands need the checkout."""
 TOP_LEVEL = (*PACKAGES, "course", "docs", "figures", "notebooks",
              "results", "tests", ".ci", ".github", ".devcontainer", "binder")
 
@@ -73,6 +82,14 @@ def faults(module: str, target: str) -> str:
     return ""
 
 
+def imported_by_name(source: str) -> set[str]:
+    """The calls by which a source imports, or runs, a module that it names in a string."""
+    ways = ("import_module", "__import__", "run_module", "run_path", "spec_from_file_location", "_from_the_checkout")
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    named = {call: ast.unparse(call.func).rpartition(".")[2] for call in calls}
+    return {f"{way}({ast.unparse(call.args[0])})" for call, way in named.items() if way in ways}
+
+
 def circle(imports: dict[str, set[str]]) -> list[str]:
     """One circle of imports as a path, [] if there is none. A package's ``__init__`` re-exports, and starts none."""
     done: set[str] = set()
@@ -103,6 +120,8 @@ def test_the_guards_see_what_they_guard_against():
     assert not faults("aesthemo_lib.plots.data", "aesthemo_lib.data.table")
     assert circle({"a": {"b"}, "b": {"c"}, "c": {"a"}}) == ["a", "b", "c", "a"]
     assert circle({"a": {"b"}, "b": set()}) == []
+    assert imported_by_name("def f():\n    x = importlib.import_module('a')\n    g(__import__('b'))") == {
+        "import_module('a')", "__import__('b')"}
 
 
 def test_every_room_of_the_library_has_its_floor():
@@ -115,6 +134,11 @@ def test_every_room_of_the_library_has_its_floor():
 def test_imports_run_downwards_only():
     assert [f"{module} imports {target}: {why}" for module, targets in IMPORTS.items() for target in sorted(targets)
             if (why := faults(module, target))] == []
+
+
+def test_what_the_library_imports_by_name_is_listed():
+    assert {(module, call) for module, path in FILES.items() if module.split(".")[0] in PACKAGES[:2]
+            for call in imported_by_name(path.read_text(encoding="utf-8"))} == BY_NAME
 
 
 def test_there_is_no_circle():
@@ -131,6 +155,15 @@ def test_the_library_and_its_reading_path_are_small():
     lines = {path: path.read_text(encoding="utf-8").count("\n") for path in (PROJECT / "aesthemo_lib").rglob("*.py")}
     assert sum(lines.values()) <= LIBRARY_LINES
     assert sum(lines[PROJECT / "aesthemo_lib" / f"{name}.py"] for name in READING_PATH) <= READING_LINES
+
+
+def test_the_reading_path_is_the_one_that_contributing_names():
+    text = (PROJECT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    listed = re.search(r"\(the \*reading path\*\): ([^.]+)\.", text)[1]
+    rooms = [re.findall(r"`([\w/]+)`", part) for part in listed.split(";")]
+    whole = [name if "/" in name else f"{first.partition('/')[0]}/{name}" for first, *more in rooms
+             for name in (first, *more)]
+    assert whole == READING_PATH
 
 
 def test_git_holds_no_litter():

@@ -98,6 +98,10 @@ for asked in ("predict orange.png --csv judged.csv", "train -p preset smoke", f"
     with contextlib.redirect_stdout(io.StringIO()) as out:
         status = main(asked.split())
     said[asked.split()[0]] = [status, out.getvalue()]
+for asked in ("reproduce", "train -s aggregation upgrad"):
+    with contextlib.redirect_stderr(io.StringIO()) as refused:
+        status = main(asked.split())
+    said[f"{asked}, refused"] = [status, refused.getvalue()]
 print("SAID" + json.dumps(said))
 """
 """What a user would ask for, in one process, since importing torch takes longer than all of it."""
@@ -115,6 +119,9 @@ def test_it_works_from_an_empty_folder(scripts, tmp_path, tmp_path_factory):
     done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout.partition("SAID")[2])
+    for name in [name for name in said if "refused" in name]:
+        status, line = said.pop(name)
+        assert (status, line.count("\n")) == (1, 1) and "come with the checkout: no checkout of the project" in line
     assert {name: status for name, (status, _) in said.items()} == dict.fromkeys(said, 0), (said, done.stderr)
     assert "orange.png" in said["predict"][1]
     assert (tmp_path / "judged.csv").read_text(encoding="utf-8").count("\n") == 2
