@@ -12,6 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..models.inference import evaluating
+from .streams import Stream
+
 ROWS = 32
 """Maps that go through a group at once on a CPU: more of them no longer fit its caches, fewer waste its arithmetic."""
 
@@ -24,6 +27,21 @@ def maps_sent(network: nn.Module, images: Tensor) -> tuple[list[list[Tensor]], d
             stack.callback(exchange.register_forward_pre_hook(lambda _, args: caught.append(list(args[0]))).remove)
         logits = network(images)
     return caught, logits
+
+
+def with_flow(network: nn.Module, maps: Sequence[Tensor], stream: Stream, task: str, flow: Tensor) -> Tensor:
+    """(n * B, C) logits of a task when one stream carries ``flow`` and all others what they carry for a batch.
+
+    Args:
+        maps: (B, K, h, w) what each branch sends into the stream's layer, see ``maps_sent``.
+        flow: (n * B, K, h, w), n copies of the batch one after another.
+    """
+    names, exchange = [task.name for task in network.tasks], network.exchanges[stream.layer - 1]
+    sent = [x.repeat(len(flow) // len(x), 1, 1, 1) for x in maps]
+    reaching = [[flow if (receiver, source) == stream[1:] else x for source, x in zip(names, sent, strict=True)]
+                for receiver in names]
+    with evaluating(network):
+        return network.onward(stream.layer, [exchange.receive(t, x) for t, x in enumerate(reaching)])[task]
 
 
 class Mixtures:

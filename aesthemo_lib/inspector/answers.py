@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..attribution.maps import SignedMap
-from ..attribution.mixtures import Mixtures, maps_sent
+from ..attribution.mixtures import Mixtures, maps_sent, with_flow
 from ..attribution.streams import Stream, streams
 from ..models.inference import evaluating
 
@@ -79,17 +79,17 @@ def stream_maps(network: nn.Module, image: Tensor, task: str, target: int, layer
     names = [t.name for t in network.tasks]
     with torch.no_grad(), evaluating(network):
         caught, logits = maps_sent(network, torch.cat([torch.zeros_like(image), image]))
-    here = [[x[1:] for x in sent] for sent in caught]
+    here = [x[1:] for x in caught[layer - 1]]
     maps = {}
     for s, stream in enumerate(Stream(layer, task, source) for source in names):
         rest, nodes, weights = caught[layer - 1][s][:1], *np.polynomial.legendre.leggauss(STEPS[stream.borrowed])
-        change = here[layer - 1][s] - rest
+        change = here[s] - rest
         along = rest + torch.tensor((nodes + 1) / 2).to(change)[:, None, None, None] * change
         along.requires_grad_()
-        (slope,) = torch.autograd.grad(_score(_with_stream(network, here, stream, along), target).sum(), along)
+        (slope,) = torch.autograd.grad(_score(with_flow(network, here, stream, task, along), target).sum(), along)
         values = torch.einsum("n,nkhw->khw", torch.tensor(weights / 2).to(slope), slope) * change[0]
         with torch.no_grad():
-            without = _score(_with_stream(network, here, stream, rest), target)[0]
+            without = _score(with_flow(network, here, stream, task, rest), target)[0]
         values, effect = (x.cpu().double().numpy() for x in (values, _score(logits[task], target)[1] - without))
         maps[stream] = SignedMap(values.sum(0)[None], effect[None], values.sum((1, 2))[None])
     return maps
@@ -97,13 +97,3 @@ def stream_maps(network: nn.Module, image: Tensor, task: str, target: int, layer
 
 def _score(logits: Tensor, target: int) -> Tensor:
     return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits[:, target]
-
-
-def _with_stream(network: nn.Module, here: list[list[Tensor]], stream: Stream, instead: Tensor) -> Tensor:
-    """The receiver's (S, C) logits when one stream carries ``instead`` (S, K, h, w)."""
-    names, layer = [task.name for task in network.tasks], stream.layer
-    reaching = [[instead if (r, source) == stream[1:] else x.expand(len(instead), -1, -1, -1)
-                 for source, x in zip(names, here[layer - 1], strict=True)] for r in names]
-    with evaluating(network):
-        maps = [network.exchanges[layer - 1].receive(t, x) for t, x in enumerate(reaching)]
-        return network.onward(layer, maps)[stream.receiver]

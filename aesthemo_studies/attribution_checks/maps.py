@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from functools import partial
 from math import sqrt
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from aesthemo_lib.attribution.baselines import baselines_of
 from aesthemo_lib.attribution.ledger import shapley
 from aesthemo_lib.attribution.maps import one_task, patch_numbers
+from aesthemo_lib.attribution.mixtures import maps_sent, with_flow
 from aesthemo_lib.attribution.streams import Stream, hook_point, record
 from aesthemo_lib.models.inference import evaluating
 
@@ -31,21 +33,10 @@ def through(network: nn.Module, images: Tensor, stream: Stream, task: str) -> tu
         (B, K, h, w), and a function from (n*B, K, h, w), n copies of the batch one after another, to (n*B, C).
     """
     hook_point(network, stream), one_task(network, task)  # both refuse what the network hasn't got
-    names, exchange = [t.name for t in network.tasks], network.exchanges[stream.layer - 1]
-    caught: list[Tensor] = []
-    handle = exchange.register_forward_pre_hook(lambda _, args: caught.extend(args[0]))
     with evaluating(network), torch.no_grad():
-        network(images)
-    handle.remove()
-
-    def forward(flow: Tensor) -> Tensor:
-        here = [x.repeat(len(flow) // len(images), 1, 1, 1) for x in caught]
-        received = [exchange.receive(t, [flow if (name, source) == stream[1:] else x
-                                         for source, x in zip(names, here, strict=True)])
-                    for t, name in enumerate(names)]
-        return network.onward(stream.layer, received)[task]
-
-    return caught[names.index(stream.source)], forward
+        maps = maps_sent(network, images)[0][stream.layer - 1]
+    source = [t.name for t in network.tasks].index(stream.source)
+    return maps[source], partial(with_flow, network, maps, stream, task)
 
 
 def stream_gradients(
