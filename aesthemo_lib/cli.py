@@ -72,10 +72,10 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--device", help="cpu, cuda or mps")
     train.set_defaults(command=_train)
     predict = commands.add_parser("predict", help="judge photographs with a finished run")
-    predict.add_argument("run", type=Path, metavar="RUN", help="a run folder; left out: the bundled network for "
-                         "photographs")
-    predict.add_argument("photos", nargs="*", metavar="PHOTO", help="photographs, folders of them, or patterns such as "
-                         "'trip/*.jpg'; what can't be read is named and left out")
+    predict.add_argument("run", type=Path, metavar="RUN", help="a run folder; left out: the bundled network")
+    predict.add_argument("photos", nargs="*", metavar="PHOTO", help="photographs, folders, patterns like 'trip/*.jpg'")
+    predict.add_argument("--on-bad-image", choices=("skip", "error"), default="skip", help="a photograph that can't be "
+                         "read is named and left out (skip, the default), or all are named and none judged, status 1")
     predict.add_argument("--csv", type=Path, help="write the table there")
     predict.add_argument("--sheet", type=Path, help="write contact sheets of the photos and judgements there, 48 a "
                          "page: all in one .pdf, or the first in a .png or .jpg and further ones in NAME-2.png, ..")
@@ -161,7 +161,7 @@ def _predict(given) -> None:
         run, named = packaged_run("photographs"), [str(run), *named]
         print("aesthemo: the bundled network answers. It learnt from 25,336 photographs of PARA and their raters' "
               "votes: high is a mean score above 3 of 5, positive a majority of positive emotions", file=sys.stderr)
-    table = Predictor(run, given.device).predict(photographs(named), "skip")
+    table = Predictor(run, given.device).predict(photographs(named), given.on_bad_image)
     if given.csv:
         write_table(given.csv, table)
     if given.sheet:

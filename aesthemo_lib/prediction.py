@@ -82,8 +82,7 @@ class Predictor:
     def predict(self, paths: Sequence[Path | str], on_bad_image: str = "error") -> pd.DataFrame:
         """A table of answers, one row a photo: photo, and for each task the answer and every class's probability.
 
-        ``on_bad_image``: 'error' raises ``BadImages``; 'skip' leaves out what can't be read, with a warning that names
-        it, and raises if nothing is left.
+        ``on_bad_image``: 'error' raises ``BadImages``; 'skip' warns of what can't be read, and raises if nothing can.
         """
         answers = self.answers(paths, exact=True)  # the same answers on every processor
         if answers.bad and (on_bad_image != "skip" or not answers.probabilities):

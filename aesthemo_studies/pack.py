@@ -100,7 +100,7 @@ def largest_difference(one: Run, other: Run, root: Path | None = None, count: in
 
 
 CARDS = {
-    "scenes": ("scenes", """trained on drawn scenes alone""", """Scenes drawn by a program, whose labels follow known
+    "scenes": ("scenes", """trained only on drawn scenes""", """Scenes drawn by a program, whose labels follow known
 rules. Since ImageNet it has seen no photograph, so what it says of photographs shows how the method answers; it is no
 judgement of them, and none of people.""", """The scenes are drawn; nobody else has rights in them."""),
     "para": ("photographs", """trained on 25,336 photographs of PARA's official training set (2,836 more for
@@ -155,5 +155,5 @@ without an interval:
 {LICENCES.get(weights, LICENCES["tf_efficientnet_lite0"])}. {terms} The method is the subject of patent application
 CN109978074A.
 
-The other files beside this one are those of the run in full precision.
+The other files in this folder are those of the run in full precision.
 """

@@ -53,39 +53,39 @@ TEXTS = {
         "Hard sharing, the alternative: one row of five conv groups for both tasks, which part only at their fully "
         "connected layers.",
     "scenes.png":
-        "Eight drawn scenes, one an emotion, each above the votes of its ten annotators on aesthetics and emotion.",
+        "Eight drawn scenes, one for each emotion, above the votes of their ten annotators on aesthetics and emotion.",
     "labels.png":
-        "A table of 96 drawn scenes by emotion and aesthetics: awe and excitement are mostly judged high, anger and "
-        "fear mostly low.",
+        "A table of 96 drawn scenes by emotion and aesthetics: disgust, fear and sadness are mostly judged low, "
+        "excitement slightly more often high; the other emotions are about even.",
     "answers.png":
         "Ten test scenes above the probabilities that the trained network gives to low and high aesthetics and to "
         "each of the eight emotions; its answers stand out.",
     "ledger.png":
         "A drawn night of fireworks, and next to it both answers' logits, a bar for each part: of aesthetics' +1.51 "
-        "for 'high', +0.54 is borrowed, of which 0.04 lies beyond the grey null; of emotion's +2.25 for 'excitement' "
+        "for 'high', +0.54 is borrowed, 0.04 of it beyond the grey null; of emotion's +2.25 for 'excitement' "
         "+0.25 is borrowed, all of it within the null.",
     "learning-curves.png":
         "Training and validation loss of both tasks over five epochs: the training losses fall, the validation losses "
-        "fall slowly; a dot marks the epoch that was kept.",
+        "fall slowly, that of emotion until epoch 4; a dot marks the epoch that was kept.",
     "confusion.png":
         "The confusion matrix of eight emotions, rows are the truth: most scenes lie on the diagonal, but contentment "
         "is mostly taken for sadness, and disgust for amusement.",
     "reliability.png":
         "How often answers of a given confidence are right, for both tasks, and the diagonal of calibrated answers: "
-        "aesthetics lies above it, so the network is underconfident.",
+        "aesthetics lies above it, and emotion mostly, so the network is underconfident.",
     "oasis-auc.png":
         "Each method's AUC minus the independent networks' on the same three splits, 192 px: for both tasks the "
-        "intervals of cross-branch, the linear probe and the shared trunk hold zero.",
+        "intervals of cross-branch, the linear probe and the shared trunk contain zero.",
     "few-labels.png":
         "AUC minus the frozen probe's against 50 to 2,000 labels of one task, with 2,000 of the other: the exchange of "
         "answers learnt in turn starts at .07 and .05 and falls to zero, close to what is there; late fusion lies "
         "below it; a shared trunk lies around zero, exchanged hidden maps and independent heads around or below it.",
     "compare-auc.png":
         "Each contender's AUC minus the independent networks' on the same eight splits: for both tasks the intervals "
-        "of cross-branch with a diagonal start, of its control, of cross-stitch and of the shared trunk hold zero; a "
-        "random start and NDDR lie below it.",
+        "of cross-branch with a diagonal start, of its control, of cross-stitch and of the shared trunk contain zero; "
+        "a random start and NDDR lie below it.",
 }
-"""What each picture shows, for who can't see it."""
+"""What each picture shows, for readers who can't see it."""
 
 
 class Picture(NamedTuple):

@@ -222,3 +222,8 @@ def test_one_bad_photograph_does_not_cost_the_table(trained, copy, capsys, tmp_p
     assert cli.main(["predict", str(trained.folder), str(copy / "bad.jpg"), "--csv", str(tmp_path / "none.csv")])
     said = capsys.readouterr().err
     assert not (tmp_path / "none.csv").exists() and "bad.jpg" in said and "on_bad_image" not in said
+    assert cli.main(["predict", str(trained.folder), photos[0], str(copy / "bad.jpg"), "--csv",
+                     str(tmp_path / "none.csv"), "--on-bad-image", "error"]) == 1
+    printed = capsys.readouterr()
+    assert "1 image file(s) can't be read" in printed.err and "bad.jpg" in printed.err and not printed.out
+    assert not (tmp_path / "none.csv").exists()

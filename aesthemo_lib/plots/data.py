@@ -19,11 +19,11 @@ from ..data.ratings import distribution
 from ..data.table import AnnotatedImages
 from ..device import allowed_cores
 from ..files import atomic, show_progress
-from .style import task_colour, use_style
+from .style import MORE_COLOURS, task_colour, use_style
 
 PAGE, DPI = 48, 130
 """Photographs on a page of contact sheets, and its pixels an inch."""
-PHOTO, GAP, BAR = 1.9, 0.35, 0.15
+PHOTO, GAP, BAR = 1.9, 0.35, 0.16
 """Inches: a photograph's side, the gap between two, and a class' bar with the gap to the next."""
 
 
@@ -104,7 +104,7 @@ def _judged(panels: list[tuple], tasks: Mapping[str, Sequence[str]], columns: in
         left, top = number % columns * wide + GAP / 2, number // columns * high + GAP
         ax.imshow(picture, extent=(left, left + PHOTO, top + PHOTO, top), aspect="auto")
         name = path.stem if stems[path.stem] == 1 else f"{path.parent.name}/{path.stem}"
-        ax.text(left + PHOTO / 2, top - 0.05, f"{name[:26]}\n{' · '.join(answers)}", fontsize=8, ha="center",
+        ax.text(left + PHOTO / 2, top - 0.05, f"{name[:26]}\n{' · '.join(answers)}", fontsize=9, ha="center",
                 va="bottom", parse_math=False)
         _bars(ax, left + 0.55 * PHOTO, top + PHOTO + BAR, tasks, answers, values)
     return figure
@@ -116,9 +116,9 @@ def _bars(ax: Axes, left: float, top: float, tasks: Mapping, answers: list[str],
         for name, share in zip(classes, shares, strict=True):
             weight, alpha = ("bold", 1) if name == answer else ("normal", 0.4)
             ax.barh(at, share * length, 0.8 * BAR, left=left, color=task_colour(task), alpha=alpha)
-            ax.text(left - 0.05, at, name, ha="right", va="center", fontsize=7, fontweight=weight, parse_math=False)
+            ax.text(left - 0.05, at, name, ha="right", va="center", fontsize=9, fontweight=weight, parse_math=False)
             if name == answer:
-                ax.text(left + share * length + 0.03, at, f"{share:.2f}", va="center", fontsize=7)
+                ax.text(left + share * length + 0.03, at, f"{share:.2f}", va="center", fontsize=9)
             at += BAR
         at += 0.6 * BAR
     ax.vlines([left + length / 2, left + length], top - BAR / 2, at - BAR, color="#E6E6E6", linewidth=0.8, zorder=0)
@@ -135,6 +135,7 @@ def label_table(images: AnnotatedImages) -> Figure:
     counts = pd.crosstab(*labels).reindex(index=second.classes, columns=first.classes, fill_value=0)
     shares = counts.div(counts.sum(axis=1).clip(lower=1), axis=0)
     figure = Figure((2.4 + 1.1 * counts.shape[1], 1 + 0.42 * len(counts)))
-    seaborn.heatmap(shares, vmin=0, cmap="cividis", annot=counts, fmt="d", ax=figure.subplots(),
+    seaborn.heatmap(shares, vmin=0, cmap=seaborn.light_palette(MORE_COLOURS[2], as_cmap=True), ax=figure.subplots(),
+                    annot=counts.map(lambda count: str(count or "")), fmt="", annot_kws={"color": "black"},
                     cbar_kws={"label": "share of the row"})
     return figure

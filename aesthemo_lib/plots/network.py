@@ -10,7 +10,7 @@ from torch import nn
 from ..models.networks import map_shapes
 from .style import NEUTRAL, task_colour, use_style
 
-STEP, HALF_WIDTH, HALF_HEIGHT, GATE = 1.7, 0.48, 0.26, 0.14
+STEP, HALF_WIDTH, HALF_HEIGHT, GATE = 1.6, 0.46, 0.32, 0.16
 """Inches: from box to box, half a box, and half the box of a 1x1 convolution."""
 
 
@@ -43,9 +43,9 @@ def _columns(network: nn.Module, side: int) -> list[list[tuple[str, float, str]]
     rows = [(task_colour(t.name), 0.55 * (len(network.tasks) - 1) - 1.1 * i) for i, t in enumerate(network.tasks)]
     frozen = len(network.frozen)
     shared = frozen + len(getattr(network, "trunk", ()))
-    columns = [[(NEUTRAL, 0.0, f"image\n3 × {side} × {side}")]]
+    columns = [[(NEUTRAL, 0.0, f"image\n3×{side}×{side}")]]
     for i, shape in enumerate(map_shapes(network, side), start=1):
-        text = f"{'frozen' if i <= frozen else 'conv'} group {i}\n" + " × ".join(map(str, shape))
+        text = f"{'frozen' if i <= frozen else 'conv'}\ngroup {i}\n" + "×".join(map(str, shape))
         columns.append([(*row, text) for row in ([(NEUTRAL, 0.0)] if i <= shared else rows)])
     heads = [sum(isinstance(m, nn.Linear) for m in head.modules()) for _, head in network.parts()]
     columns.append([(*row, f"{full} fully\nconnected") for row, full in zip(rows, heads, strict=True)])
@@ -69,4 +69,4 @@ def _arrow(ax: Axes, start: tuple, end: tuple, colour: str) -> None:
 
 def _box(ax, x, colour, y, text, width=HALF_WIDTH, height=HALF_HEIGHT) -> None:
     ax.add_patch(Rectangle((x - width, y - height), 2 * width, 2 * height, facecolor="white", edgecolor=colour, lw=1.6))
-    ax.text(x, y, text, ha="center", va="center", fontsize=9)
+    ax.text(x, y, text, ha="center", va="center")

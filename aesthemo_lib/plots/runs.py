@@ -119,9 +119,9 @@ def _intervals(values: dict[str, dict[str, pd.Series]], label: str, lines: dict,
 
 
 def _limits(seen: list[float], ends: list[float]) -> tuple[float, float]:
-    """Room for all that was measured; intervals of two runs can be so wide that they would hide it, and are cut off."""
+    """Room for all that was measured and for intervals of three runs; those of two would hide it, and are cut off."""
     low, high = np.nanmin(seen), np.nanmax(seen)
-    room = max(0.6 * (high - low), 0.02)
+    room = max(1.5 * (high - low), 0.02)
     inner = max(np.nanmin([*ends, low]), low - room), min(np.nanmax([*ends, high]), high + room)
     return inner[0] - room / 8, inner[1] + room / 8
 
@@ -130,7 +130,7 @@ def reliability(tables: dict[str, dict[str, pd.DataFrame]]) -> Figure:
     """How often answers of a given confidence are right, by task and method; the larger the dot, the more images."""
     figure, axes = panels(len(tables), width=4.2, height=3.8, sharey=True)
     for ax, (task, methods) in zip(axes, tables.items(), strict=True):
-        ax.plot([0, 1], [0, 1], ":", color=NEUTRAL, label="as sure as right")
+        ax.plot([0, 1], [0, 1], ":", color=NEUTRAL, label="calibrated")
         for method, table in methods.items():
             table, colour = table[table["images"] > 0], _method_colour(method)
             ax.plot(table["confidence"], table["accuracy"], "-", color=colour, lw=1.5, label=method)

@@ -1,4 +1,4 @@
-"""Old habits stay out of the prose and the strings of lessons, exercises, documentation and course code."""
+"""Old habits stay out of the prose and the strings of lessons, exercises, README and other pages, and course code."""
 
 import ast
 import json
@@ -59,7 +59,9 @@ PATTERNS = {
     r"\bwith and without a GPU\b": "with or without",
     r"\bthe field's word\b": "the usual term",
 }
-SKIPPED = {"promises.md"}
+
+WRITTEN = {"bench.md", "gpu.md"}
+"""Tables that ``make bench`` writes."""
 
 
 def texts(path: Path) -> list[tuple[str, str]]:
@@ -102,9 +104,12 @@ def faults(text: str) -> list[str]:
 
 def files() -> list[Path]:
     notebooks = [*(PROJECT / "notebooks").rglob("*.ipynb"), *(PROJECT / "course").rglob("*.ipynb")]
-    pages = [path for path in (PROJECT / "docs").glob("*.md") if path.name not in SKIPPED]
+    pages = [page for folder in ("", "docs", ".github", "results", "results/archive", "aesthemo_lib/bundled/photographs",
+                                 "aesthemo_lib/bundled/scenes") for page in (PROJECT / folder).glob("*.md")
+             if page.name not in WRITTEN]
     code = [*(PROJECT / "aesthemo_course").glob("*.py"), *(PROJECT / "course").glob("*.py"),
-            *(PROJECT / "docs").glob("*.py"), PROJECT / "notebooks" / "start.py"]
+            *(PROJECT / "docs").glob("*.py"), PROJECT / "notebooks" / "start.py",
+            PROJECT / "aesthemo_studies" / "readme_figures.py"]
     return sorted(path for path in [*notebooks, *pages, *code]
                   if ".ipynb_checkpoints" not in path.parts)
 

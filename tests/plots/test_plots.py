@@ -169,7 +169,7 @@ def test_sheets_are_pages_and_a_photograph_is_decoded_once_at_its_size(photos, t
 def test_label_table_counts_images_that_have_both_labels(annotated):
     ax = plots.label_table(annotated).axes[0]
     expected = pd.DataFrame([[1, 0], [1, 0], [0, 1]], index=TASKS[1].classes, columns=TASKS[0].classes)
-    assert [text.get_text() for text in ax.texts] == [str(count) for count in expected.to_numpy().ravel()]
+    assert [text.get_text() for text in ax.texts] == [str(count or "") for count in expected.to_numpy().ravel()]
     assert [text.get_text() for text in ax.get_yticklabels()] == list(TASKS[1].classes)
     assert ax.get_xlabel().startswith("aesthetics")
 
@@ -216,10 +216,10 @@ def test_the_diagram_shows_frozen_groups_as_shared_and_exchanges_only_behind_the
     full, frozen = (build("cross_branch", PATENT_TASKS, "efficientnet_lite0", "none", frozen=n) for n in (0, 2))
     figure = plots.network_diagram(frozen, side=64)
     words = [text.get_text() for text in figure.axes[0].texts]
-    shapes = [" × ".join(map(str, shape)) for shape in map_shapes(full, 64)]
+    shapes = ["×".join(map(str, shape)) for shape in map_shapes(full, 64)]
     assert map_shapes(frozen, 64) == map_shapes(full, 64) and words.count("1×1") == 2 * 2
     for number, shape in enumerate(shapes, start=1):
-        assert words.count(f"{'frozen' if number < 3 else 'conv'} group {number}\n{shape}") == 1 + (number > 2)
+        assert words.count(f"{'frozen' if number < 3 else 'conv'}\ngroup {number}\n{shape}") == 1 + (number > 2)
     assert len(boxes(figure)) == 1 + 2 + 2 * 3 + 2 * 2 + 2  # image, frozen, two branches of three, 1×1, heads
 
 
@@ -238,4 +238,4 @@ def test_the_diagram_names_the_sizes_that_a_real_pass_has_and_leaves_the_network
     assert map_shapes(network, 64) == shapes
     assert not any(group._forward_hooks for group in network.parts()[0][0])
     for number, shape in enumerate(shapes, start=1):
-        assert f"conv group {number}\n{' × '.join(map(str, shape))}" in words
+        assert f"conv\ngroup {number}\n{'×'.join(map(str, shape))}" in words

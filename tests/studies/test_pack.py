@@ -38,7 +38,7 @@ def test_a_packed_run_answers_as_the_one_in_full_precision(run, tmp_path):
     assert packed.metrics == run.metrics and packed.hash == run.hash
     np.testing.assert_array_equal(packed.network("cpu")[1], run.network("cpu")[1])
     text = (packed.folder / "README.md").read_text(encoding="utf-8")
-    assert f"{run.metrics['emotion']['auc']:.3f}" in text and "drawn scenes alone" in text
+    assert f"{run.metrics['emotion']['auc']:.3f}" in text and "only on drawn scenes" in text
     assert str(run.folder.parents[3]) not in text + (packed.folder / "config.json").read_text(encoding="utf-8")
 
 

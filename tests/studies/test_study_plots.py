@@ -189,4 +189,4 @@ def test_the_reliability_diagram_draws_the_bins():
     diagonal, line = ax.lines
     np.testing.assert_allclose(line.get_xydata(), [[0.75, 0.5], [0.95, 1.0]])
     sizes = ax.collections[0].get_sizes()
-    assert sizes[0] == sizes[1] and diagonal.get_label() == "as sure as right"
+    assert sizes[0] == sizes[1] and diagonal.get_label() == "calibrated"
