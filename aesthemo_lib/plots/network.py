@@ -10,7 +10,7 @@ from torch import nn
 from ..models.networks import map_shapes
 from .style import NEUTRAL, task_colour, use_style
 
-STEP, HALF_WIDTH, HALF_HEIGHT, GATE = 1.6, 0.46, 0.32, 0.16
+STEP, HALF_WIDTH, HALF_HEIGHT, GATE = 1.65, 0.5, 0.32, 0.15
 """Inches: from box to box, half a box, and half the box of a 1x1 convolution."""
 
 
@@ -69,4 +69,4 @@ def _arrow(ax: Axes, start: tuple, end: tuple, colour: str) -> None:
 
 def _box(ax, x, colour, y, text, width=HALF_WIDTH, height=HALF_HEIGHT) -> None:
     ax.add_patch(Rectangle((x - width, y - height), 2 * width, 2 * height, facecolor="white", edgecolor=colour, lw=1.6))
-    ax.text(x, y, text, ha="center", va="center")
+    ax.text(x, y, text, ha="center", va="center", fontsize=10)
