@@ -59,7 +59,9 @@ PATTERNS = {
     r"\bwith and without a GPU\b": "with or without",
     r"\bthe field's word\b": "the usual term",
 }
-
+FOLDERS = ("", "docs", ".github", "results", "results/archive", "aesthemo_lib/bundled/photographs",
+           "aesthemo_lib/bundled/scenes")
+"""Of pages in Markdown."""
 WRITTEN = {"bench.md", "gpu.md"}
 """Tables that ``make bench`` writes."""
 
@@ -104,9 +106,7 @@ def faults(text: str) -> list[str]:
 
 def files() -> list[Path]:
     notebooks = [*(PROJECT / "notebooks").rglob("*.ipynb"), *(PROJECT / "course").rglob("*.ipynb")]
-    pages = [page for folder in ("", "docs", ".github", "results", "results/archive", "aesthemo_lib/bundled/photographs",
-                                 "aesthemo_lib/bundled/scenes") for page in (PROJECT / folder).glob("*.md")
-             if page.name not in WRITTEN]
+    pages = [page for folder in FOLDERS for page in (PROJECT / folder).glob("*.md") if page.name not in WRITTEN]
     code = [*(PROJECT / "aesthemo_course").glob("*.py"), *(PROJECT / "course").glob("*.py"),
             *(PROJECT / "docs").glob("*.py"), PROJECT / "notebooks" / "start.py",
             PROJECT / "aesthemo_studies" / "readme_figures.py"]
