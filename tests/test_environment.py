@@ -75,7 +75,7 @@ def test_the_locks_agree():
 def test_the_core_is_small():
     markers, _ = SYSTEMS["Linux"]
     for python in ("3.11", "3.13"):
-        assert len(needed(PINS[CORE].values(), python, markers)) <= 95
+        assert len(needed(PINS[CORE].values(), python, markers)) <= 91
     heavy = {"jupyterlab", "notebook", "voila", "pytest", "snakemake", "torchjd", "sphinx", "mypy", "nbval"}
     assert not heavy & set(PINS[CORE])
 

@@ -1,6 +1,7 @@
 """The floor plan: imports run downwards only and in no circle, files stay small, and git holds no litter."""
 
 import ast
+import pydoc
 import re
 import subprocess
 from pathlib import Path
@@ -164,6 +165,13 @@ def test_the_reading_path_is_the_one_that_contributing_names():
     whole = [name if "/" in name else f"{first.partition('/')[0]}/{name}" for first, *more in rooms
              for name in (first, *more)]
     assert whole == READING_PATH
+
+
+def test_the_walks_that_contributing_names_are_there():
+    text = (PROJECT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    walks = text[text.index("Three walks"):text.index("Users have the command")]
+    names = re.findall(r"`([a-z_]+(?:\.\w+)+)`", walks)
+    assert len(names) > 20 and [name for name in names if not callable(pydoc.locate(f"aesthemo_lib.{name}"))] == []
 
 
 def test_git_holds_no_litter():
