@@ -1,4 +1,4 @@
-"""What the machine offers: cores that this process may use, the device, and the precision it is good at."""
+"""What the machine offers: cores that this process may use, the device, and its fast precision."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ probes, tests and lessons come on top: for scenes 627 s of a core, of which abou
 
 @dataclass(frozen=True)
 class Check:
-    """One thing looked at: its name, 'ok', 'warn' or 'fail', what it is like, and the cure ('' if ok)."""
+    """One thing that is checked: its name, 'ok', 'warn' or 'fail', the finding, and the cure ('' if ok)."""
 
     name: str
     status: str
@@ -50,7 +50,7 @@ def render(made: Iterable[Check]) -> str:
 
 
 def _look(name: str, look: Callable[[], tuple]) -> Check:
-    """A look that fails is a finding too: a doctor that stops at the first fault is of no use."""
+    """A check that raises is a finding too: a doctor must not stop at the first fault."""
     try:
         return Check(name, *look())
     except ModuleNotFoundError as fault:

@@ -21,7 +21,7 @@ TOLERANCE = 1e-4
 
 
 class FromGreyLevels(nn.Module):
-    """A run's network with its mean image and scale within: (B, 3, s, s) float32 in 0..255 to the tasks' (B, C) logits.
+    """A run's network, including its mean image and scale: (B, 3, s, s) float32 in 0..255 to the tasks' (B, C) logits.
     """
 
     def __init__(self, network: nn.Module, mean: np.ndarray, side: int):
@@ -38,10 +38,10 @@ class FromGreyLevels(nn.Module):
 def export(run: Run, out: Path) -> list[Path]:
     """Write ``network.pt2``, ``network.onnx`` where onnxscript and onnxruntime are installed, and ``network.json``.
 
-    Each takes batches of any size, and is held against the run before it gets its name.
+    Each takes batches of any size, and is compared with the run before it gets its name.
 
     Raises:
-        RuntimeError: what was written answers otherwise than the run.
+        RuntimeError: what was written does not give the run's answers.
     """
     network, mean = run.network("cpu")
     network.to(memory_format=torch.contiguous_format)

@@ -33,7 +33,7 @@ class DiskFull(RuntimeError):
 
 @contextmanager
 def room_for(place: Path) -> Iterator[None]:
-    """Whatever way a library says in this block that the disk is full, say it as ``DiskFull`` with place and cure."""
+    """However a library reports in this block that the disk is full: raise ``DiskFull``, with place and cure."""
     try:
         yield
     except DiskFull:
@@ -113,7 +113,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
 
 
 def check_target(path: Path | None) -> None:
-    """Refuse a file that can't be written before any work is done: an OSError that names it. None is no file."""
+    """Raise OSError, naming the file, if it can't be written: to be called before any work is done. None is no file."""
     if path is not None:
         with suppress(KeyError), atomic(path) as temporary:
             temporary.touch()
@@ -122,7 +122,7 @@ def check_target(path: Path | None) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write readable JSON atomically. NaN is refused, as other readers can't take it."""
+    """Write readable JSON atomically; a ValueError for NaN, which other readers can't take."""
     with atomic(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 

@@ -80,7 +80,7 @@ class Predictor:
         return Answers(shares, np.concatenate(rows), digests, bad)
 
     def predict(self, paths: Sequence[Path | str], on_bad_image: str = "error") -> pd.DataFrame:
-        """A table of answers, one row a photo: photo, and for each task the answer and every class's probability.
+        """A table of answers, one row per photo: photo, and for each task the answer and every class's probability.
 
         ``on_bad_image``: 'error' raises ``BadImages``; 'skip' warns of what can't be read, and raises if nothing can.
         """
@@ -120,7 +120,7 @@ class Answers:
 
 
 def is_run(path: Path) -> bool:
-    """Whether the first thing named on the command line is a run and no photograph; a FileNotFoundError: neither."""
+    """Whether the command line's first argument is a run, not a photograph; FileNotFoundError if it is neither."""
     if path.is_dir():
         return (path / "metrics.json").exists() or not _inside(path)
     suffixes = IMAGE_SUFFIXES | RAW_SUFFIXES | set(Image.registered_extensions())
@@ -157,9 +157,9 @@ def _inside(folder: Path) -> list[Path]:
 def evaluate(run: Run | Path | str, data: str, root: Path | None = None, device: str | None = None) -> dict:
     """Test a finished run on a data set.
 
-    On the set that it was trained on, the images count that the run's predictions.csv calls its test images, with the
-    labels that they have now; on any other, all images that the run was neither trained nor selected on. Images are
-    known by their names and their pixels. ``data`` names a data set, and ``root`` is its folder.
+    On the set that it was trained on, only the run's own test images (by its predictions.csv) count, with the labels
+    that they have now; on any other set, all images that the run was neither trained nor selected on. Images are
+    recognised by names and pixels. ``data`` names a data set, and ``root`` is its folder.
 
     Returns:
         {'tasks': metrics as in metrics.json, 'data', 'run', 'images': what was tested on, 'left_out': why, by task}.

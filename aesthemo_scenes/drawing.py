@@ -26,7 +26,7 @@ IRON = (34, 34, 40)
 
 
 def scene_of(number):
-    """The number of the picture that first shows this picture's scene: its own, but for a series; or an array."""
+    """The number of the picture that first shows this one's scene: its own, except in a series; or an array."""
     block = np.asarray(number) // BLOCK
     first = (block + 1) * BLOCK - SHORTEST - block % LENGTHS
     return np.minimum(number, first)
@@ -39,7 +39,7 @@ def picture(factors: Mapping, key: tuple[int, int], size: int = 256,
     Args:
         factors: light, lamp, sharpness, composition, clutter, mood (standard normal each), motif and place.
         key: (seed, number of the image), from which all that is random in the drawing follows.
-        omit: 'lamp' and / or 'clutter' to leave these out, everything else being the same.
+        omit: 'lamp', 'clutter' or both, to leave them out and keep everything else the same.
     """
     streams = _streams(key)
     amount = {name: level(factors[name]) for name in ("light", "lamp", "sharpness", "composition", "clutter")}
@@ -78,7 +78,7 @@ def _streams(key: tuple[int, int]) -> dict[str, np.random.Generator]:
 
 
 def _framed(image: Image.Image, key: tuple[int, int]) -> Image.Image:
-    """The part of the scene that a picture shows: all of it, but for the later ones of a series."""
+    """The part of the scene that a picture shows: all of it, except in the later ones of a series."""
     if scene_of(key[1]) == key[1]:
         return image
     rng = np.random.default_rng([*key, FRAME])

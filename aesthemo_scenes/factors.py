@@ -1,4 +1,4 @@
-"""The factors of drawn scenes, what ten raters say of them, and the best that anyone could say.
+"""The factors of drawn scenes, what ten raters say of them, and the best possible answer.
 
 With r = ``relatedness`` and independent standard normal factors::
 
@@ -39,7 +39,7 @@ TIE_SHIFT = 0.06  # a tie goes to the first class (low; the positive emotions): 
 
 
 def sample(images: int, seed: int = 0, relatedness: float = 0.5) -> pd.DataFrame:
-    """The factors and scores of the pictures, one row an image, without drawing them; the scores alone depend on r."""
+    """The pictures' factors and scores, one row per image, without drawing them; only the scores depend on r."""
     check(images, seed, relatedness)
     rows = []
     for number in range(images):

@@ -1,4 +1,4 @@
-"""Scenes as a folder of files: drawn once, known again by a hash of all that is in it."""
+"""Scenes as a folder of files: drawn once, recognised by a hash of everything in it."""
 
 import hashlib
 import io
@@ -51,7 +51,7 @@ def _sha256(data: bytes) -> str:
 def write(folder: Path, parameters: dict, progress: Callable[[Iterable], Iterable] = iter) -> None:
     """Draw scenes into an empty folder: images, masks of the local factors, tables of factors and ratings.
 
-    ``parameters``: version, images, seed, relatedness and size; ``progress`` goes round the pictures as they are made.
+    ``parameters``: version, images, seed, relatedness and size; ``progress`` wraps the loop over the pictures.
     """
     images, seed = parameters["images"], parameters["seed"]
     for name in FOLDERS:

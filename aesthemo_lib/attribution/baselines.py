@@ -26,7 +26,7 @@ def baseline(
         others: (1, 3, s, s) for 'photo', (D, 3, s, s) for 'set'.
 
     Returns:
-        (D, 1 or B, 3, s, s): D baselines to average over, one for all images or one an image.
+        (D, 1 or B, 3, s, s): D baselines to average over, one for all images or one per image.
     """
     if kind not in BASELINES:
         raise ValueError(f"unknown baseline {kind!r}; choose one of {', '.join(BASELINES)}")

@@ -20,7 +20,7 @@ def cut(
     network: nn.Module, which: Stream | Sequence[Stream], how: str = "zero", reference: Tensor | None = None,
     seed: int = 0,
 ) -> Iterator[nn.Module]:
-    """While this is open, some streams carry nothing of the image at hand; everything after them answers.
+    """Within this block, some streams carry nothing of the image at hand, and the network answers without them.
 
     Args:
         how: 'zero' ablation; 'mean' ablation (the reference photos' mean map); 'resample' ablation (the maps of one
@@ -67,7 +67,7 @@ def cut_table(
         cuts: the streams of each cut, by a name for it; how, reference, seed: see ``cut``.
 
     Returns:
-        one row a cut and task: cut, task, ``evaluation.task_metrics``, and changed: the share of answers that change.
+        one row per cut and task: cut, task, ``evaluation.task_metrics``, and changed: the share of answers that change.
     """
     device, table, uncut = next(network.parameters()).device, [], {}
     for name, which in {"nothing": [], **cuts}.items():

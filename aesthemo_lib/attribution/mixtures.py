@@ -20,7 +20,7 @@ ROWS = 32
 
 
 def maps_sent(network: nn.Module, images: Tensor) -> tuple[list[list[Tensor]], dict[str, Tensor]]:
-    """What (B, 3, s, s) images send into each exchange layer, one map a branch, and their logits."""
+    """What (B, 3, s, s) images send into each exchange layer, one map per branch, and their logits."""
     caught: list[list[Tensor]] = []
     with ExitStack() as stack:
         for exchange in network.exchanges:
@@ -75,12 +75,12 @@ class Mixtures:
         self._numbers: list[list[dict]] = [[dict(same) for _ in range(branches)] for _ in range(self.layers)]
 
     def mixed(self, layer: int, receiver: int, sources: Sequence[int]) -> int:
-        """The number, after a layer (from 0), of what branch ``receiver`` makes of maps, one number a branch."""
+        """The number, after a layer (from 0), of what branch ``receiver`` makes of maps, one number per branch."""
         known = self._numbers[layer][receiver]
         return known.setdefault(tuple(sources), len(known))
 
     def onward(self, layer: int, maps: Sequence[int]) -> tuple[int, ...]:
-        """The numbers that maps, one a branch, which reach a layer (from 0), have behind the last layer."""
+        """The numbers behind the last layer of maps, one per branch, that reach a layer (from 0)."""
         for i in range(layer, self.layers):
             maps = [self.mixed(i, t, maps) for t in range(len(maps))]
         return tuple(maps)

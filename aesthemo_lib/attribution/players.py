@@ -26,8 +26,8 @@ class Game(NamedTuple):
     """A cooperative game: the logits of every coalition of its players.
 
     Attributes:
-        players, branches: P, or whatever a plan of its own takes; the branches whose logits are the value.
-        numbers: the numbers that a coalition (a 0 or 1 a player) has behind the last layer of these branches.
+        players, branches: P (or what the game's own plan takes); the branches whose logits are the value.
+        numbers: the numbers that a coalition (a 0 or 1 per player) has behind the last layer of these branches.
         parts: the ledgers that are made of the values.
     """
 
@@ -45,7 +45,7 @@ def incoming(network: Exchanging, t: int) -> tuple[list[Stream], list[str]]:
 
 
 def trunk_games(network: Exchanging) -> Iterator[Game]:
-    """A game a task, whose players are the own trunk and each map that comes in."""
+    """One game per task; its players are the branch's own trunk and each map that comes in."""
     for t, task in enumerate(network.tasks):
         borrowed, places = incoming(network, t)
         players = range(1 + len(borrowed))
@@ -64,7 +64,7 @@ def _trunk_number(mixtures: Mixtures, bits: list[int], t: int, branches: int) ->
 
 
 def layer_games(network: Exchanging) -> Iterator[Game]:
-    """A game a layer, for all tasks, whose players are the layer's T*T streams, receiver by receiver."""
+    """One game per layer, for all tasks; its players are the layer's T*T streams, receiver by receiver."""
     known, names = streams(network), [task.name for task in network.tasks]
     ends = np.cumsum([len(task.classes) for task in network.tasks])
     for i in range(len(network.exchanges)):

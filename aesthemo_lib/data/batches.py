@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def uniform(seed: int, epoch: int, images: np.ndarray, draw: int) -> np.ndarray:
-    """One number in [0, 1) an image, (B,) float64, that depends only on (seed, epoch, image, draw below 65,536).
+    """One number in [0, 1) per image, (B,) float64, that depends only on (seed, epoch, image, draw below 65,536).
 
     So an epoch's crops change neither with the batch size or the order of the images, nor in a resumed run or with the
     number of processes. Philox (Salmon et al. 2011) has a sequence for each (seed, epoch, draw), where an image's row
@@ -98,7 +98,7 @@ class TrainingBatches:
         pixels, mean, std: (N, S, S, 3) uint8, the training rows' mean image (S, S, 3), the weights' recipe.
         rows: the training rows.
         crop: side of the crops.
-        size: images a batch.
+        size: images per batch.
         seed: of order, crops and flips.
     """
 

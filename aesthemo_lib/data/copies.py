@@ -1,4 +1,4 @@
-"""Files that lie in a data set twice: they stay in one part of a split, and their labels should agree."""
+"""Identical files in a data set: they stay in one part of a split, and their labels should agree."""
 
 import hashlib
 import logging

@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageCms
 
 MOST_PIXELS = 89_478_485
-"""A larger picture is taken for a decompression bomb; Pillow only warns of that (1/4 GiB of RGB)."""
+"""A larger picture is treated as a decompression bomb; Pillow only warns of it (1/4 GiB of RGB)."""
 RUN_PROGRAMS = {"EPS", "WMF"}
 """Formats that Pillow hands to another program, which a stranger's file must not reach."""
 RAW_SUFFIXES = frozenset({".arw", ".cr2", ".cr3", ".dng", ".nef", ".orf", ".pef", ".raf", ".rw2", ".srw"})
@@ -184,7 +184,7 @@ def _upright(image: Image.Image) -> Image.Image:
 
 
 def _eight_bits(image: Image.Image, coded: str, kind: str | None) -> Image.Image:
-    """Deeper numbers brought to 0..255, where the file leaves no doubt which of them is white."""
+    """Deeper numbers scaled to 0..255, where the file leaves no doubt which value is white."""
     if ";16" in coded and image.mode in ("L", "LA", "RGB", "RGBA"):  # Pillow has kept the upper 8 bits
         brightest = max(top for _, top in image.getextrema()[:3]) if len(image.getbands()) > 2 else image.getextrema()
         _check_sixteen(np.max(brightest), FOURTEEN_BITS >> 8)
@@ -263,7 +263,7 @@ def _profile(icc: bytes) -> tuple[str, ImageCms.ImageCmsTransform | None]:
 
 
 def without_metadata(data: bytes) -> bytes | None:
-    """A file's bytes without what only describes its pixels; None for a format where that is never the trouble."""
+    """A file's bytes without metadata; None for formats where metadata never stop the decoder."""
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return _bare_png(data)
     if data.startswith(b"\xff\xd8"):
@@ -312,7 +312,7 @@ def _bare_jpeg(data: bytes) -> bytes:
 
 
 def _bare_tiff(data: bytes) -> bytes:
-    """With a number that means nothing instead of each tag that its pixels don't depend on."""
+    """With a meaningless number in place of each tag that its pixels don't depend on."""
     order: Literal["little", "big"] = "little" if data[:2] == b"II" else "big"
     number = lambda place, size: int.from_bytes(data[place:place + size], order)  # noqa: E731
     bare, start = bytearray(data), number(4, 4)

@@ -206,7 +206,7 @@ class AnnotatedImages:
         return rows[kept], rows[held]
 
     def _strata(self, rows: np.ndarray, folds: int) -> np.ndarray:
-        """One class number a row: of all tasks together; classes too rare to stratify are put together."""
+        """One class number per row, of all tasks together; classes too rare to stratify share one."""
         joint = np.zeros(len(rows), dtype=np.int64)
         for task in self.tasks:
             joint = joint * (len(task.classes) + 1) + self.labels(task.name)[rows] + 1
@@ -231,7 +231,7 @@ class AnnotatedImages:
         return rating.panel_ceiling(*ballots)
 
     def summary(self) -> pd.DataFrame:
-        """One row a task and class: images with that consensus, their share, ties, mean share of the votes."""
+        """One row per task and class: images with that consensus, their share, ties, mean share of the votes."""
         rows = []
         for task in self.tasks:
             votes, labels = self.votes[task.name], self.labels(task.name)

@@ -26,7 +26,7 @@ def reliability(truth: np.ndarray, probabilities: np.ndarray, bins: int = BINS) 
         bins: M, of equal width.
 
     Returns:
-        one row a bin: low, high, images, confidence and accuracy (their means; NaN in an empty bin).
+        one row per bin: low, high, images, confidence and accuracy (their means; NaN in an empty bin).
     """
     truth, probabilities = truth[truth >= 0], probabilities[truth >= 0]
     confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == truth

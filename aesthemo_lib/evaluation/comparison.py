@@ -50,7 +50,7 @@ def mean_interval(values: np.ndarray, level: float = 0.95, overlap: float = 0.0)
     it: the variance of the mean is s^2 (1/n + overlap).
 
     Args:
-        values: one number a run; those that are not finite are left out.
+        values: one number per run; those that are not finite are left out.
         overlap: 0, or a test set's size over its training set's, for the wider interval.
 
     >>> [round(value, 3) for value in mean_interval(np.array([0.7, 0.8]))]  # two runs: t is 12.7
@@ -67,7 +67,7 @@ def mean_interval(values: np.ndarray, level: float = 0.95, overlap: float = 0.0)
 
 
 def collect(folder: Path, preset: str | None = None) -> pd.DataFrame:
-    """Every finished run below a folder as a tidy table: one row a run and task, one column a metric.
+    """Every finished run below a folder as a tidy table: one row per run and task, one column per metric.
 
     Columns: data, method (with its variant, as 'cross_branch.diagonal'), preset, split, seed, task, the metrics
     (NaN where one is not defined), n, majority_accuracy, and the run's folder. With a ``preset``, only its runs.
@@ -151,7 +151,7 @@ def read_runs(path: Path) -> pd.DataFrame:
 
 
 def markdown_table(runs: pd.DataFrame, reference: str = "independent") -> str:
-    """One row a task and method: mean and 95 % interval over splits of the main metrics, and the majority class.
+    """One row per task and method: mean and 95 % interval over splits of the main metrics, and the majority class.
 
     The intervals take the splits' overlap into account (see ``mean_interval``), and end where the metric does. The
     last column is the difference in AUC to the reference on the same splits.

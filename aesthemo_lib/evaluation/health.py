@@ -1,4 +1,4 @@
-"""Whether a run learnt: without that, its result says nothing about its method."""
+"""Whether a run learnt: if it did not, its result says nothing about its method."""
 
 import math
 
@@ -18,7 +18,7 @@ def accuracy_interval(accuracy: float, n: int, z: float = 1.96) -> tuple[float, 
 def health(
     tasks: tuple[Task, ...], metrics: dict[str, dict], history: pd.DataFrame
 ) -> tuple[list[str], list[str], list[str]]:
-    """What speaks for a run's having learnt, what against, and what to look at.
+    """The evidence that a run has learnt, the evidence against it, and what to look at.
 
     A run learnt if, for each task, its accuracy lies above the majority class' by more than its 95 % interval, or its
     AUC above .6; if its training loss ends below nine tenths of log C, chance among C classes; and if no loss is NaN.

@@ -1,7 +1,7 @@
 """What a notebook's parameters may be, by name, checked before a kernel starts; ``execute`` checks their types first.
 
-A name means the same in every notebook, so that its range stands here once. Where a value must also fit the data (a
-photo's number, say), only the notebook that has read them can tell.
+A name means the same in every notebook, so its range is given here once. Whether a value also fits the data (a photo's
+number, say), only the notebook that has read them can tell.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""All answers that a photo gets when borrowed streams are replaced, and where in it what flows comes from: both quick.
+"""A photo's answers under all cuts of borrowed streams, and maps of where in it a stream's part comes from; both fast.
 
 S borrowed streams have 2^S states of open and closed ones: few enough to compute all, by exact forward passes in which
 states that begin alike share their maps; nothing is left to compute when somebody clicks. A closed stream carries what

@@ -1,4 +1,4 @@
-"""The inspector alone, in a browser tab: one process that listens on this machine only, for one person."""
+"""The inspector without a notebook, in a browser tab: one process that listens on this machine only, for one person."""
 
 import json
 import secrets

@@ -1,7 +1,7 @@
-"""A named backbone as n conv groups and a head, with its weights and the pixels that these expect.
+"""A named backbone as n conv groups and a head, with its weights and the scale of pixels that they expect.
 
-A network of this project asks only this of a backbone: groups that run one after another, the channels that
-each puts out, and a head from the last group's maps to logits. VGG16 with its ImageNet weights is the
+A network needs only this of a backbone: groups that run one after another, the channels that each outputs,
+and a head from the last group's maps to logits. VGG16 with its ImageNet weights is the
 patent's [0047, 0057]; the others are ours.
 """
 
@@ -60,12 +60,12 @@ class Backbone(nn.Module):
 
 
 class Network(nn.Module):
-    """What all methods have in common: images (B, 3, H, W) to {task name: logits (B, C)}, and what training asks for.
+    """The base of all methods: images (B, 3, H, W) to {task name: logits (B, C)}, and what training needs of them.
 
     Attributes:
         tasks: T tasks.
         channels, std, weights, deviations: of the backbone, see there.
-        frozen: conv groups below the trained ones, which don't learn, one copy for all branches; empty by default.
+        frozen: the first conv groups, which don't learn, one copy for all branches; empty by default.
     """
 
     def __init__(self, tasks: tuple[Task, ...], backbones: Sequence[Backbone]):
@@ -75,7 +75,7 @@ class Network(nn.Module):
         self.frozen = nn.Sequential()
 
     def parts(self) -> list[tuple[list[nn.Module], nn.Sequential]]:
-        """For each branch its conv groups, shared ones included, and its head: what began with the backbone's weights.
+        """For each branch its conv groups, shared ones included, and its head: all that has the backbone's weights.
         """
         raise NotImplementedError
 
@@ -185,7 +185,7 @@ def _split(network: nn.Module) -> tuple[nn.ModuleList, nn.Sequential, list[int]]
 
 
 def _in_order(module: nn.Module, opened: Sequence[str], prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """A network's parts with their paths; a part that holds one of ``opened`` is taken apart in its turn."""
+    """A network's parts with their paths; a part that holds one of ``opened`` is split into its own parts."""
     for name, child in module.named_children():
         if any(path.startswith(f"{prefix}{name}.") for path in opened):
             yield from _in_order(child, opened, f"{prefix}{name}.")
@@ -194,7 +194,7 @@ def _in_order(module: nn.Module, opened: Sequence[str], prefix: str = "") -> Ite
 
 
 def _check_split(network: nn.Module, groups: nn.ModuleList, head: nn.Module, channels: list[int]) -> None:
-    """Raise ValueError for a network that is not its parts in sequence, by what both make of an image."""
+    """Raise ValueError if a network and its parts in sequence answer differently to an image."""
     maps = torch.linspace(-1, 1, 3 * 96 * 96).view(1, 3, 96, 96)
     network.eval()
     with torch.no_grad():
@@ -238,7 +238,7 @@ def _tiny(name: str, classes: int, weights: str) -> Backbone:
 BUILDERS: dict[str, Callable[[str, int, str], Backbone]] = {
     **dict.fromkeys(VGG_NAMES, _vgg), "efficientnet_lite0": _timm, "tiny": _tiny,
 }
-"""By name what builds a branch, from the name, the number of classes and the weights; ``_timm`` does any other name."""
+"""What builds a branch, by name, from the name, the number of classes and the weights; ``_timm`` builds all others."""
 
 
 def is_known(name: str) -> bool:

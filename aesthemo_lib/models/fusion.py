@@ -1,4 +1,4 @@
-"""The cross-branch layer [0048]: T branches' maps stacked along the channels, then one 1x1 convolution a branch.
+"""The cross-branch layer [0048]: T branches' maps stacked along the channels, then one 1x1 convolution per branch.
 
 And its relatives, and the streams that such layers hold, by name, so that each can be watched, explained or cut.
 """

@@ -41,7 +41,7 @@ def evaluating(network: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def fast(device: torch.device):
-    """Matrix products in the precision that the device is good at; everything else in float32."""
+    """Matrix products in the device's fast precision; everything else in float32."""
     precision = fast_precision(device)
     with torch.autocast(device.type, precision, enabled=precision != torch.float32):
         yield
@@ -69,9 +69,9 @@ def logits_of(
     forward: Callable[[Tensor], dict[str, Tensor]], inputs: Callable[[np.ndarray], Tensor], rows: np.ndarray,
     device: torch.device, batch: int = 64, exact: bool = False,
 ) -> dict[str, np.ndarray]:
-    """What ``forward`` makes of the inputs of some rows, a batch at a time, in the device's precision.
+    """The outputs of ``forward`` for some rows, a batch at a time, in the device's fast precision.
 
-    Processes that train together divide the batches among them, and each gets all of it.
+    Processes that train together divide the batches among them, and each gets all outputs.
 
     Args:
         forward, inputs: from inputs to (B, C) by name, in evaluation mode; from row numbers to inputs.

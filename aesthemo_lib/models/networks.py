@@ -1,7 +1,7 @@
-"""The networks, all with one face: ``network(images) -> {task name: logits}``.
+"""The networks, all with one interface: ``network(images) -> {task name: logits}``.
 
 Images are (B, 3, H, W) float tensors as ``data.batches`` makes them; logits are (B, C) by task name. Everything that
-evaluates, predicts or explains relies on this face alone, so it is written once for every method.
+evaluates, predicts or explains needs only this interface, so it is written once for all methods.
 """
 
 import inspect
@@ -23,7 +23,7 @@ from .sequence import TaskSequence
 
 
 class Branches(Network):
-    """T parallel branches of n conv groups and a head each, one a task, with nothing between them.
+    """T parallel branches, one per task, each of n conv groups and a head, with nothing between them.
 
     Args:
         tasks, backbones: T tasks, and T branches in their order, which the network takes over.
@@ -46,7 +46,7 @@ class Branches(Network):
         return self.onward(0, [self.trunk(maps)] * len(self.tasks))
 
     def onward(self, start: int, maps: list[Tensor]) -> dict[str, Tensor]:
-        """From what enters the branches' groups number ``start`` (from 0), one map a task, to the logits."""
+        """From what enters the branches' groups number ``start`` (from 0), one map per task, to the logits."""
         for i in range(start, len(self.branches[0].groups)):
             maps = self.exchange(i, [branch.groups[i](x) for branch, x in zip(self.branches, maps, strict=True)])
         return {task.name: branch.head(x) for task, branch, x in zip(self.tasks, self.branches, maps, strict=True)}
@@ -60,7 +60,7 @@ class Branches(Network):
 
 
 class Independent(Branches):
-    """One network a task, each trained by itself: the honest reference."""
+    """One network per task, each trained by itself: the honest reference."""
 
     def single_task(self, i: int) -> Branches:
         """Task i's network by itself, with loss weight 1. It shares its parameters with this one."""
@@ -145,10 +145,10 @@ class NDDR(Exchanging):
 
 
 class SharedBottom(Branches):
-    """Hard sharing [0049]: the first ``depth`` conv groups are one trunk for all tasks, the rest is a branch a task.
+    """Hard sharing [0049]: the first ``depth`` conv groups are one trunk for all tasks, the rest one branch per task.
 
     Args:
-        depth: 1..n; by default all n groups, so that only the heads are per task.
+        depth: 1..n; by default all n groups, so that each task has only a head of its own.
     """
 
     def __init__(self, tasks: tuple[Task, ...], backbones: Sequence[Backbone], *, depth: int | None = None):
@@ -171,7 +171,7 @@ def _as_groups_and_head(network: SharedBottom, state: dict[str, Tensor], prefix:
 
 
 class LinearProbe(SharedBottom):
-    """The pretrained network as it is, and a linear layer a task that ``training.probe`` fits: what it is worth."""
+    """The pretrained network as it is, with one linear layer per task, which ``training.probe`` fits."""
 
     def __init__(self, tasks: tuple[Task, ...], backbones: Sequence[Backbone]):
         super().__init__(tasks, backbones)

@@ -1,4 +1,4 @@
-"""Quicker ways to the numbers of a network's layers on a processor, which only training and prediction switch on.
+"""Faster ways to compute a network's layers on a CPU, which only training and prediction switch on.
 
 CPU time with this page as a share of that without it, and of each part by itself (``python -m bench.quick_cpu``:
 EfficientNet-Lite0 pair, 128 px, batch 32, kept statistics, one busy thread; medians differ by .05 between runs):
@@ -28,7 +28,7 @@ from torch.utils.checkpoint import checkpoint
 
 SWITCH = "AESTHEMO_QUICK_CPU"
 """The environment variable that turns this page off: 0 leaves all layers as they are."""
-LARGE = 2**20  #: Weights of a fully connected layer from which on rounding them takes as long as the product
+LARGE = 2**20  #: Weights of a fully connected layer above which rounding them costs as much as the product
 
 
 @contextmanager
@@ -134,7 +134,7 @@ def _max_pool(layer: nn.MaxPool2d, x: Tensor) -> Tensor:
 
 
 class Depthwise(torch.autograd.Function):
-    """A depthwise convolution in bfloat16 whose gradients a CPU computes with kernels that it is quick at.
+    """A depthwise convolution in bfloat16 whose gradients a CPU computes with its fast kernels.
 
     oneDNN has depthwise kernels for stride 1 and for weights of 3x3; the gradient of 5x5 weights, or by the maps that
     a stride of 2 read, took it 5 to 70 times as long as here (one core with AVX-512, torch 2.14). So a 5x5 gradient is

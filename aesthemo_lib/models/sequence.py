@@ -1,6 +1,6 @@
 """A bidirectional LSTM over the tasks (CN109190514B): what they share passes along the sequence of them.
 
-The source has a CNN front, one feature a task, a forward and a backward scan over the sequence of these, one fully
+The source has a CNN front, one feature per task, a forward and a backward scan over the sequence of these, one fully
 connected layer, and a reshape to the tasks' outputs; nobody groups the tasks by hand. The widths, the layer that makes
 each task's feature, the order and the front's sharing are not in the text available to us: they are ours. So is the
 loss, see ``training.aggregation.HardTasks``.
@@ -25,7 +25,7 @@ class TaskSequence(Network):
 
     Args:
         tasks: T tasks.
-        backbones: one a task; the first one's groups, and its head but for the last layer, are the front.
+        backbones: one per task; the first one's groups, and its head but for the last layer, are the front.
         order: the tasks' names in the order of the scan; the tasks' own by default.
         width: of each task's feature and of each direction's state.
     """

@@ -43,11 +43,11 @@ def ledger_bars(
     ledgers: Sequence[Ledger], classes: Mapping[str, Sequence[str]], image: int = 0, photo: np.ndarray | None = None,
     null: Mapping[str, Mapping] | None = None,
 ) -> Figure:
-    """One image's ledgers: a bar a class, what speaks for it to the right, what against it to the left.
+    """One image's ledgers: one bar per class, what speaks for it to the right, what against it to the left.
 
-    A piece has the colour of the task whose maps it is, the darker the later the layer; hatched is what acts through
-    another branch. The diamond is logit(image) - logit(baseline) from plain passes: the pieces' sum must hit it. Of
-    two classes the difference of both logits is drawn. Pieces within the null are pale.
+    A piece has the colour of the task whose maps it is, darker for later layers; hatched pieces act through another
+    branch. The diamond is logit(image) - logit(baseline) from plain passes, which the pieces' sum must hit. For two
+    classes the difference of their logits is drawn. Pieces within the null are pale.
 
     Args:
         ledgers, classes: of one or several tasks, side by side; the classes by task name.
@@ -99,7 +99,7 @@ def _look(ledger: Ledger, player: int) -> dict:
 
 
 def flow_bars(ledgers: dict[str, Ledger], image_classes: dict[str, np.ndarray]) -> Figure:
-    """Over a set: what one logit owes to each player, mean and 95 % interval over images; the tick: without the sign.
+    """Over a set: each player's share of one logit, mean and 95 % interval over images; the tick is its mean size.
 
     ``ledgers``: trunk ledgers by task name; ``image_classes``: (N,) by task name, such as each image's answer.
     """

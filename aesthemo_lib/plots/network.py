@@ -15,7 +15,7 @@ STEP, HALF_WIDTH, HALF_HEIGHT, GATE = 1.65, 0.5, 0.32, 0.15
 
 
 def network_diagram(network: nn.Module, side: int = 224) -> Figure:
-    """The picture of a network, drawn from the network itself: its groups, what lies between them, its heads.
+    """A diagram drawn from the network itself: its groups, what lies between them, and its heads.
 
     It may be on any device, 'meta' too: nothing is computed. ``side``: of the images, from which maps' sizes follow.
     """
@@ -39,7 +39,7 @@ def network_diagram(network: nn.Module, side: int = 224) -> Figure:
 
 
 def _columns(network: nn.Module, side: int) -> list[list[tuple[str, float, str]]]:
-    """What stands above one another, from left to right: (colour, height, text) of each box."""
+    """The columns of the diagram, from left to right: (colour, height, text) of each box."""
     rows = [(task_colour(t.name), 0.55 * (len(network.tasks) - 1) - 1.1 * i) for i, t in enumerate(network.tasks)]
     frozen = len(network.frozen)
     shared = frozen + len(getattr(network, "trunk", ()))

@@ -16,7 +16,7 @@ NEUTRAL = "#6B6B6B"  #: What belongs to no task: reference lines, notes, shared 
 
 
 def task_colour(name: str) -> str:
-    """A task's colour: the fixed one, or for any other task one that depends on nothing but its name."""
+    """A task's colour: the fixed one, or for any other task one that depends only on its name."""
     number = sum(place * byte for place, byte in enumerate(name.encode()))  # of valence and arousal two different ones
     return TASK_COLOURS.get(name) or MORE_COLOURS[number % len(MORE_COLOURS)]
 

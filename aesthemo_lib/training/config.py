@@ -73,7 +73,7 @@ def checked(what: str, value, kind: str):
 
 
 KINDS = {choice.name: str(choice.type) for choice in fields(Settings)}
-"""The type of each setting; what reads settings from text asks here."""
+"""The type of each setting, for what reads settings from text."""
 PRESETS = {
     "smoke": Settings("tiny", "none", resize=36, crop=32, batch=16, epochs=2, patience=2, learning_rate=0.005),
     "teach": Settings(
@@ -113,7 +113,7 @@ class Config:
         options: the method's own options, such as ``depth``.
         loss_weights: loss weights that differ from the tasks' own, by task.
         data_options: the reader's own options, such as ``relatedness``.
-        labels: which labels the training gets, where not all of them; see ``training.labels``.
+        labels: which labels the training gets, if not all of them; see ``training.labels``.
 
     Raises:
         ValueError: a value that is not known; the message names the parameter and lists what is.
@@ -165,7 +165,7 @@ class Config:
         return self.method + (f".{self.variant}" if self.variant else "")
 
     def folder(self, out: Path) -> Path:
-        """Where this run lives below ``out``."""
+        """This run's folder below ``out``."""
         return Path(out) / self.data / self.name / self.preset / f"split{self.split}-seed{self.seed}"
 
 

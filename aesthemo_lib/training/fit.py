@@ -75,11 +75,11 @@ def fit(
         network: any ``models.backbones.Network``; moved to ``device``.
         data, settings: what it learns from, and how.
         seed: of batch order, crops, flips and dropout.
-        state: a folder for what resuming needs; if it holds a state of this training, that is gone on with.
+        state: a folder for what resuming needs; a state of this training in it is resumed.
         title, after_epoch: what the progress bar says; called with the newest history row.
 
     Returns:
-        the history, one row an epoch: epoch, learning_rate, and the losses of training and validation.
+        the history, one row per epoch: epoch, learning_rate, and the losses of training and validation.
 
     Raises:
         Diverged: the loss is not finite.
@@ -227,7 +227,7 @@ class _Loop:
             group["lr"] = rate * group["factor"]
         self.optimiser.zero_grad(set_to_none=True)
         counts = {name: labelled(values).sum() for name, values in self._labels(rows).items()}
-        # A batch that is too small to go round leaves a process without images: it goes through the motions with one.
+        # A batch with fewer images than processes leaves one without: it computes with one image that doesn't count.
         own, counted = distributed.part(rows), 1.0
         if not len(own):
             own, counted = rows[:1], 0.0

@@ -70,7 +70,7 @@ def _beyond(groups: np.ndarray, rows: np.ndarray, share: float, seed: list[int])
 
 
 def _exchanged(images: int, split: Split, seed: int, task: int) -> np.ndarray:
-    """(N,) whose label each image gets where a task's are permuted: that of another one of its part."""
+    """(N,) the image from which each image gets its label when a task is permuted; both are of the same part."""
     source, rng = np.arange(images), np.random.default_rng([seed, task])
     for rows in (split.train, split.validation):
         source[rows] = rng.permutation(rows)

@@ -1,7 +1,7 @@
 """Linear probes: a logistic regression per task on what enters the last layer.
 
-A probe says what the pretrained features are worth as they are, and it is where fine-tuning starts: with a random last
-layer the first steps spoil the features that it has not yet learnt to read (Kumar et al., ICLR 2022).
+A probe measures what the pretrained features are worth as they are, and fine-tuning starts from it: with a random last
+layer, the first steps would spoil features that the layer cannot read yet (Kumar et al., ICLR 2022).
 """
 
 from collections.abc import Callable
@@ -28,7 +28,7 @@ def start_heads(
     """Set each task's last layer to a logistic regression on what enters it.
 
     Args:
-        network: with ``last_layers()``, one linear layer a task (a BiLSTM has others); it is otherwise left as it is.
+        network: with ``last_layers()``, one linear layer per task (a BiLSTM has others); nothing else is changed.
         forward, inputs: how rows become logits, see ``inference.logits_of``.
         rows: training rows.
         targets: by task (N,) class numbers, negative where unlabelled, or (N, C) shares that sum to 1, or 0 there.

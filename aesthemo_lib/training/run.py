@@ -72,7 +72,7 @@ class Run:
         return self.described["method"] + (f".{self.described['variant']}" if self.described["variant"] else "")
 
     def history(self) -> pd.DataFrame:
-        """One row an epoch (and network, for ``independent``)."""
+        """One row per epoch (and network, for ``independent``)."""
         return pd.read_csv(self.folder / "history.csv", encoding="utf-8")
 
     def health(self) -> str:
@@ -94,7 +94,7 @@ class Run:
         return table[table["part"] == part].reset_index(drop=True)
 
     def network(self, device: str | None = None) -> tuple[nn.Module, np.ndarray]:
-        """The trained network, ready to predict, and the mean image (S, S, 3) that its pixels lack."""
+        """The trained network, ready to predict, and the mean image (S, S, 3) that is subtracted from its pixels."""
         config = self.described
         if not (self.folder / WEIGHTS).exists():
             raise ValueError(f"{self.folder} was kept without its weights ({WEIGHTS}), for its results; one like "

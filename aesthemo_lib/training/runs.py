@@ -4,9 +4,9 @@
 
 =====================  ==========================================================================
 config.json            what was asked for, its hash, and where it ran
-history.csv            losses and accuracies, one row an epoch
+history.csv            losses and accuracies, one row per epoch
 metrics.json           the test set's metrics by task
-timing.json            seconds and images a second, apart so that equal runs have equal metrics
+timing.json            seconds, images per second: not in metrics.json, so that equal runs agree
 predictions.csv        truth and probabilities of each training, validation and test image
 model.safetensors      the weights of the best epoch, and the training images' mean
 tensorboard/           its event files, when asked for by the setting ``log``
@@ -228,7 +228,7 @@ def _labels(config: Config, prepared: Prepared) -> tuple[dict[str, np.ndarray], 
 
 
 def _fit(network, config: Config, prepared: Prepared, device, resume: Path, after_epoch) -> list[dict]:
-    """Train all of a method's networks; one that has ``single_task`` has one a task, each with its own best epoch."""
+    """Train all of a method's networks; with ``single_task`` it has one per task, each with its own best epoch."""
     images, settings = prepared.images, config.training_settings()
     labels, train_rows = _labels(config, prepared)
     by_votes = config.labels.get("soft", settings.vote_targets)

@@ -1,11 +1,11 @@
 """Anyone's own images: one CSV with a path, and for each task a label, vote counts or single ratings.
 
-One row an image, with labels, or with counts of votes (``<task>:<class>``); empty cells are unlabelled::
+One row per image, with labels, or with counts of votes (``<task>:<class>``); empty cells are unlabelled::
 
     path,aesthetics,emotion:awe,emotion:fear,group,split
     photos/a.jpg,high,7,1,walk 1,train
 
-or one row a rating, from which the votes are counted. ``<task>><middle>`` holds numbers on a scale: the task is then
+or one row per rating, from which the votes are counted. ``<task>><middle>`` holds numbers on a scale: the task is then
 low or high, and its agreement at interval level::
 
     path,annotator,aesthetics>4,emotion

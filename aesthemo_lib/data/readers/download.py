@@ -29,7 +29,7 @@ def fetch(root: str | Path, sensitive: bool = False, server: str = SERVER) -> Pa
 
     Args:
         sensitive: also the images of ``readers.oasis.SENSITIVE_THEMES``.
-        server: where the repositories' files are served, for a course that keeps a copy of its own.
+        server: where the repositories' files are served; a course may keep its own copy.
     """
     import pooch
     from tqdm import tqdm

@@ -1,6 +1,6 @@
 """IAE, also published as UAE and IEA (Cui et al. 2019): 22,086 images, each with one of eight emotions and ten scores.
 
-Two layouts, both taken as they are:
+Two layouts, both read as published:
 
 - the package: ``images/0`` .. ``images/22085``, ``{train,val,test}_{aes,emo}_list.txt`` (lines ``IMAGE_ID LABEL``, a
   fixed split) and ``scores.h5`` (N x 11: ten raters' 10, 7, 4 or 1, and their total);
@@ -37,9 +37,9 @@ def read(root: str | Path, emotions: Sequence[str] = EMOTIONS) -> AnnotatedImage
 
     Args:
         root: the package's folder, or final_aes_emo.h5, or its folder. That file's images are unpacked once into PNGs
-            next to it (they are taken for RGB; look at some).
-        emotions: what the numbers 0..7 stand for; that the package's lists number emotions as the single file does is
-            our reading.
+            next to it (they are assumed to be RGB; look at some).
+        emotions: what the numbers 0..7 stand for. We assume that the package's lists number the emotions as the
+            single file does.
     """
     root = Path(root)
     order = [emotion_number(word, "iae, emotions") for word in emotions]

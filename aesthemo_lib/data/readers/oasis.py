@@ -1,7 +1,7 @@
 """OASIS: 900 photographs with single ratings of beauty, valence and arousal, exactly as published.
 
 Images and affect: Kurdi, Lozano & Banaji, Behavior Research Methods 2017 (CC BY-NC-SA 4.0). Beauty: Brielmann & Pelli,
-Emotion 2019. Each image's own ``source`` stands in the facts. ``download.fetch`` gets all but ``OASIS_data.csv``, the
+Emotion 2019. Each image's own ``source`` is in the facts. ``download.fetch`` gets all but ``OASIS_data.csv``, the
 single ratings of valence and arousal, which is among the data files of the Open Science Framework's project 6pnd7.
 
 Tried on all 900 photographs and their published tables (the SHA-256 of each file is as listed in oasis_sha256.txt).
@@ -30,7 +30,7 @@ SENSITIVE_THEMES = frozenset({
     "KKK rally", "Neonazi", "Skinhead",  # hate groups and their symbols
     "Feces",
 })
-"""Theme stems (86 of the 900 images) that are left out unless asked for: nobody meets them unprepared in a course."""
+"""Theme stems (86 of the 900 images) that are left out unless asked for, so that no course shows them by surprise."""
 PUBLISHED, PUBLISHED_SENSITIVE = 900, 86
 _AFFECT = ("Theme", "Category", "Source", "Valence_mean", "Valence_SD", "Arousal_mean", "Arousal_SD")
 SINGLE, PUBLISHED_FILE = "OASIS_data.csv", "the file as published"
@@ -55,7 +55,7 @@ def read(
 ) -> AnnotatedImages:
     """Read whichever of the published images are in ``root/images``; a log line says how many are not.
 
-    Aesthetics: one vote a beauty rating (above 4 high, below 4 low, 4 half a vote each), single ratings kept.
+    Aesthetics: one vote per beauty rating (above 4 high, below 4 low, 4 half a vote each), single ratings kept.
     Emotion: the quadrant of the mean valence and arousal, one vote per image, since each person rated only one of them.
     Valence and arousal: one vote per single rating where OASIS_data.csv is there, else the mean's side of the cut.
 

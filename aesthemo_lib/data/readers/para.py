@@ -19,7 +19,7 @@ from ..table import AnnotatedImages
 from .published import needed, present, read_table, with_validation
 
 EMOTIONS = ("neutral", "amusement", "awe", "contentment", "excitement", "disgust", "fear", "sadness")
-"""The eight answers that people could give; nobody was offered 'anger'."""
+"""The eight answers that people could choose from; 'anger' was not among them."""
 FORMS = {"positive": ("neutral_or_negative", "positive"), "eight": EMOTIONS, "felt": EMOTIONS[1:]}
 """The emotion task's classes in its three forms; see ``read``."""
 LEAST_FELT = 8  #: With fewer votes for anything but neutral, an image is unlabelled in the form 'felt'

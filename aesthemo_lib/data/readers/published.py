@@ -26,7 +26,7 @@ from .folders import IMAGE_SUFFIXES
 ALONE = {task.name: replace(task, loss_weight=1.0) for task in (AESTHETICS, EMOTION)}
 SPELLINGS = {"content": "contentment", "sad": "sadness"}
 VALIDATION_SHARE = 10
-"""Where a publisher fixed the test set only, one of so many training groups is kept for validation."""
+"""Where a publisher fixed only the test set, one training group in this many is kept for validation."""
 EMOSET_PARTS = {"train": "train", "val": "validation", "test": "test"}
 AVA_COLUMNS = ("index", "image", *(f"votes_{score}" for score in range(1, 11)), "tag_1", "tag_2", "challenge")
 AVA_KAGGLE = ("image_num", *(f"vote_{score}" for score in range(1, 11)))
@@ -34,7 +34,7 @@ AVA_MIDDLE = 5.0  #: Where Murray et al. (2012) cut AVA's means; a vote of 5 is 
 
 
 def emotion_number(word: str, where: str | Path) -> int:
-    """An emotion's class number in ``tasks.EMOTION``, 'Content' and 'Sad' included; a ValueError says ``where`` not."""
+    """An emotion's class number in ``tasks.EMOTION``, 'Content' and 'Sad' included; or a ValueError with ``where``."""
     name = SPELLINGS.get(word.strip().lower(), word.strip().lower())
     if name not in EMOTION.classes:
         raise ValueError(f"{where}: unknown emotion {word!r}; expected one of {', '.join(EMOTION.classes)}")
@@ -49,7 +49,7 @@ def needed(path: Path, expected: str) -> Path:
 
 
 def read_table(file: Path, columns: Sequence[str], expected: str, **how) -> pd.DataFrame:
-    """A publisher's CSV with at least these columns; a ValueError says what in it is not ``expected``."""
+    """A publisher's CSV with at least these columns; a ValueError says how it differs from what is ``expected``."""
     try:
         table = pd.read_csv(file, encoding="utf-8-sig", **how)
     except ValueError as fault:  # pandas' parser errors and undecodable text are ValueErrors

@@ -34,7 +34,7 @@ def votes(ratings: dict[str, pd.DataFrame], images: int) -> tuple[dict[str, np.n
 def draw(root: Path, images: int = 600, seed: int = 0, relatedness: float = 0.5, size: int = 256) -> None:
     """Draw the data set into a folder, unless it is there, whole, with these parameters and at least as many images.
 
-    Files: ``images/``, ``masks/``, ``factors.csv`` (one row an image), ``ratings.csv`` (task, image, annotator, value)
+    Files: ``images/``, ``masks/``, ``factors.csv`` (one row per image), ``ratings.csv`` (task, image, annotator, value)
     and ``scenes.json`` (the parameters, and a hash of all files). A damaged set, or another one, is replaced. A
     ValueError says that a parameter is out of range, or that the folder holds something else.
     """

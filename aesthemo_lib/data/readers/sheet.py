@@ -1,4 +1,4 @@
-"""A CSV as its cells by column: every row a line of the file, or a reason that names the line."""
+"""A CSV as its cells by column; each fault is reported with the line of the file."""
 
 import csv
 import io
@@ -32,12 +32,12 @@ class Sheet:
 
     @cached_property
     def decimal_commas(self) -> bool:
-        """Whether some number of the file is written as 0,5: then a point parts thousands, or is a mistake."""
+        """Whether some number in the file is written as 0,5: then a point separates thousands, or is a mistake."""
         return self.mark != "," and any(re.fullmatch(r"[+-]?\d+,\d+", cell)
                                         for cells in self.columns.values() for cell in cells)
 
     def number(self, row: int, column: str, least: float = -math.inf) -> float:
-        """A cell as a number; a comma is the decimal mark where it doesn't part the cells."""
+        """A cell as a number; a comma is the decimal mark where it doesn't separate the cells."""
         cell = self.columns[column][row]
         parted = THOUSANDS.fullmatch(cell) and ("," in cell or self.decimal_commas)
         if parted or "," in cell and self.mark == ",":
@@ -55,7 +55,7 @@ class Sheet:
 def load(file: Path) -> Sheet:
     """Read a CSV: UTF-8 with any number of byte order marks; commas, semicolons, tabs or bars, or what 'sep=' says.
 
-    A ValueError says that it is no such file, or has no rows, or a row that is not as long as the header.
+    A ValueError says that it is not such a file, has no rows, or has a row that is not as long as the header.
     """
     try:
         text = file.read_bytes().decode("utf-8").lstrip("\ufeff")
@@ -118,7 +118,7 @@ def _quote_fault(text: str, mark: str, skipped: int) -> str:
 
 
 def _check_line_breaks(sheet: Sheet, raw: dict[str, list[str]]) -> None:
-    """A cell in quotes may hold line breaks; where it holds what are rows, a quotation mark was forgotten."""
+    """A cell in quotes may hold line breaks; if it holds whole rows, a quotation mark was forgotten."""
     place = list(raw).index("path")
     for name, column in raw.items():
         for row, cell in enumerate(column):
@@ -134,7 +134,7 @@ def _check_line_breaks(sheet: Sheet, raw: dict[str, list[str]]) -> None:
 
 
 def file_named(folder: Path, name: str) -> Path | None:
-    """The file that a cell names, however its accents are composed; None if there is none, or it leads out."""
+    """The file that a cell names, however its accents are composed; None if there is none inside the folder."""
     for spell in (str, str.strip, partial(unicodedata.normalize, "NFC"), partial(unicodedata.normalize, "NFD"), clean):
         try:
             path = inside(folder, spell(name if spell is str else name.strip()))
