@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Sequence
@@ -30,8 +31,6 @@ from .models.inference import predict_logits
 from .training.run import Run
 from .training.runs import Config, open_data
 
-BATCH = CHUNK
-
 
 class Predictor:
     """A trained network that takes files: that of a finished ``run``; ``device``: see ``device.pick_device``."""
@@ -43,19 +42,11 @@ class Predictor:
         self.network, self.mean = self.run.network(device)
         self.device = next(self.network.parameters()).device
 
-    def probabilities(self, paths: Sequence[Path | str]) -> dict[str, np.ndarray]:
-        """Each photo's class probabilities, {task name: (N, C) float64}.
-
-        A photo is read and resized exactly as in training's cache and then as [0063] says. ``BadImages`` names all
-        files that can't be read.
-        """
-        answers = self.answers(paths)
-        if answers.bad:
-            raise BadImages(answers.bad)
-        return answers.probabilities
-
     def answers(self, paths: Sequence[Path | str], exact: bool = False) -> Answers:
-        """The same for the photos that can be read, with what is wrong with the others."""
+        """What it says to the photos that can be read, and what is wrong with the others.
+
+        A photo is read and resized exactly as in training's cache and then as [0063] says.
+        """
         files = [Path(path) for path in paths]
         if not files:
             raise ValueError("no photographs were given")
@@ -74,7 +65,7 @@ class Predictor:
                 digests += pixel_digests(pixels[good])
                 if len(good):
                     parts.append(predict_logits(self.network, pixels, good, self.mean, self.run.settings.crop,
-                                                self.device, BATCH, exact))
+                                                self.device, CHUNK, exact))
                 bar.update(len(pixels))
         shares = {t.name: softmax(np.concatenate([p[t.name] for p in parts])) for t in self.tasks} if parts else {}
         return Answers(shares, np.concatenate(rows), digests, bad)
@@ -122,7 +113,7 @@ class Answers:
 def is_run(path: Path) -> bool:
     """Whether the command line's first argument is a run, not a photograph; FileNotFoundError if it is neither."""
     if path.is_dir():
-        return (path / "metrics.json").exists() or not _inside(path)
+        return (path / "metrics.json").exists() or not _inside(path)[0]
     suffixes = IMAGE_SUFFIXES | RAW_SUFFIXES | set(Image.registered_extensions())
     if path.exists() or path.suffix.lower() in suffixes or has_magic(str(path)):
         return False
@@ -136,7 +127,10 @@ def photographs(named: Sequence[str]) -> list[Path]:
     for name in named:
         path = Path(name)
         if path.is_dir():
-            more = _inside(path)
+            more, others = _inside(path)
+            if others:
+                logging.getLogger(__name__).warning("%s: %d files are not read: no images by their suffix, such as %s",
+                                                    path, len(others), others[0].name)
         elif has_magic(name) and not path.exists():
             more = [Path(match) for match in sorted(glob(name, recursive=True)) if Path(match).is_file()]
         else:
@@ -147,11 +141,12 @@ def photographs(named: Sequence[str]) -> list[Path]:
     return list(dict.fromkeys(files))
 
 
-def _inside(folder: Path) -> list[Path]:
-    """The images below a folder, but for hidden ones and those of the system."""
-    return sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
-                  and not path.name.startswith(".")
-                  and not any(SYSTEMS.fullmatch(part) for part in path.relative_to(folder).parts[:-1]))
+def _inside(folder: Path) -> tuple[list[Path], list[Path]]:
+    """The images below a folder, and all other files, but for hidden ones and those of the system."""
+    there = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")
+                   and not any(SYSTEMS.fullmatch(part) for part in path.relative_to(folder).parts[:-1]))
+    images = [path for path in there if path.suffix.lower() in IMAGE_SUFFIXES]
+    return images, sorted({*there}.difference(images))
 
 
 def evaluate(run: Run | Path | str, data: str, root: Path | None = None, device: str | None = None) -> dict:
@@ -222,11 +217,10 @@ def own_test_rows(run: Run, images: AnnotatedImages) -> np.ndarray:
 
 
 def _names(run: Run, images: AnnotatedImages) -> np.ndarray:
-    """What a run calls the images: those of earlier versions know bare names, and files may have got another suffix."""
-    seen = pd.concat([run.predictions(part) for part in ("train", "validation", "test")])
-    names = list(images.names if "pixels" in seen else [path.name for path in images.paths])
-    if not set(names) & set(seen["image"]):  # exported anew in another format
-        known = {os.path.splitext(name)[0]: name for name in seen["image"]}
+    """What a run calls the images, whose files may have got another suffix."""
+    seen, names = pd.concat([run.predictions(part)["image"] for part in ("train", "validation", "test")]), images.names
+    if not set(names) & set(seen):  # exported anew in another format
+        known = {os.path.splitext(name)[0]: name for name in seen}
         names = [known.get(os.path.splitext(name)[0], name) for name in names]
     return np.array(names)
 
@@ -235,22 +229,21 @@ def _answered(predictor: Predictor, images: AnnotatedImages, own: bool) -> tuple
     """The rows that are tested, what the network says to them, and which they are, in words."""
     run = predictor.run
     test, seen = run.predictions("test"), pd.concat([run.predictions("train"), run.predictions("validation")])
-    names, by_pixels = _names(run, images), "pixels" in test
+    names = _names(run, images)
     tested = own_test_rows(run, images) if own else np.array([], dtype=np.int64)
     rows = tested if len(tested) else np.flatnonzero(~(np.isin(names, seen["image"]) & own))
     if not len(rows):
         raise ValueError(f"{images.name}: {run.folder} was trained or selected on all of these {len(images)} images; "
                          f"name others")
     answers = predictor.answers([images.paths[row] for row in rows])
-    if by_pixels:
-        trained, as_tested = set(seen["pixels"]), set(zip(test["image"], test["pixels"], strict=True))
-        answers = answers.select([digest not in trained or (names[rows[row]], digest) in as_tested
-                                  for row, digest in zip(answers.rows, answers.digests, strict=True)])
+    trained, as_tested = set(seen["pixels"]), set(zip(test["image"], test["pixels"], strict=True))
+    answers = answers.select([digest not in trained or (names[rows[row]], digest) in as_tested
+                              for row, digest in zip(answers.rows, answers.digests, strict=True)])
     if not len(answers.rows):
         reason = f"{len(answers.bad)} can't be read" if answers.bad else "their pixels are those of its training"
         raise ValueError(f"{images.name}: none of the {len(rows)} images can be tested; {reason}")
     said = _which(len(answers.rows), len(images), len(test) if len(tested) else None)
-    if by_pixels and len(tested):
+    if len(tested):
         changed = len(answers.rows) - len(set(zip(names[rows[answers.rows]], answers.digests, strict=True)) & as_tested)
         said += f", {changed} with other pixels than then" if changed else ""
     return rows[answers.rows], answers, said

@@ -14,9 +14,6 @@ class Task:
         name: a short identifier; it names columns, keys and folders.
         classes: at least two distinct class names, in the order of the votes and the logits.
         loss_weight: the task's factor in the joint loss, at least 0 (the patent's lambda; [0061]).
-
-    >>> Task("aesthetics", ("low", "high")).index("high")
-    1
     """
 
     name: str

@@ -40,7 +40,7 @@ def _probe(config: Config, root: Path | None) -> pd.DataFrame:
     """The predictions of a linear probe on the same split, seed and labels."""
     with tempfile.TemporaryDirectory() as out:
         run = train(replace(config, method="linear_probe", variant=None, options={}), out, root)
-        return pd.read_csv(run.folder / "predictions.csv", encoding="utf-8", keep_default_na=False)
+        return pd.concat([run.predictions(part) for part in ("train", "validation", "test")], ignore_index=True)
 
 
 def late_fusion(predictions: pd.DataFrame, tasks: tuple[Task, ...]) -> pd.DataFrame:

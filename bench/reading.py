@@ -63,7 +63,7 @@ def prediction(job: Job) -> Iterator[tuple]:
                                                                               BATCH)),
         "from the cache": lambda: predict_logits(run.made, pixels, rows, mean, crop,
                                                                           job.device, BATCH),
-        "decoding": decoder(paths, side), "from files": lambda: predictor.probabilities(paths),
+        "decoding": decoder(paths, side), "from files": lambda: predictor.answers(paths),
     }, rounds, job.device)
     forward_only, decoding = times["forward pass"], times["decoding"]
     yield "teach_cached", forward_only / times["from the cache"], {"profile": spelt(times)}

@@ -6,10 +6,11 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from aesthemo_lib import cli
 from aesthemo_lib.data.images import BadImages
+from aesthemo_lib.evaluation import truth_and_probabilities
 from aesthemo_lib.inspector.widget import Inspector
 from aesthemo_lib.prediction import Predictor, evaluate
 from aesthemo_lib.training.run import Run
@@ -110,6 +111,36 @@ def test_a_run_whose_predictions_are_cut_off_is_not_tested(trained, tmp_path, co
     (run.folder / "predictions.csv").write_bytes(whole[:left if left == 200 else int(left * len(whole))])
     with pytest.raises(ValueError, match="predictions.csv is damaged: it does not name the test images; train"):
         evaluate(run, "csv", colours_root)
+
+
+def test_a_run_whose_predictions_are_cut_off_is_trained_anew(colours_root, tmp_path, caplog):
+    run = train(CONFIG, tmp_path, colours_root)
+    whole = (run.folder / "predictions.csv").read_bytes()
+    for left in (0, 30, len(whole) // 2, len(whole) - 2):
+        (run.folder / "predictions.csv").write_bytes(whole[:left])
+        assert (train(CONFIG, tmp_path, colours_root).folder / "predictions.csv").read_bytes() == whole
+    assert caplog.text.count("training anew") == 4
+
+
+@pytest.mark.parametrize("classes", [("0", "1"), ("01", "02"), ("False", "True"), ("1.0", "2")])
+def test_classes_that_look_like_numbers_stay_what_they_are(copy, tmp_path, classes):
+    table = rows(copy)
+    write(copy, table[["path"]].assign(memorable=[classes[level == "high"] for level in table["aesthetics"]]))
+    run = train(CONFIG, tmp_path / "runs", copy)
+    told, own = evaluate(run, "csv", copy)["tasks"]["memorable"], run.metrics["memorable"]
+    assert same(told, own) and own["n"] == len(of(run, "test")) and own["majority_accuracy"] > 0.3
+    assert set(run.predictions("train")["true_memorable"]) == set(classes)
+    truth, _ = truth_and_probabilities(run.predictions("test"), run.tasks[0])
+    assert set(truth) == {0, 1}
+
+
+def test_copies_with_other_bytes_in_training_and_test_are_named(trained, copy, tmp_path, caplog):
+    first, second = of(trained, "test")[0], of(trained, "train")[0]
+    mark = PngImagePlugin.PngInfo()
+    mark.add_text("rating", "5")
+    Image.open(copy / second).save(copy / first, pnginfo=mark)
+    train(CONFIG, tmp_path / "runs", copy)
+    assert f"1 test images have the pixels of others that are trained or selected on, {first} = {second}" in caplog.text
 
 
 def test_images_it_was_trained_on_alone_are_refused(trained, copy):

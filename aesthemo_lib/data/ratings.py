@@ -89,9 +89,6 @@ def scale_votes(values: np.ndarray, middle: float) -> np.ndarray:
     """One vote per rating on an ordered scale: (R,) ratings to (R, 2) votes for (low, high).
 
     Below the middle of the scale (4 for 1..7) low, above it high, on it half a vote each.
-
-    >>> scale_votes(np.array([1, 4, 7]), middle=4).tolist()
-    [[1.0, 0.0], [0.5, 0.5], [0.0, 1.0]]
     """
     high = (np.sign(np.asarray(values, dtype=np.float64) - middle) + 1) / 2
     return np.stack([1 - high, high], axis=1)
@@ -103,11 +100,7 @@ def class_votes(values: np.ndarray | Sequence[int], classes: int) -> np.ndarray:
 
 
 def add_votes(image: np.ndarray, rating_votes: np.ndarray, images: int) -> np.ndarray:
-    """Sum the (R, C) votes of single ratings by image, (R,) row numbers, to (N, C): equation 1.1 of lesson 01.
-
-    >>> add_votes(np.array([0, 0, 1]), class_votes(np.array([1, 1, 0]), 2), images=2).tolist()
-    [[0.0, 2.0], [1.0, 0.0]]
-    """
+    """Sum the (R, C) votes of single ratings by image, (R,) row numbers, to (N, C): equation 1.1 of lesson 01."""
     votes = np.zeros((images, rating_votes.shape[1]))
     np.add.at(votes, np.asarray(image, dtype=np.int64), rating_votes)
     return votes

@@ -103,9 +103,10 @@ def _judged(panels: list[tuple], tasks: Mapping[str, Sequence[str]], columns: in
     for number, ((path, answers, values), picture) in enumerate(zip(panels, pictures, strict=True)):
         left, top = number % columns * wide + GAP / 2, number // columns * high + GAP
         ax.imshow(picture, extent=(left, left + PHOTO, top + PHOTO, top), aspect="auto")
-        name = path.stem if stems[path.stem] == 1 else f"{path.parent.name}/{path.stem}"
-        ax.text(left + PHOTO / 2, top - 0.05, f"{name[:26]}\n{' · '.join(answers)}", fontsize=9, ha="center",
-                va="bottom", parse_math=False)
+        name = path.stem if stems[path.stem] == 1 else path.as_posix()
+        name = name if len(name) < 27 else f"..{name[-25:]}"
+        ax.text(left + PHOTO / 2, top - 0.05, f"{name}\n{' · '.join(answers)}", fontsize=9, ha="center", va="bottom",
+                parse_math=False)
         _bars(ax, left + 0.55 * PHOTO, top + PHOTO + BAR, tasks, answers, values)
     return figure
 

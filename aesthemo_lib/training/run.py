@@ -85,7 +85,8 @@ class Run:
         """Truth and probabilities of the 'test', 'validation' or 'train' images."""
         file, whole = self.folder / "predictions.csv", False
         with contextlib.suppress(KeyError, ValueError):  # ValueError: no table at all
-            table = pd.read_csv(file, encoding="utf-8", keep_default_na=False, dtype={"image": str, "pixels": str})
+            text = ["image", "pixels", *(f"{kind}{name}" for name in self.metrics for kind in ("", "true_"))]
+            table = pd.read_csv(file, encoding="utf-8", keep_default_na=False, dtype=dict.fromkeys(text, str))
             test = table[table["part"] == "test"]
             counts = {name: (test[f"true_{name}"] != "").sum() for name in self.metrics}
             whole = file.read_bytes().endswith(b"\n") and all(counts[n] == of["n"] for n, of in self.metrics.items())

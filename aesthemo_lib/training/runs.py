@@ -128,6 +128,7 @@ def train(
     prepared = prepare(config, None if root is None else Path(root), on_bad_image)
     described, pixels = describe(config, prepared.images), pixel_digests(prepared.pixels)
     seen = dict(zip(prepared.images.names, pixels, strict=True))
+    _name_leaks(prepared, pixels)
     states = folder.with_name(folder.name + ".resume")
     with distributed.together(place), _claimed(folder, described, seen, redo, place) as finished:
         if not finished:
@@ -148,6 +149,16 @@ def train(
             shutil.rmtree(states, ignore_errors=True)
         distributed.broadcast(True, place)  # nobody leaves before the run is there
     return Run(folder)
+
+
+def _name_leaks(prepared: Prepared, pixels: list[str]) -> None:
+    """Say which test images are pixel by pixel those of other parts: copies with other bytes, which no group holds."""
+    images, split = prepared.images, prepared.split
+    known = {pixels[row]: images.names[row] for row in (*split.train, *split.validation)}
+    leaks = [f"{images.names[row]} = {known[pixels[row]]}" for row in split.test if pixels[row] in known]
+    if leaks:
+        logging.getLogger(__name__).warning("%s: %d test images have the pixels of others that are trained or selected "
+                                            "on, %s ..; put each pair into a group", images.name, len(leaks), leaks[0])
 
 
 @contextlib.contextmanager
@@ -175,11 +186,14 @@ def _claimed(folder: Path, described: dict, seen: dict[str, str], redo: bool, de
 
 def changed_images(folder: Path, seen: dict[str, str]) -> list[str]:
     """The images whose pixels (``seen``: their digests by name) are not those that a finished run was made with."""
-    file = folder / "predictions.csv"
-    table = pd.read_csv(file, encoding="utf-8", dtype=str, keep_default_na=False) if file.exists() else pd.DataFrame()
-    if "pixels" not in table:  # a run from before pixels were noted
+    if not (file := folder / "predictions.csv").exists():
         return []
-    return [name for name, pixels in zip(table["image"], table["pixels"], strict=True) if seen.get(name) != pixels]
+    with contextlib.suppress(KeyError, ValueError):
+        table = pd.read_csv(file, encoding="utf-8", dtype=str, keep_default_na=False)
+        known = dict(zip(table["image"], table["pixels"], strict=True))
+        if file.read_bytes().endswith(b"\n"):
+            return [name for name, pixels in seen.items() if known.get(name) != pixels]
+    return list(seen)  # the table is damaged
 
 
 def _start(weights: str) -> str:

@@ -60,6 +60,11 @@ def test_a_given_task(tmp_path):
     (["2021/a.jpg", "2022/b.jpg", "2023/b.jpg"], "named by dates"),
     (["very sad/a.jpg", "very_sad/b.jpg"], "'very sad' and 'very_sad'; use one"),
     (["lwo/a.jpg", *(f"low/{i}.jpg" for i in range(9))], "'lwo' 1 time and 'low' 9 times: is the first a typing error"),
+    (["awe/a.jpg", "fear/b.jpg", "Unknown/c.jpg"], "the folder 'Unknown' says that nobody judged"),
+    (["awe/a.jpg", "fear/b.jpg", "n.a/c.jpg", "NA/d.jpg"], "the folder 'NA' says that nobody judged its images"),
+    (["awe/a.jpg", "fear/b.jpg", "awe & fear/c.jpg"], "'awe & fear' says that its images are of several classes"),
+    (["cat/a.jpg", "cats/b.jpg", "dog/c.jpg"], "'cat' and 'cats'; use one of the two spellings"),
+    (["awe/a.jpg", "awe (2)/b.jpg", "fear/c.jpg"], "'awe' and 'awe \\(2\\)'; use one"),
     (["lo\u200bw/a.jpg", "low/a.jpg"], "only the class 'low' in it"),
 ])
 def test_each_fault_is_one_line(tmp_path, names, message):

@@ -27,9 +27,10 @@ def photos(tmp_path_factory) -> Path:
     return folder
 
 
-def test_folders_and_patterns_are_photographs(photos):
+def test_folders_and_patterns_are_photographs(photos, caplog):
     inside = {"a.jpg", "_MG_1.jpeg", "b.JPG", "x [1].png"}
     assert {path.name for path in photographs([str(photos)])} == inside
+    assert caplog.messages == [f"{photos}: 1 files are not read: no images by their suffix, such as notes.txt"]
     assert {path.name for path in photographs([str(photos / "**" / "*.jp*")])} == {"a.jpg", "_MG_1.jpeg"}
     assert photographs([str(photos / "x [1].png"), str(photos / "x [1].png")]) == [photos / "x [1].png"]
     assert photographs(["gone.jpg"]) == [Path("gone.jpg")]  # named by the decoder

@@ -14,6 +14,7 @@ from pathlib import Path
 import nbformat
 import papermill
 import pytest
+from executed import check_outputs, code_cells, read, shown
 from forked import forked_kernels
 
 from aesthemo_lib.headless.execute import execute
@@ -28,14 +29,6 @@ PARAMETERS = {"preset": "str", "data": "str", "root": "str", "seed": "int", "out
 KEPT = {"keep_output", "nbval-check-output"}
 
 every = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-
-
-def read(path: Path):
-    return nbformat.read(path, as_version=4)
-
-
-def code_cells(path: Path) -> list:
-    return [cell for cell in read(path).cells if cell.cell_type == "code"]
 
 
 def prose(path: Path) -> str:
@@ -149,22 +142,6 @@ def place(tmp_path_factory):
         patch.setenv("PYTHONPATH", os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])]))
         patch.setenv("OMP_NUM_THREADS", "1")
         yield folder
-
-
-def shown(path: Path) -> str:
-    """All that an executed notebook prints, says and tabulates."""
-    return "\n".join(str(output.get("text", output.get("data", {}).get("text/plain"))) +
-                     str(output.get("data", {}).get("text/markdown", "")) for cell in code_cells(path)
-                     for output in cell.outputs)
-
-
-def check_outputs(path: Path) -> None:
-    for cell in code_cells(path):
-        for output in cell.outputs:
-            assert output.get("name") != "stderr", f"{cell.id} wrote to stderr: {output.text}"
-            if "image/png" in output.get("data", {}):
-                alt = output.metadata.get("image/png", {}).get("alt", "")
-                assert len(alt) > 20, f"{cell.id} shows a picture without alternative text"
 
 
 @every

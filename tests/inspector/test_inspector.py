@@ -78,7 +78,7 @@ def test_what_a_page_holds_of_a_photo_are_the_networks_own_answers(run, tmp_path
     assert (shown["name"], shown["truth"]) == (path.name, truth)
     first = run.predictions().iloc[0]
     assert (path.name, truth["aesthetics"]) == (first["image"], first["true_aesthetics"])
-    expected, ledgers = Predictor(run).probabilities([path]), trunk_ledger(subject.network, images)
+    expected, ledgers = Predictor(run).answers([path]).probabilities, trunk_ledger(subject.network, images)
     for task in page["tasks"]:
         name = task["name"]
         answer = softmax(stored(page, shown, name, 0)[None])[0]  # in float32, where predict may take bfloat16

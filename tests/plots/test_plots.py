@@ -143,6 +143,17 @@ def test_contact_sheet_shows_what_the_predictions_say(photos):
     plots.png(figure)
 
 
+def test_photographs_of_one_name_have_captions_that_differ(photos, tmp_path):
+    same = [tmp_path / place for place in ("2023/the best/1.png", "2024/the best/1.png", "2024/the best/1.bmp")]
+    for path in same:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(path)
+    table = prediction_table(TASKS, {t.name: np.eye(len(t.classes))[[0] * 3] for t in TASKS}, photo=[*map(str, same)])
+    titles, _, _ = panels(plots.contact_sheet(same, table))
+    names = [title.splitlines()[0] for title in titles]
+    assert [name[-19:] for name in names] == [str(path)[-19:] for path in same] and max(map(len, names)) <= 27
+
+
 @pytest.mark.parametrize("name, files", [("s.png", ["s-2.png", "s-3.png", "s.png"]), ("s.pdf", ["s.pdf"])])
 def test_sheets_are_pages_and_a_photograph_is_decoded_once_at_its_size(photos, tmp_path, monkeypatch, name, files):
     monkeypatch.setattr(data, "PAGE", 3)

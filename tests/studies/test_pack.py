@@ -72,7 +72,7 @@ def test_the_committed_weights_give_the_committed_predictions(tmp_path_factory):
     images, table = open_data(Config()), run.predictions().iloc[:16]
     assert images.fingerprint() == config["images"], "the scenes are drawn otherwise now: train and pack it anew"
     paths = dict(zip(images.names, images.paths, strict=True))
-    answers = Predictor(run, "cpu").probabilities([paths[name] for name in table["image"]])
+    answers = Predictor(run, "cpu").answers([paths[name] for name in table["image"]]).probabilities
     for task in run.tasks:
         columns = [f"{task.name}_{name}" for name in task.classes]
         # It was bfloat16 that answered then, where there was any, so a probability may differ by some hundredths.

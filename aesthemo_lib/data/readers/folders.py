@@ -11,16 +11,13 @@ from ...tasks import Task
 from ..copies import group_copies
 from ..table import AnnotatedImages
 from . import infer_task
-from .spelling import check_names, clean, hold_dates
+from .spelling import PARTS, check_names, clean, hold_dates, is_no_label, several
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif",
                             ".heic", ".heif"})
 SYSTEMS = re.compile(r"[._@$].*|#(recycle|snapshot)|~snapshot|lost\+found|lost\.dir|found\.\d+|recycle[dr]|"
                      r"system volume information|thumb(nail)?s|network trash folder|temporary items", re.IGNORECASE)
 """Names that operating systems, disk stations and archives give to folders of their own; and ``_name``: no class."""
-PARTS = {"train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation",
-         "dev": "validation", "test": "test", "testing": "test"}
-"""Folders that are parts of a split, where there are no others."""
 
 
 def read(root: str | Path, task: str | Task = "emotion") -> AnnotatedImages:
@@ -90,6 +87,11 @@ def _task(root: Path, task: str | Task, names: list[str]) -> Task:
         return task
     counts = {name: names.count(name) for name in sorted(set(names))}
     check_names(counts, f"{root}: {task}")
+    for name in counts:
+        if is_no_label(name) or several(name, counts):
+            says = "nobody judged its images" if is_no_label(name) else "its images are of several classes"
+            raise ValueError(f"{root}: the folder {name!r} says that {says}; call it '_{name}' to leave them out, or, "
+                             f"if it is a class, by another word")
     if hold_dates(counts):
         raise ValueError(f"{root}: the folders are named by dates; expected a folder for each class of {task}, such as "
                          f"awe/ and fear/")

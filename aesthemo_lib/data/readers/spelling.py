@@ -8,14 +8,21 @@ from functools import lru_cache
 
 NO_LABEL = frozenset({
     "", "na", "n/a", "n.a.", "#n/a", "#na", "<na>", "nan", "none", "null", "nil", "?", "??", "???", "-", "--", "---",
-    "–", "—", ".", "..", "...", "…", "(blank)", "(none)", "\\n", "missing", "unknown", "undefined", "unlabelled",
-    "unlabeled", "n.d.", "blank", "empty", "tbd", "todo", "no answer", "not rated",
+    "–", "—", "…", "\\n", "missing", "unknown", "undefined", "unlabelled", "unlabeled", "n.d.", "blank", "empty", "tbd",
+    "todo", "no answer", "no label", "not rated", "unrated", "not available", "not applicable", "don't know",
 })
 """Cells that say that nobody judged, in lower case."""
 RARE = 2
 """A class of so few images, one edit from a more frequent one, is taken for a typing error until it is confirmed."""
-TOGETHER = re.compile(r"\s*[/+&]\s*|\s+and\s+")
-"""What may stand between two classes; a comma, semicolon or bar always does."""
+TOGETHER = re.compile(r"\s*[/+&\\>:]\s*|\s+(?:and|or|und|et|y)\s+")
+"""What may stand between two classes; a comma, semicolon or bar always does, and words may be two classes too."""
+OUT_OF = re.compile(r"\s*(%|/\s*\d+|(stars?|points?|pts)\.?)$", re.IGNORECASE)  #: What may follow a score
+PARTS = {"train": "train", "training": "train", "val": "validation", "valid": "validation", "validation": "validation",
+         "dev": "validation", "test": "test", "testing": "test"}
+"""What people call the parts of a split, in lower case."""
+NO_TASK = {"id", "uuid", "timestamp", "datetime", "filename", "url", "email", "rater", "worker", "user", "photographer"}
+NO_TASK_ALONE = {"date", "time", "index", "year", "month", "day", "hour", "weekday", "comment", "note"}
+"""Names of columns that are no task; the former also as the last word of one."""
 BOOLEAN = frozenset({"true", "false", "yes", "no", "y", "n", "t", "f", "0", "1"})
 NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)")
 
@@ -27,9 +34,10 @@ def clean(text: str) -> str:
     return " ".join("".join(c for c in composed if unicodedata.category(c) != "Cf").split())
 
 
+@lru_cache(2**16)
 def is_no_label(text: str) -> bool:
     """Whether a cell says that nobody judged: empty, NA, NaN, None, n/a, ?, - and the like."""
-    return text.casefold() in NO_LABEL
+    return text.casefold() in NO_LABEL or re.sub(r"[\s.()]+", "", text.casefold()) in NO_LABEL
 
 
 def check_names(counts: Mapping[str, int], what: str) -> None:
@@ -62,9 +70,8 @@ def check_cells(counts: Mapping[str, int], what: str) -> None:
     ``counts``: how often each label occurs; ``what``: the column's name, for the message, which says how to mend it.
     """
     for label in counts:
-        parts = [part.strip() for part in re.split(r"[,;|]", label)]
-        parts = parts if len(parts) > 1 else TOGETHER.split(label)
-        if re.search(r"[,;|\n]", label) or len(parts) > 1 and set(parts) <= set(counts):
+        parts = several(label, counts) or [part.strip() for part in re.split(r"[,;|\n]", label)]
+        if len(parts) > 1:
             raise ValueError(f"{what} is {label!r}; expected one class in a cell: where several apply, count their "
                              f"votes in columns {what}:{parts[0] or 'awe'}, {what}:{parts[-1] or 'fear'} and so on")
         if re.fullmatch(r"#[A-Z/0]+[!?]|=.+", label):
@@ -72,24 +79,34 @@ def check_cells(counts: Mapping[str, int], what: str) -> None:
                              f"cell empty")
         if label[0] == '"' or label[-1] == '"':
             raise ValueError(f"{what} is {label!r}; remove the quotation mark, or the space before it")
-    if len(counts) > 2 and all(map(NUMBER.fullmatch, counts)):
-        values = [float(label.replace(",", ".")) for label in counts]
+    scores = [OUT_OF.sub("", label) for label in counts]
+    if len(counts) > 2 and all(map(NUMBER.fullmatch, scores)):
+        values = [float(label.replace(",", ".")) for label in scores]
         low, high = min(values), max(values)
         raise ValueError(f"{what} holds numbers ({len(counts)} different ones, {low:g} to {high:g}); call the column "
                          f"'{what}>{(low + high) / 2:g}' to have them read as scores, low or high about that middle; "
-                         f"if each names a class, write words instead, such as level_{min(counts)}")
+                         f"if each names a class, write words instead, such as level_{min(scores)}")
     if len(counts) > 2 and all(label.casefold() in BOOLEAN for label in counts):
         raise ValueError(f"{what} says yes and no in several ways ({', '.join(counts)}); use one word for each")
     if looks := _no_classes(what, counts, sum(counts.values())):
         raise ValueError(f"{what} {looks}; if it is no task, call the column '_{what}'")
 
 
+def several(label: str, counts: Mapping[str, int]) -> list[str]:
+    """The classes that a label names at once, such as 'awe / fear'; empty if it is one."""
+    for parts in (TOGETHER.split(label), re.split(r"[\W_]+", label)):
+        if len(parts) > 1 and all(counts.get(part, 0) >= counts[label] for part in parts):
+            return parts
+    return []
+
+
 def _no_classes(name: str, counts: Mapping[str, int], rows: int) -> str:
     """What a column looks like that can't be a task; empty if it may be one."""
     *_, last = re.split(r"[_\W]+|(?<=[a-z])(?=[A-Z])", name)
-    if last.casefold() in ("id", "uuid", "timestamp", "datetime", "filename") or name.casefold() in (
-            "date", "time", "index", "url", "year", "month", "day", "hour", "weekday"):
-        return "has the name of an identifier or a time"
+    if last.casefold() in NO_TASK or name.casefold() in NO_TASK_ALONE:
+        return "has the name of an identifier, a person, a remark or a time"
+    if all(label.casefold() in PARTS for label in counts):
+        return "holds parts of a split; if it is one, call the column 'split', and its parts train, validation and test"
     if hold_dates(counts):
         return "holds dates or times"
     if rows > 4 and len(counts) == rows or len(counts) > 10 and 2 * len(counts) > rows:
@@ -105,13 +122,14 @@ def hold_dates(labels: Iterable[str]) -> bool:
 
 
 def _key(name: str) -> str:
-    """Equal for spellings that one person may use for one thing: Awe, 'awe' and awe.; very-sad and very_sad."""
+    """Equal for spellings that one person may use for one thing: Awe, 'awe' and awe.; cat, cats and cat (2)."""
     if NUMBER.fullmatch(name):
-        return name
+        return f"{float(name.replace(',', '.')):g}"
     plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", name).casefold())
     plain = re.sub("[\u0300-\u036f'`\"\u2018-\u201f«»]", "", plain)  # accents and quotation marks
     seen = "".join("-" if unicodedata.category(c) == "Pd" else c for c in plain)
-    return re.sub(r"[\s_\-]+", " ", seen.strip(".,:;!?*")).removesuffix(" copy") or name
+    words = re.sub(r"[\s_\-]+", " ", seen.strip(".,:;!?*"))
+    return re.sub(r"( copy( \(?\d+\)?)?| \(\d+\)|(?<=[^\W\d]{2}[^\W\ds])s)$", "", words) or name
 
 
 def _garbled(name: str) -> str:
@@ -138,7 +156,7 @@ def _one_edit(a: str, b: str) -> bool:
         return False
     same = next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
     changed = a[same:same + 1] + b[same:same + 1]
-    if any(c.isdigit() for c in changed):
+    if all(c.isdigit() for c in changed):
         return False
     rests = {(a[same + 1:], b[same:]), (a[same:], b[same + 1:]), (a[same + 1:], b[same + 1:])}
     swapped = a[same:same + 2] == b[same:same + 2][::-1] and a[same + 2:] == b[same + 2:]
