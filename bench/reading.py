@@ -13,12 +13,12 @@ from PIL import Image
 from torch import nn
 
 from aesthemo_lib.data import readers
-from aesthemo_lib.data.images import decode, load_pixels
+from aesthemo_lib.data.images import CHUNK, decode, load_pixels
 from aesthemo_lib.data.table import AnnotatedImages
 from aesthemo_lib.device import allowed_cores
 from aesthemo_lib.models.inference import fast, image_batches, predict_logits
 from aesthemo_lib.models.quick_cpu import quick_cpu
-from aesthemo_lib.prediction import BATCH, Predictor
+from aesthemo_lib.prediction import Predictor
 from aesthemo_lib.tasks import AESTHETICS
 from aesthemo_lib.training.config import DATA_SETTINGS, Settings
 from aesthemo_lib.training.run import Run
@@ -44,13 +44,13 @@ def prediction(job: Job) -> Iterator[tuple]:
     count, rounds = (6, 2) if job.small else (128, 2)
     if job.device.type == "cuda":
         count = 2048
-    this = race(job, "efficientnet_lite0", BATCH, 1, 1)
+    this = race(job, "efficientnet_lite0", CHUNK, 1, 1)
     paths, side = draw_photos(job.folder / "photos", count, 8), this.settings.resize
     run = Untrained(this.network(), this.settings)
     predictor = Predictor(run, job.device.type)
     pixels, mean = np.stack([decode(path, side) for path in paths]), run.network()[1]
     rows, crop = np.arange(count), this.settings.crop
-    batches = list(image_batches(run.made, pixels, rows, mean, crop, BATCH))
+    batches = list(image_batches(run.made, pixels, rows, mean, crop, CHUNK))
 
     def forward() -> None:
         with torch.inference_mode(), fast(job.device), quick_cpu(run.made):
@@ -60,9 +60,9 @@ def prediction(job: Job) -> Iterator[tuple]:
     times = in_turn({
         "forward pass": forward,
         "subtracting the mean image and resizing": lambda: list(image_batches(run.made, pixels, rows, mean, crop,
-                                                                              BATCH)),
+                                                                              CHUNK)),
         "from the cache": lambda: predict_logits(run.made, pixels, rows, mean, crop,
-                                                                          job.device, BATCH),
+                                                                          job.device, CHUNK),
         "decoding": decoder(paths, side), "from files": lambda: predictor.answers(paths),
     }, rounds, job.device)
     forward_only, decoding = times["forward pass"], times["decoding"]
