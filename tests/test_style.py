@@ -1,6 +1,5 @@
 """The code's form: what pre-commit and GitHub run, run here."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,8 +18,9 @@ WORKFLOWS = {
     for path in sorted((PROJECT / ".github" / "workflows").glob("*.yml"))
 }
 EVERYWHERE = {
-    "ruff": ["."], "mypy": ["--cache-dir", os.devnull],
-    "nbstripout": ["--verify", *sorted(map(str, (PROJECT / "notebooks").rglob("*.ipynb")))],
+    "ruff": ["."], "mypy": [],
+    "nbstripout": ["--verify", "--extra-keys", "metadata.papermill cell.metadata.papermill",
+                   *sorted(map(str, (PROJECT / "notebooks").rglob("*.ipynb")))],
     "workflows": sorted(map(str, (PROJECT / ".github" / "workflows").glob("*.yml"))),
     "issue-forms": sorted(map(str, (PROJECT / ".github" / "ISSUE_TEMPLATE").glob("[!c]*.yml"))),
     "citation": ["CITATION.cff"],
