@@ -52,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     null.add_argument("--root", type=Path, help="the data's folder")
     null.add_argument("--seeds", type=int, default=3, help="networks for each task")
     null.add_argument("--out", type=Path, default=Path("runs/null"), help="where the trained networks go")
+    null.add_argument("--null", choices=("permuted", "untrained"), default="permuted", help="labels or branch")
     null.set_defaults(command=_null_bars)
     pack = commands.add_parser("pack", help="write a run anew in half precision, with a card, to be passed on")
     pack.add_argument("run", type=Path, help="a run folder, trained on scenes")
@@ -190,7 +191,8 @@ def _null_bars(given) -> None:
 
     from .null_bars import write_null
 
-    print(write_null(Run(given.run) if given.run else packaged_run(), given.out, given.seeds, given.root))
+    run = Run(given.run) if given.run else packaged_run()
+    print(write_null(run, given.out, given.seeds, given.root, null=given.null))
 
 
 def _pack(given) -> None:

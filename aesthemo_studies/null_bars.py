@@ -1,51 +1,66 @@
 """The shadow behind the inspector's ledgers: how far its bars reach where there was nothing to borrow.
 
 A stream that carries pretrained features looks borrowed even if it is useless. So networks are trained alike while the
-*other* task's labels are permuted (``Config.labels``); what their ledgers say of test photos is the shadow.
+*other* task's labels are permuted (``Config.labels``); what their ledgers say of test photos is the shadow. Where such
+trainings take hours, as for the bundled network for photographs, there is a cheaper null: the other branch is put back
+to what it was before its training.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
 from aesthemo_lib.attribution.ledger import Ledger, over_set, trunk_ledger
+from aesthemo_lib.data.images import decode
 from aesthemo_lib.files import project_folder, read_json, write_json
 from aesthemo_lib.inspector.null import KIND, NULL, shown_rows
 from aesthemo_lib.models.inference import image_batches
+from aesthemo_lib.models.networks import build
 from aesthemo_lib.training.run import Run
-from aesthemo_lib.training.runs import Config, prepare, train
+from aesthemo_lib.training.runs import Config, open_data, prepare, train
 
 INSIDE = 0.9
 """The share of the null's bars that the shadow covers."""
+PHOTOS = 96
+"""The test photos of the cheaper null."""
+NOTE = f"Grey: where {INSIDE:.0%} of the borrowed bars lie if there is nothing to borrow: "
 
 
-def write_null(run: Run, runs: Path, seeds: int, root: Path | None = None, out: Path | None = None) -> Path:
-    """Train a kind of run without anything to borrow, and write how far its ledgers reach.
+def write_null(
+    run: Run, runs: Path, seeds: int, root: Path | None = None, out: Path | None = None, null: str = "permuted"
+) -> Path:
+    """Make the null of a kind of run, and write how far its ledgers reach.
 
     Args:
         run: a finished run; its kind (``KIND``) and its split are taken.
-        runs: the folder for the trained networks; finished ones are read.
-        seeds: networks for each task.
+        runs: the folder for the networks that are trained; finished ones are read.
+        seeds: networks for each task, of null 'permuted'.
         root: the data's folder.
         out: the file; by default ``NULL``. What it says of other kinds stays.
+        null: 'permuted' trains networks; 'untrained' changes the run's own.
     """
     out = out or project_folder() / NULL
     described, names = run.described, [task.name for task in run.tasks]
     tasks, photos = {}, 0
     for name in names:
         others = [other for other in names if other != name]
-        parts = list(_ledgers(run, others, name, runs / f"without-{'-'.join(others)}", seeds, root))
+        parts = ([_untrained(run, name, root)] if null == "untrained" else
+                 list(_permuted(run, others, name, runs / f"without-{'-'.join(others)}", seeds, root)))
         values = shown_rows(np.concatenate([part.values for part in parts]))  # of two classes their difference
         photos = len(parts[0].values)
         low, high = np.quantile(values, [(1 - INSIDE) / 2, (1 + INSIDE) / 2], axis=0)  # (rows, P)
         own = [stream is None for stream in parts[0].streams]
         low[:, own] = high[:, own] = 0  # the question is what is borrowed
         tasks[name] = {"low": low.round(4).tolist(), "high": high.round(4).tolist()}
-    note = (f"Grey: where {INSIDE:.0%} of the borrowed bars lie if there is nothing to borrow: {photos} test photos, "
-            f"{seeds} network{'s' * (seeds > 1)} a task, trained alike while the other task's labels were permuted.")
+    note = NOTE + (f"{photos} test photos, this network with the other branch as it was before its training."
+                   if null == "untrained" else
+                   f"{photos} test photos, {seeds} network{'s' * (seeds > 1)} a task, trained alike while the other "
+                   "task's labels were permuted.")
     known = read_json(out)["networks"] if out.exists() else []
     kind = {key: described[key] for key in KIND}
     kept = [entry for entry in known if any(entry[key] != value for key, value in kind.items())]
@@ -53,7 +68,36 @@ def write_null(run: Run, runs: Path, seeds: int, root: Path | None = None, out: 
     return out
 
 
-def _ledgers(
+def before_training(run: Run) -> nn.Module:
+    """A run's network as it began, with pretrained branches; its heads are random."""
+    config, settings = run.described, run.settings
+    weights = "imagenet" if settings.weights.startswith("run ") else settings.weights  # a run's began with these too
+    return build(config["method"], run.tasks, settings.backbone, weights, config["variant"],
+                 frozen=settings.frozen_groups, **config["options"]).eval()
+
+
+def with_branch_of(network: nn.Module, other: nn.Module, branch: int) -> nn.Module:
+    """A copy of a network, one of its branches being another network's."""
+    made = copy.deepcopy(network)
+    made.branches[branch].load_state_dict(other.branches[branch].state_dict())
+    return made
+
+
+def _untrained(run: Run, task: str, root: Path | None) -> Ledger:
+    """The task's trunk ledger over some of the split's test photos, all other branches being untrained."""
+    described, settings = run.described, run.settings
+    (network, mean), start = run.network("cpu"), before_training(run)
+    for branch, other in enumerate(network.tasks):
+        if other.name != task:
+            network = with_branch_of(network, start, branch)
+    images = open_data(Config(described["data"], preset=described["preset"],
+                              data_options=described["data_options"]), root)
+    rows = images.split(described["split"]).test[:PHOTOS]
+    pixels = np.stack([decode(images.paths[row], settings.resize) for row in rows])
+    return over_set(trunk_ledger, network, image_batches(network, pixels, range(len(rows)), mean, settings.crop))[task]
+
+
+def _permuted(
     run: Run, permuted: list[str], task: str, runs: Path, seeds: int, root: Path | None
 ) -> Iterator[Ledger]:
     """The task's trunk ledger over the split's test photos, of each seed's network."""

@@ -102,16 +102,15 @@ def excess(table: pd.DataFrame, what: str = "share", level: float = 0.95, null: 
         ValueError: a null is missing.
     """
     columns = [name for name in table if name.startswith(f"{what} ")]
-    both = {run: rows.set_index(["seed", "image"]) for run, rows in table.groupby("run") if run in ("trained", null)}
-    if len(both) != 2 or not both["trained"].index.sort_values().equals(both[null].index.sort_values()):
+    images = table.groupby(["seed", "image"])["group"].first()
+    values = {run: rows.groupby(["seed", "image"])[columns].mean().rename(columns=lambda name: name.split(" ", 1)[1])
+              for run, rows in table.groupby("run") if run in ("trained", null)}
+    if len(values) != 2 or not values["trained"].index.equals(values[null].index):
         raise ValueError("each trained network needs a null on the same images: the same split and seed")
-    values = {run: rows[columns].rename(columns=lambda name: name.removeprefix(f"{what} "))
-              for run, rows in both.items()}
     for rows in values.values():
         rows["borrowed"] = rows[[name for name in rows if name.startswith("borrowed at")]].sum(axis=1, skipna=False)
     difference = (values["trained"] - values[null]).dropna()
-    groups = both["trained"].loc[difference.index, "group"]
-    ends = _image_interval(difference, groups.to_numpy(), level)
+    ends = _image_interval(difference, images[difference.index].to_numpy(), level)
     of_seeds = difference.groupby("seed").mean()
     rows = []
     for p, player in enumerate(difference):

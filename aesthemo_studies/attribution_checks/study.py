@@ -8,7 +8,6 @@ with networks of preset teach, or 'photographs': the bundled network for them, o
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from functools import partial
 from itertools import product
@@ -24,19 +23,21 @@ from torch import nn
 from aesthemo_lib.attribution.ledger import Ledger, layer_ledger, over_set, trunk_ledger
 from aesthemo_lib.attribution.streams import streams
 from aesthemo_lib.evaluation.metrics import METRICS
-from aesthemo_lib.files import project_folder
+from aesthemo_lib.files import BUNDLED, project_folder
+from aesthemo_lib.training.run import Run
 from aesthemo_scenes.drawing import motif_mask
 
 from ..cells import Study, key
+from ..null_bars import before_training, with_branch_of
 from . import contents, ledgers as checks, map_rows, maps as faithfulness
 from .paths import path_ledger
-from .subjects import OTHER, PHOTOGRAPHS, SETTINGS, TASKS, Workplace, explained
+from .subjects import NULLS, OTHER, PHOTOGRAPHS, SETTINGS, TASKS, Workplace, explained
 
 PHOTOS, FEW, PAIRS = 48, 8, 16
 """Test images of a ledger and of what is slow; pairs of scenes."""
 MAIN = "scenes-0.5"
 """The setting that every kind is measured in."""
-OF_PHOTOGRAPHS = ("concepts", "paths")
+OF_PHOTOGRAPHS = ("null", "concepts", "paths")
 FORMAT = "%.4g"
 FACTS = {PHOTOGRAPHS: ("valence_mean", "arousal_mean", "category")}
 """What probes look for in photographs, beyond what pixels say; in scenes, for the factors."""
@@ -60,23 +61,20 @@ def cells(seeds: int = 8, photographs: bool = True) -> list[Cell]:
 
 
 def _null(place: Workplace, setting: str, seed: int) -> Iterator[pd.DataFrame]:
-    """The trunk ledgers of the trained network and of three nulls: the other task's labels permuted, the other branch
-    as it was before its training, the whole network before its training."""
-    trained, start = (explained(place, setting, seed, PHOTOS, run) for run in ("trained", "start"))
+    """The trunk ledgers of the trained network and of three nulls: the other task's labels permuted (twice), the other
+    branch as it was before its training, the whole network before its training; of photographs only the second."""
+    trained = explained(place, setting, seed, PHOTOS)
+    start = before_training(Run(BUNDLED / PHOTOGRAPHS)) if setting == PHOTOGRAPHS else place.network(setting, seed)
     for task in TASKS:
-        networks = {"trained": trained.network, "start": start.network,
-                    "untrained": _with_branch_of(trained.network, start.network, TASKS.index(OTHER[task])),
-                    "permuted": explained(place, setting, seed, PHOTOS, f"null-{OTHER[task]}").network}
-        for run, network in networks.items():
+        networks = {("trained", 0): trained.network,
+                    ("untrained", 0): with_branch_of(trained.network, start, TASKS.index(OTHER[task]))}
+        if setting != PHOTOGRAPHS:
+            networks |= {("start", 0): start} | {
+                ("permuted", k): place.network(setting, seed, f"{null}-{OTHER[task]}") for k, null in enumerate(NULLS)}
+        for (run, number), network in networks.items():
             ledger = over_set(trunk_ledger, network, trained.batches)[task]
-            yield checks.image_table(ledger, trained.truth[task], run=run, **trained.columns(setting, seed))
-
-
-def _with_branch_of(network: nn.Module, other: nn.Module, branch: int) -> nn.Module:
-    """A copy of a network, one of its branches being another network's."""
-    made = copy.deepcopy(network)
-    made.branches[branch].load_state_dict(other.branches[branch].state_dict())
-    return made
+            yield checks.image_table(ledger, trained.truth[task], run=run, permutation=number,
+                                     **trained.columns(setting, seed))
 
 
 def _flow(place: Workplace, setting: str, seed: int) -> Iterator[pd.DataFrame]:
@@ -218,7 +216,8 @@ def study(out: Path, root: Path | None = None, seeds: int = 8) -> Study:
         seeds: how many networks of each kind.
     """
     plan = [SETTINGS, PHOTOS, FEW, PAIRS]
-    return Study("attribution", {key(*cell, plan=plan): cell for cell in cells(seeds, root is not None)},
+    return Study("attribution", {key(*cell, plan=[*plan, NULLS] if cell.kind == "null" else plan): cell
+                                 for cell in cells(seeds, root is not None)},
                  partial(measure, Workplace(Path(out) / "attribution", root)), Path(out), _read, FORMAT)
 
 

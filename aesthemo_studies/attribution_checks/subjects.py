@@ -29,6 +29,8 @@ SETTINGS = {"resize": 110, "crop": 96, "epochs": 4}
 TASKS = tuple(task.name for task in PATENT_TASKS)
 OTHER = dict(zip(TASKS, TASKS[::-1], strict=True))
 PHOTOGRAPHS = "photographs"
+NULLS, ANOTHER = ("null", "second"), 100
+"""The permutations of a null: the first is trained with its network's seed, the second with another one."""
 
 
 def config_of(setting: str, seed: int, run: str = "trained") -> Config:
@@ -37,14 +39,15 @@ def config_of(setting: str, seed: int, run: str = "trained") -> Config:
     Args:
         setting: 'scenes-0.5' with its relatedness.
         seed: the network's number.
-        run: 'trained', 'start' (one epoch at rate 0: the network before its training) or 'null-<task>' (that task's
-            labels permuted).
+        run: 'trained', 'start' (one epoch at rate 0: the network before its training), or one of ``NULLS`` and a task,
+            whose labels are permuted: 'null-emotion'.
     """
     kind, *which = run.split("-")
     return Config(
-        "scenes", "cross_branch", "diagonal", split=seed % TEST_FOLDS, seed=seed // TEST_FOLDS,
+        "scenes", "cross_branch", "diagonal", split=seed % TEST_FOLDS,
+        seed=seed // TEST_FOLDS + ANOTHER * (kind == NULLS[1]),
         settings=SETTINGS | ({"learning_rate": 0.0, "epochs": 1} if kind == "start" else {}),
-        labels={"permute": which} if kind == "null" else {},
+        labels={"permute": which} if kind in NULLS else {},
         data_options={"relatedness": float(setting.partition("-")[2])},
     )
 
@@ -62,6 +65,10 @@ class Workplace(NamedTuple):
     def run(self, setting: str, seed: int, run: str = "trained") -> Run:
         """A network of the study, trained if it isn't yet."""
         return train(config_of(setting, seed, run), self.out / setting / run, self.data(setting), redo=True)
+
+    def network(self, setting: str, seed: int, run: str = "start") -> nn.Module:
+        """The network of such a run."""
+        return self.run(setting, seed, run).network()[0]
 
 
 class Explained(NamedTuple):
