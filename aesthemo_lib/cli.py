@@ -103,8 +103,9 @@ def _parser() -> argparse.ArgumentParser:
     table.add_argument("--csv", type=Path, help="write the single runs there")
     table.set_defaults(command=_table)
     inspect = commands.add_parser("inspect", help="open the inspector in the browser")
-    inspect.add_argument("run", type=Path, nargs="?", help="a run folder; left out: the bundled one")
+    inspect.add_argument("run", type=Path, nargs="?", help="a run folder; left out: the bundled one for photographs")
     inspect.add_argument("--root", type=Path, help="the data's folder")
+    inspect.add_argument("--own", nargs="+", default=(), metavar="PHOTO", help="your own photographs or folders, first")
     inspect.add_argument("--photos", type=int, default=24, help="how many test photos are offered")
     inspect.add_argument("--no-browser", action="store_true", help="print the address instead of opening it")
     inspect.add_argument("--page", type=Path, metavar="FILE", help="write it as one HTML file, and open nothing")
@@ -227,11 +228,13 @@ def _inspect(given) -> int:
         from .inspector.page import write_page
         from .prediction import packaged_run
 
-        print(write_page(given.run or packaged_run().folder, given.page))
+        runs = {given.run.name: given.run} if given.run else {
+            "photographs": packaged_run("photographs").folder, "drawn scenes": packaged_run().folder}
+        print(write_page(runs, given.page))
         return 0
     from .inspector.serve import serve
 
-    return serve(given.run, given.root, given.photos, browser=not given.no_browser)
+    return serve(given.run, given.root, given.photos, given.own, not given.no_browser)
 
 
 def _doctor(given) -> int:

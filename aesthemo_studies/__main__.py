@@ -33,7 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--form", default="first", help="first (two hours on two cores) or long")
     study.add_argument("--cell", metavar="KEY", help="run only this cell, and write no table (for a cluster's jobs)")
     attribution = _study_parser(commands, "attribution-study", "run what lesson 8 shows", _attribution_study)
-    attribution.add_argument("--seeds", type=int, default=3, help="splits and seeds of each cell")
+    attribution.add_argument("--seeds", type=int, default=8, help="splits and seeds of each cell")
     retrieval = _study_parser(commands, "retrieval", "what colour and texture add to a search by emotion", _retrieval)
     retrieval.add_argument("--oasis", type=Path, help="OASIS' folder; --root is PARA's; without them: drawn scenes")
     _study_parser(commands, "task-sequence", "do answers contradict one another? (on OASIS too with --root)",

@@ -15,11 +15,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from aesthemo_lib.data.batches import resize, to_device
-from aesthemo_lib.files import atomic_folder
+from aesthemo_lib.files import atomic_folder, write_json
+from aesthemo_lib.inspector.familiar import STATISTICS, sampled
 from aesthemo_lib.models.inference import evaluating
 from aesthemo_lib.prediction import BUNDLED
 from aesthemo_lib.training.run import Run, training_command
-from aesthemo_lib.training.runs import Config, prepare
+from aesthemo_lib.training.runs import Config, open_data, prepare
 
 from .kept_runs import copy_small
 
@@ -66,6 +67,7 @@ def pack(run: Run | Path | str, out: Path | str | None = None, root: Path | None
         record = copy_small(run.folder, temporary)
         if data != "scenes":
             (temporary / "predictions.csv").unlink()
+            write_json(temporary / STATISTICS, statistics(run, root))
         save_file(halved(load_file(run.folder / "model.safetensors")), temporary / "model.safetensors")
         size, off = (temporary / "model.safetensors").stat().st_size, largest_difference(run, Run(temporary), root)
         if size > MOST_BYTES:
@@ -75,6 +77,13 @@ def pack(run: Run | Path | str, out: Path | str | None = None, root: Path | None
         text = card(run, record["weights"], size, off, foreign or {})
         (temporary / "README.md").write_text(text, encoding="utf-8", newline="\n")
     return out
+
+
+def statistics(run: Run, root: Path | None) -> list[list[float]]:
+    """What the inspector knows of photographs that are not passed on: see ``inspector.familiar``."""
+    described = run.described
+    images = open_data(Config(described["data"], preset=described["preset"]), root)
+    return sampled([images.paths[row] for row in images.split(described["split"]).train]).round(4).tolist()
 
 
 def halved(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ from aesthemo_lib.evaluation import calibration
 from aesthemo_lib.evaluation.calibration import truth_and_probabilities
 from aesthemo_lib.evaluation.comparison import read_runs
 from aesthemo_lib.files import digest, project_folder
-from aesthemo_lib.inspector.null import NULL, null_bars, shown_rows
+from aesthemo_lib.inspector.null import NULL, beyond, null_bars, shown_rows
 from aesthemo_lib.models.inference import image_batches
 from aesthemo_lib.models.networks import build
 from aesthemo_lib.plots.data import contact_sheet, label_table, vote_bars
@@ -188,10 +188,10 @@ def _ledger_rows(ax: Axes, ledger: Ledger, classes: Sequence[str], null: dict) -
     ax.barh(at, values, 0.5, color=colours)
     for place, value in enumerate(values):
         ax.text(max(value, high[place], 0) + 0.05, place, f"{value:+.2f}", va="center", fontsize=10)
-    beyond = (values - values.clip(low, high))[1:].sum()
+    outside = beyond(ledger, null)[0 if pair else answer]
     whole = f"'{classes[1]}' minus '{classes[0]}'" if pair else f"'{classes[answer]}'"
     ax.set_title(f"{ledger.task} says '{classes[answer]}'\nlogit of {whole}: {values.sum():+.2f}\n"
-                 f"borrowed {values[1:].sum():+.2f}, beyond the null {beyond:+.2f}", fontsize=10)
+                 f"borrowed {values[1:].sum():+.2f}, beyond the null {outside:+.2f}", fontsize=10)
     ax.axvline(0, color=NEUTRAL, lw=1)
     ax.set(yticks=at, yticklabels=ledger.players, ylim=(len(at) - 0.4, -0.6), xlabel="logit, beyond the mean image")
     ax.grid(axis="y", visible=False)

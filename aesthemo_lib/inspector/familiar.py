@@ -8,6 +8,8 @@ import numpy as np
 from ..data.decoding import picture
 
 SAMPLE = SIDE = 64
+STATISTICS = "familiar.json"
+"""In a run's folder, what ``sampled`` gives, where its photographs are not passed on."""
 
 
 def pixel_statistics(path: Path | str) -> np.ndarray:
@@ -17,10 +19,14 @@ def pixel_statistics(path: Path | str) -> np.ndarray:
     return np.array([*pixels.mean((0, 1)), *pixels.std((0, 1)), np.log1p(steps.mean()), (steps < 1).mean()])
 
 
-def far_from(paths: Sequence[Path]) -> Callable[[Path | str], bool]:
-    """Whether a photo lies farther, by Mahalanobis's distance, from ``SAMPLE`` training images than each of these."""
+def sampled(paths: Sequence[Path]) -> np.ndarray:
+    """(n, 8) the statistics of up to ``SAMPLE`` images, evenly spaced."""
     chosen = np.linspace(0, len(paths) - 1, min(SAMPLE, len(paths))).astype(int)
-    values = np.stack([pixel_statistics(paths[row]) for row in chosen])
+    return np.stack([pixel_statistics(paths[row]) for row in chosen])
+
+
+def far_from(values: np.ndarray) -> Callable[[Path | str], bool]:
+    """Whether a photo lies farther, by Mahalanobis's distance, from training images' statistics than each of these."""
     centre, inverse = values.mean(axis=0), np.linalg.pinv(np.cov(values.T) + 1e-3 * np.eye(8))
 
     def distance(one: np.ndarray) -> float:

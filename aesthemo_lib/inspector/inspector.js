@@ -182,7 +182,7 @@ function askNext(s) {
   const late = () => give(s, "No answer came; start the inspector again (in a notebook: run its cell).");
   s.waiting = { ...next, id: ++s.count, timer: setTimeout(late, PATIENCE) };
   const from = question.donor ? named(s, question.donor) : null;
-  s.options.ask({ ...question, id: s.count, name: item.name, image: item.own ? item.image : null, donor_image: from?.own ? from.image : null });
+  s.options.ask({ ...question, run: s.page.run, id: s.count, name: item.name, image: item.own ? item.image : null, donor_image: from?.own ? from.image : null });
 }
 function give(s, problem, answer = {}) {
   clearTimeout(s.waiting.timer);
@@ -200,9 +200,10 @@ function give(s, problem, answer = {}) {
 // --- choosing: runs, photos, modes
 
 function runChoice(page, options) {
+  if (!(options.runs?.length > 1)) return "";
   const choice = make("select", { onchange: () => options.pick(choice.value) },
     ...options.runs.map((run) => make("option", { value: run, selected: run === page.run }, run)));
-  return make("label", { class: "runs" }, "Run ", choice);
+  return make("label", { class: "runs" }, "Network: ", choice);
 }
 const thumbnail = (item, act, label) => make("button", { type: "button", "aria-label": label, title: item.name, onclick: act },
   make("img", { src: item.image, alt: "" }));
@@ -216,8 +217,9 @@ function photoStrip(s) {
     show(s, (s.slots[s.active] + step + s.photos.length) % s.photos.length);
     element.children[s.slots[s.active]].focus();
   });
-  const add = (item) => element.append(thumbnail(item, () => show(s, s.photos.indexOf(item)), `Photo ${item.name}`));
-  s.photos.forEach(add);
+  const one = (item) => thumbnail(item, () => show(s, s.photos.indexOf(item)), `Photo ${item.name}`);
+  element.append(...s.photos.map(one));
+  const add = (item) => element.prepend(one(item));
   const draw = () => [...element.children].forEach((one, k) => one.setAttribute("aria-pressed", String(s.slots.includes(k))));
   return { element, draw, add };
 }
@@ -261,10 +263,11 @@ async function upload(s, file) {
   let name = file.name;
   for (let n = 2; named(s, name); n++) name = `${file.name} (${n})`;
   const item = { name, image, own: true, truth: {}, credit: `Your photo, shrunk here to at most ${SENT_SIDE} px` };
-  s.photos.push(item);
+  s.photos.unshift(item); // one's own come first
+  s.slots = s.slots.map((number) => (number === null ? null : number + 1));
   s.parts.strip.add(item);
   if (!s.page.donors) s.parts.donors?.add(item);
-  show(s, s.photos.length - 1);
+  show(s, 0);
 }
 
 // --- a photo with its answers
@@ -710,7 +713,7 @@ const STORY = [
   ["Look", "02_network", "Each row of boxes judges the same photo, one for each task. A box shows the average of the maps that leave its group: bright is where this stage responds most."],
   ["Cut", "06_attribution", "A numbered circle sits on what one branch borrows from another. Click it, and the stream carries what it carries for the mean image: nothing of this photo. Choose another photo as the giver, and the same click is a transplant."],
   ["Compare", "07_inspector", "A line is as wide as its Shapley share of the logit, and the ledger below has the same numbers. Put two photos side by side to see where the same cut matters more."],
-  ["Doubt", "more/08_attribution_checks", "Grey is what a stream reaches in networks that had nothing to borrow, so a grey line proves nothing. Most answers do not turn by one cut. And what is explained here is the network, which may be wrong about the photo."],
+  ["Doubt", "more/08_attribution_checks", "Grey is what a stream reaches where the other branch has learnt nothing of its task, so a grey line proves nothing. Most answers do not turn by one cut. And what is explained here is the network, which may be wrong about the photo."],
 ];
 /** Where a lesson is, seen from this page: beside a notebook, in a checkout or on the site; none in an app of its own. */
 function lessonAddress(s, name) {
@@ -729,7 +732,7 @@ function story(s) {
 
 function writeAddress(s) {
   const cuts = s.switches.filter((_, k) => (s.cut >> k) & 1).map(streamName);
-  const given = [["photo", s.photos[s.slots[0]].name], ["second", s.photos[s.slots[1]]?.name], ["cut", cuts.join(",")], ["from", s.donor],
+  const given = [["network", s.options.runs?.indexOf(s.page.run) > 0 ? s.page.run : ""], ["photo", s.photos[s.slots[0]].name], ["second", s.photos[s.slots[1]]?.name], ["cut", cuts.join(",")], ["from", s.donor],
     ...s.tasks.map((task) => [task.name, rowsOf(task)[s.looked[task.name]]]), ["layer", s.layer === s.page.layers ? "" : s.layer], ["guess", s.guessing ? "first" : ""]];
   const text = `#${given.filter(([, value]) => value).map(([name, value]) => `${encodeURIComponent(name)}=${encodeURIComponent(value).replaceAll("%2C", ",")}`).join("&")}`;
   if (text !== location.hash) history.replaceState(null, "", text);
@@ -762,9 +765,8 @@ function opening(s) {
 export function inspect(root, page, options = {}) {
   root.replaceChildren();
   root.classList.add("aesthemo");
-  if (options.runs?.length > 1) root.append(runChoice(page, options));
   if (page.problem) {
-    root.append(make("p", { class: "say", role: "status" }, page.problem));
+    root.append(runChoice(page, options), make("p", { class: "say", role: "status" }, page.problem));
     return { receive() {} };
   }
   const s = newState(root, page, options);
@@ -774,12 +776,12 @@ export function inspect(root, page, options = {}) {
   const lead = s.borrows ? "Two branches judge one photo and borrow maps from each other. Click a circle to cut what is borrowed there, and see what changes."
     : `Nothing can be cut here: ${page.reason}.`;
   const intervene = s.borrows ? [make("div", { class: "intervene" }, parts.network.element, parts.flips.element, parts.offers.element)] : [];
-  root.append(make("header", {}, make("h1", {}, "What does each judgement borrow?"), make("p", {}, lead)), parts.strip.element,
+  root.append(make("header", {}, make("h1", {}, "What does each judgement borrow?"), runChoice(page, options), make("p", {}, lead)), parts.strip.element,
     make("div", { class: "first" }, parts.stage.element, make("div", { class: "right" }, ...intervene, s.say, ...(s.borrows ? [parts.donors.element] : []), parts.modes.element, parts.quiz.element)),
     ...(s.borrows ? [story(s), parts.ledgers.element] : []), parts.maps.element,
     make("footer", { class: "small" }, `Network: ${page.title}.${page.note ? ` ${page.note}` : ""}`));
   if (options.address) {
-    window.addEventListener("hashchange", () => readAddress(s));
+    options.follow = () => readAddress(s);
     readAddress(s);
   } else show(s, 0);
   return {
@@ -787,6 +789,24 @@ export function inspect(root, page, options = {}) {
       if (answer.run === page.run && answer.id === s.waiting?.id) give(s, answer.problem, answer); // else it comes too late
     },
   };
+}
+
+/** The same with a choice of networks, one at a time; the address may name one: #network=drawn scenes. */
+export function inspectOne(root, pages, options = {}) {
+  const runs = pages.map((page) => page.run);
+  let shown, opened;
+  const open = (name) => {
+    shown = pages[Math.max(runs.indexOf(name), 0)];
+    opened = inspect(root, shown, Object.assign(options, { runs, pick }));
+  };
+  const pick = (name) => {
+    if (options.address) history.replaceState(null, "", `#network=${encodeURIComponent(name)}`);
+    open(name);
+  };
+  const asked = () => (options.address && new URLSearchParams(location.hash.slice(1)).get("network")) || runs[0];
+  open(asked());
+  if (options.address) window.addEventListener("hashchange", () => (asked() === shown.run ? options.follow() : open(asked())));
+  return { receive: (answer) => opened.receive(answer) };
 }
 
 /** A grey photo with a signed map over it; strength is the map's largest value as a share of those it is compared with. */
@@ -835,7 +855,7 @@ function render({ model, el }) {
     shown = inspect(box, page, {
       runs: model.get("runs"),
       pick: (run) => { model.set("run", run); model.save_changes(); },
-      ask: (question) => model.send({ run: page.run, ...question }),
+      ask: (question) => model.send(question),
     });
   };
   const receive = (answer) => shown.receive(answer);

@@ -1,7 +1,6 @@
 const ask = async (question) => {
-  const asked = { ...question, run: data.run };
-  const answer = await fetch("ask", { method: "POST", body: JSON.stringify(asked) }).then((got) => got.json())
-    .catch(() => ({ ...asked, problem: "The inspector has ended; start it again." }));
+  const answer = await fetch("ask", { method: "POST", body: JSON.stringify(question) }).then((got) => got.json())
+    .catch(() => ({ ...question, problem: "The inspector has ended; start it again." }));
   opened.receive(answer);
 };
-const opened = inspect(document.getElementById("inspector"), data, {ask});
+const opened = inspectOne(document.getElementById("inspector"), data, {ask});

@@ -4,6 +4,7 @@ import contextlib
 
 import numpy as np
 
+from ..attribution.ledger import Ledger
 from ..files import project_folder, read_json
 from ..training.run import Run
 
@@ -15,6 +16,12 @@ def shown_rows(values: np.ndarray) -> np.ndarray:
     """What is shown of (.., C, P) or (C,) values: each class; of two the difference, the second's minus the first's."""
     axis = max(values.ndim - 2, 0)
     return np.diff(values, axis=axis) if values.shape[axis] == 2 else values
+
+
+def beyond(ledger: Ledger, bars: dict) -> np.ndarray:
+    """(rows,) how much of what the first image's logits borrow lies outside a task's 'low' and 'high' of the null."""
+    values, borrowed = shown_rows(ledger.values[0]), [stream is not None for stream in ledger.streams]
+    return (values - values.clip(bars["low"], bars["high"]))[:, borrowed].sum(axis=1)
 
 
 def null_bars(run: Run, players: int) -> dict:

@@ -5,12 +5,13 @@ import secrets
 import signal
 import sys
 import webbrowser
+from collections.abc import Sequence
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Lock
 
-from ..prediction import packaged_run
+from ..prediction import packaged_run, photographs
 from .page import html
 from .session import Session
 
@@ -18,17 +19,22 @@ LARGEST = 20_000_000
 """Bytes of a question; the page shrinks photos before it sends them."""
 
 
-def serve(run: Path | str | None = None, root: Path | None = None, count: int = 24, browser: bool = True) -> int:
+def serve(
+    run: Path | str | None = None, root: Path | None = None, count: int = 24, own: Sequence[str] = (),
+    browser: bool = True,
+) -> int:
     """Open the inspector of a run in the browser, and answer it until Ctrl+C or SIGTERM; returns the exit status.
 
     The address holds a token, so that others who are logged in on this machine don't get in.
 
     Args:
-        run: a finished run's folder; None: the bundled network.
+        run: a finished run's folder; None: the bundled network for photographs.
         count: how many of the test photos in ``root`` are offered.
+        own: one's own photographs, folders or patterns, shown first.
         browser: whether to open one, or only to print the address.
     """
-    session = Session(Path(run) if run else packaged_run().folder, root=root, count=count)
+    folder = Path(run) if run else packaged_run("photographs").folder
+    session = Session(folder, root=root, count=count, own=photographs(own))
     token = secrets.token_urlsafe(16)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler(session, token)) as server:
@@ -45,7 +51,7 @@ def serve(run: Path | str | None = None, root: Path | None = None, count: int = 
 
 def handler(session: Session, token: str) -> type[BaseHTTPRequestHandler]:
     """What answers the browser: the page, and one question at a time; without the token, nothing."""
-    page, one_at_a_time = html(session.page, live=True).encode(), Lock()
+    page, one_at_a_time = html([session.page], live=True).encode(), Lock()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

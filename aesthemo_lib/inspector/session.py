@@ -3,6 +3,8 @@
 import base64
 import logging
 import tempfile
+from collections.abc import Sequence
+from itertools import count as count_from
 from pathlib import Path
 
 from torch import Tensor
@@ -12,19 +14,24 @@ from .subject import Subject, photo
 
 
 class Session:
-    """Photos of a run's own data, or one's own, answered by live forward passes.
+    """One's own photos, and those of a run's data, answered by live forward passes.
 
     Args:
         folder: the run's.
         name: what the browser calls it, which sees no path of this machine.
         root, count: the data's folder, and how many of its test photos are offered.
+        own: one's own photographs, which come first.
     """
 
-    def __init__(self, folder: Path, name: str = "", root: Path | None = None, count: int = 24):
-        self.name, self.subject = name or label(folder), Subject(folder)
-        chosen = self.subject.test_photos(count, root)
-        self.paths = {self.subject.names[path]: path for path, _ in chosen}
-        photos = [photo(path, truth, name=self.subject.names[path]) for path, truth in chosen]
+    def __init__(self, folder: Path, name: str = "", root: Path | None = None, count: int = 24,
+                 own: Sequence[Path] = ()):
+        self.name, self.subject, self.paths = name or label(folder), Subject(folder), dict[str, Path]()
+        photos = []
+        for path, truth, credit in [*((path, {}, "Your photo") for path in own), *self.subject.photos(count, root)]:
+            called = self.subject.names.get(path, path.name)
+            called = next(one for n in count_from(1) if (one := called + f" ({n})" * (n > 1)) not in self.paths)
+            self.paths[called] = path
+            photos.append(photo(path, truth, credit, called))
         self.page = self.subject.page(photos) | {"run": self.name}
 
     def answer(self, question: dict) -> dict:

@@ -19,14 +19,16 @@ from ..attribution.ledger import trunk_ledger
 from ..attribution.maps import SignedMap, integrated_gradients, top_channels
 from ..attribution.streams import streams
 from ..data.decoding import decode, picture
+from ..files import read_json
 from ..models.inference import evaluating, image_batches
 from ..plots.style import task_colour
 from ..prediction import Predictor, own_test_rows
 from ..training.run import Run
 from ..training.runs import Config, open_data
 from .answers import all_logits, distinct, idle, stream_maps, switches
-from .familiar import far_from
+from .familiar import STATISTICS, far_from, sampled
 from .null import null_bars, shown_rows
+from .samples import samples
 
 SHOWN_SIDE, MAP_SIDE, FLOW_SIDE = 256, 32, 20
 """Pixels or cells a side, at most, of a photo, a map of contributions and a mean map as they are sent."""
@@ -55,8 +57,9 @@ class Subject:
 
     @cached_property
     def unusual(self) -> Callable[[Path | str], bool]:
-        """Whether a photo lies far from the training data; after ``test_photos``."""
-        return far_from(self.seen)
+        """Whether a photo lies far from the training data; after ``photos``."""
+        known = self.run.folder / STATISTICS
+        return far_from(np.array(read_json(known)) if known.exists() else sampled(self.seen))
 
     def page(self, photos: Sequence[dict]) -> dict:
         """What ``inspector.js`` draws: the network's shape, and photos (see ``photo``), answered or not."""
@@ -122,6 +125,17 @@ class Subject:
             return [_shown("pixels", integrated_gradients(self.network, images, task, target, steps=PIXEL_STEPS))]
         maps = stream_maps(self.network, images, task, target, layer)
         return [_shown(s.source, maps[s]) for s in sorted(maps, key=lambda s: s.borrowed)]
+
+    def photos(self, count: int, root: Path | None = None) -> list[tuple[Path, dict, str]]:
+        """What is shown of a run: path, consensus by task, credit. Its own test images, or else ``samples``."""
+        if self.knows_its_photos:
+            return [(path, truth, "") for path, truth in self.test_photos(count, root)]
+        return samples()[:count]
+
+    @property
+    def knows_its_photos(self) -> bool:
+        """Whether the run was kept with its predictions, which name its test images."""
+        return (self.run.folder / "predictions.csv").exists()
 
     def test_photos(self, count: int, root: Path | None = None) -> list[tuple[Path, dict]]:
         """The first test images of the run's own data, each with its consensus class by task."""

@@ -18,7 +18,7 @@ from aesthemo_lib.attribution.ledger import Ledger
 from aesthemo_lib.attribution.streams import Stream, streams
 from aesthemo_lib.models.inference import evaluating
 
-from .marks import bounded_interval, p_value
+from .marks import bounded_interval, detectable, p_value, scatter
 
 # --- what a ledger says of an image, comparable between networks
 
@@ -96,7 +96,7 @@ def excess(table: pd.DataFrame, what: str = "share", level: float = 0.95, null: 
     Returns:
         a row a player, and one for all that is borrowed: trained and null (means), excess (mean), p and the interval
         over networks, corrected for the overlap of their splits (low, high; NaN of one network), and that over images,
-        whole groups drawn again (image_low, image_high).
+        whole groups drawn again (image_low, image_high); ``marks.detectable`` and ``marks.scatter``.
 
     Raises:
         ValueError: a null is missing.
@@ -117,7 +117,8 @@ def excess(table: pd.DataFrame, what: str = "share", level: float = 0.95, null: 
         mean, low, high = bounded_interval(of_seeds[player], level=level)
         means = [values[run].loc[difference.index, player].mean() for run in ("trained", null)]
         rows.append({"player": player, "trained": means[0], "null": means[1], "excess": mean, "low": low, "high": high,
-                     "p": p_value(of_seeds[player]), "image_low": ends[0][p], "image_high": ends[1][p]})
+                     "p": p_value(of_seeds[player]), "image_low": ends[0][p], "image_high": ends[1][p],
+                     "detectable": detectable(of_seeds[player]), **scatter(of_seeds[player])})
     return pd.DataFrame(rows)
 
 

@@ -51,10 +51,32 @@ def p_value(values: np.ndarray) -> float:
     return float(2 * stats.t.sf(abs(values.mean()) / (deviation * math.sqrt(1 / n + OVERLAP)), n - 1))
 
 
+def detectable(values: np.ndarray, power: float = 0.8, level: float = 0.95) -> float:
+    """The mean that so many networks, as scattered as these, would show with this power; NaN for fewer than two."""
+    values = np.asarray(values, dtype=np.float64)
+    n = len(values)
+    if n < 2:
+        return math.nan
+    t = stats.t.ppf((1 + level) / 2, n - 1) + stats.t.ppf(power, n - 1)
+    return float(t * np.std(values, ddof=1) * math.sqrt(1 / n + OVERLAP))
+
+
+def scatter(of_networks: pd.Series) -> dict[str, float]:
+    """How far networks of different splits, and seeds of the same split, lie apart: two standard deviations.
+
+    Args:
+        of_networks: one value a network, by its number: number n has split n % 4.
+    """
+    splits = of_networks.groupby(of_networks.index % TEST_FOLDS)
+    seeds = splits.var(ddof=1).mean()  # of pairs: the pooled variance between seeds
+    between = max(splits.mean().var(ddof=1) - (0.0 if math.isnan(seeds) else seeds / splits.size().mean()), 0.0)
+    return {"between splits": math.sqrt(between), "between seeds": math.sqrt(seeds)}
+
+
 def over_networks(
     table: pd.DataFrame, by: Sequence[str], parts: Sequence[str] = ("value",), scale: str = ""
 ) -> pd.DataFrame:
-    """Means of each network, then over networks: by .., part, mean, low, high, p, networks.
+    """Means of each network, then over networks: by .., part, mean, low, high, p, networks, ``detectable``.
 
     Args:
         table: rows with a column seed, the columns of ``by`` and those that are averaged, ``parts``.
@@ -66,7 +88,8 @@ def over_networks(
             of_networks = some.groupby("seed")[part].mean().to_numpy()
             mean, low, high = bounded_interval(of_networks, scale)
             rows.append({**dict(zip(by, key, strict=True)), "part": part, "mean": mean, "low": low, "high": high,
-                         "p": p_value(of_networks), "networks": len(of_networks)})
+                         "p": p_value(of_networks), "networks": len(of_networks),
+                         "detectable": detectable(of_networks)})
     return pd.DataFrame(rows)
 
 

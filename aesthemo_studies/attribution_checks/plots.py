@@ -54,7 +54,8 @@ def null_shadows(excesses: dict[str, pd.DataFrame], what: str = "share of the le
 
 
 def dots(
-    rows: pd.DataFrame, line: str, xlabel: str, part: str | None = None, mark: tuple[float, float] | None = None
+    rows: pd.DataFrame, line: str, xlabel: str, part: str | None = None, mark: tuple[float, float] | None = None,
+    grey: str | None = None,
 ) -> Figure:
     """Means with their intervals: a panel a task, a line for each of ``line``, a dot for each of ``part``.
 
@@ -62,6 +63,7 @@ def dots(
         rows: task, mean, low and high (over networks), image_low and image_high where images give an interval too.
         part: 'own' has the task's colour, 'borrowed' the other task's, all else is black; each has its marker.
         mark: where a test is passed; the region is green.
+        grey: the column of what lies in the grey around zero.
     """
     names = list(rows[part].unique()) if part else ["own"]
     lines = list(rows[line].unique())
@@ -75,6 +77,8 @@ def dots(
             colour, marker = known.get(name, "black"), "Dso^v"[k % 5]
             for _, row in (table[table[part] == name] if part else table).iterrows():
                 at = lines.index(row[line]) + 0.22 * (k - (len(names) - 1) / 2)
+                if grey:
+                    ax.barh(at, 2 * row[grey], 0.6, left=-row[grey], color="#DDDDDD")
                 _bars(ax, at, {"image_low": np.nan, "image_high": np.nan} | dict(row), colour, marker=marker)
             if part:
                 ax.plot([], [], marker, color="black", label=name)

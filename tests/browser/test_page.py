@@ -15,7 +15,10 @@ from aesthemo_lib.prediction import packaged_run
 
 PROJECT = Path(__file__).resolve().parents[2]
 FILE = PROJECT / "figures" / "inspector.html"
-DATA = json.loads(re.findall(r'id="data">(.*?)</script>', FILE.read_text(encoding="utf-8"), flags=re.S)[0])
+PAGES = {page["run"]: page for page in
+         json.loads(re.findall(r'id="data">(.*?)</script>', FILE.read_text(encoding="utf-8"), flags=re.S)[0])}
+NETWORK = "network=drawn%20scenes"
+DATA = PAGES["drawn scenes"]  # most tests; photographs come first
 LAYERS, EVERY = DATA["layers"], 2 ** len(DATA["switches"])
 STREAMS = [f"{s['layer']}-{s['source']}-to-{s['receiver']}" for s in DATA["switches"]]
 
@@ -78,8 +81,31 @@ def choose(page, photo: str) -> None:
 @pytest.fixture
 def page(open_page):
     page = open_page(offline=True)
-    page.goto(FILE.as_uri())
+    page.goto(f"{FILE.as_uri()}#{NETWORK}")
     return page
+
+
+def test_photographs_come_first_and_drawn_scenes_are_a_choice_away(open_page):
+    """It opens on a photograph whose answer one cut turns, and says how many one turns and how many two."""
+    page = open_page(offline=True)
+    page.goto(FILE.as_uri())
+    names = page.locator(PHOTOS).evaluate_all("all => all.map(one => one.title)")
+    assert names == [photo["name"] for photo in PAGES["photographs"]["photos"]]
+    assert re.match(r"\d+ photos? turns? by one cut", page.locator(".offers").inner_text())
+    found = []
+    for task in ("aesthetics", "emotion"):
+        page.locator(f".flip-{task}").click()
+        found.append(page.locator(".say").inner_text())
+    assert any(said.startswith("One cut turns") for said in found), found
+    for photo in PAGES["photographs"]["photos"]:
+        choose(page, photo["name"])
+        said = page.locator('[data-slot="0"] figcaption').inner_text()
+        assert ("Far from the training data" in said) == photo["unusual"] and photo["credit"] in said
+    page.get_by_label("Network").select_option("drawn scenes")
+    expect_state(page, FIRST, 0)
+    assert NETWORK in page.evaluate("location.hash")
+    page.get_by_label("Network").select_option("photographs")
+    assert page.locator(PHOTOS).count() == len(names) and "network" not in page.evaluate("location.hash")
 
 
 def test_a_click_cuts_a_stream_and_both_answers_change(page):
@@ -127,14 +153,6 @@ def test_the_network_shows_what_flows_and_how_much(page):
         bars = DATA["null"].get("tasks", {}).get(stream["receiver"])
         grey[name] = "within" in line.get_attribute("class").split()
         assert grey[name] == bool(bars and bars["low"][row][p] <= ledger["values"][row][p] <= bars["high"][row][p])
-
-
-def test_a_photo_that_is_far_from_the_training_data_is_marked(page):
-    assert {photo["name"] for photo in DATA["photos"] if photo["unusual"]} >= {"china.jpg", "flower.jpg"}
-    for photo in DATA["photos"][-3:]:
-        choose(page, photo["name"])
-        said = page.locator('[data-slot="0"] figcaption').inner_text()
-        assert ("Far from the training data" in said) == photo["unusual"]
 
 
 def test_the_story_has_ten_sentences_and_links_to_lessons_that_are_there(page):
@@ -188,15 +206,15 @@ def test_the_address_holds_the_state(page, open_page):
     page.locator(f'[data-stream="{STREAMS[3]}"] circle').click()
     page.locator('[data-ledger="emotion"][data-slot="0"] select').select_option(label="fear")
     address = page.evaluate("location.href")
-    assert address.endswith(f"#photo={quote(photo)}&cut={STREAMS[3]}&emotion=fear")
+    assert address.endswith(f"#{NETWORK}&photo={quote(photo)}&cut={STREAMS[3]}&emotion=fear")
     other = open_page(offline=True)
     other.goto(address)
     expect_state(other, photo, 8)
     assert other.locator('[data-ledger="emotion"][data-slot="0"] select option:checked').inner_text() == "fear"
-    other.goto(FILE.as_uri() + "#photo=scene_none.jpg&cut=9-nothing,<b>x</b>")
+    other.goto(FILE.as_uri() + f"#{NETWORK}&photo=scene_none.jpg&cut=9-nothing,<b>x</b>")
     assert "There is no photo scene_none.jpg here" in other.locator(".say").inner_text()
     expect_state(other, DATA["photos"][0]["name"], 0)
-    other.goto(FILE.as_uri() + f"#photo={quote(photo)}&cut={','.join(STREAMS[:2])}")
+    other.goto(FILE.as_uri() + f"#{NETWORK}&photo={quote(photo)}&cut={','.join(STREAMS[:2])}")
     expect_state(other, photo, 3)
 
 
@@ -233,11 +251,12 @@ def test_a_transplant_gives_the_photo_another_ones_streams(page, open_page):
             assert page.locator(".turned").count() == 0, "its own maps change nothing"
         else:
             expect_state(page, photo, 2, donor)
-            page.evaluate("text => { location.hash = text }", f"photo={quote(photo)}&cut={cuts}&from={quote(donor)}")
+            page.evaluate("text => { location.hash = text }",
+                          f"{NETWORK}&photo={quote(photo)}&cut={cuts}&from={quote(donor)}")
             page.wait_for_function("name => document.querySelector(`.givers [title='${name}'][aria-pressed=true]`)",
                                    arg=donor)
             expect_state(page, photo, state, donor)
-            page.evaluate("text => { location.hash = text }", f"photo={quote(photo)}&cut={STREAMS[1]}")
+            page.evaluate("text => { location.hash = text }", f"{NETWORK}&photo={quote(photo)}&cut={STREAMS[1]}")
             page.locator(".givers .mean[aria-pressed=true]").wait_for()
     donor = next(name for name in DATA["donors"] if name != photo and smallest(photo, "emotion", name))
     page.locator(f'.givers button[title="{donor}"]').click()
@@ -297,12 +316,12 @@ def test_who_guesses_first_sees_no_answer_and_is_judged_by_people(page):
 def test_other_layers_maps_are_asked_for_while_nothing_else_is(open_page, tmp_path):
     """The script as the notebook's widget starts it, with a kernel that answers when the test says so."""
     photos = [one | {"maps": {}} for one in DATA["photos"]]
-    start = 'inspect(document.getElementById("inspector"), data, {address: true});'
+    start = 'inspectOne(document.getElementById("inspector"), data, {address: true});'
     text, asking = FILE.read_text(encoding="utf-8"), """
         window.asked = [];
-        window.shown = inspect(document.getElementById("inspector"), data, {ask: (one) => asked.push(one)});"""
+        window.shown = inspectOne(document.getElementById("inspector"), data, {ask: (one) => asked.push(one)});"""
     assert start in text
-    data = json.dumps(DATA | {"photos": photos}).replace("<", "\\u003c")
+    data = json.dumps([DATA | {"photos": photos}]).replace("<", "\\u003c")
     place = tmp_path / "asking.html"
     place.write_text(re.sub(r'(id="data">).*?(</script>)', lambda m: m[1] + data + m[2], text, flags=re.S)
                      .replace(start, asking), encoding="utf-8")
@@ -318,7 +337,7 @@ def test_other_layers_maps_are_asked_for_while_nothing_else_is(open_page, tmp_pa
         question = page.evaluate("asked.at(-1)")
         asked = question["task"], question["target"], question["layer"]
         maps = kept.get("/".join(map(str, asked)), next(iter(kept.values())))
-        page.evaluate("answer => shown.receive(answer)", {"run": "", "id": question["id"], "maps": maps})
+        page.evaluate("answer => shown.receive(answer)", {"run": DATA["run"], "id": question["id"], "maps": maps})
         return asked
 
     asked = [answer() for _ in range(LAYERS + 1)]
@@ -359,7 +378,7 @@ def test_names_are_text_never_markup(open_page, tmp_path):
     data["title"] = data["null"]["note"] = evil
     from aesthemo_lib.inspector.page import html
 
-    (tmp_path / "evil.html").write_text(html(data), encoding="utf-8")
+    (tmp_path / "evil.html").write_text(html([data]), encoding="utf-8")
     page = open_page(offline=True)
     page.goto((tmp_path / "evil.html").as_uri())
     choose_first = page.locator(PHOTOS).first
@@ -380,7 +399,7 @@ def test_networks_of_other_shapes_are_drawn(open_page, tmp_path, tasks, groups, 
     shown = {"name": "a photo", "image": DATA["photos"][0]["image"], "truth": {}, "credit": "", "unusual": False,
              "logits": {"": subject.answers(images)}, "ledger": subject.ledger(images), "flows": subject.flows(images),
              "maps": {}}
-    (tmp_path / "shape.html").write_text(page_module.html(subject.page([shown]) | {"donors": []}), encoding="utf-8")
+    (tmp_path / "shape.html").write_text(page_module.html([subject.page([shown]) | {"donors": []}]), encoding="utf-8")
     page = open_page(offline=True)
     page.goto((tmp_path / "shape.html").as_uri())
     assert page.locator(".view:visible .card").count() == tasks
@@ -420,17 +439,18 @@ def shaped(subject, tasks: int, groups: int):
     return subject
 
 
+@pytest.mark.parametrize("network", PAGES)
 @pytest.mark.parametrize(("width", "height"), [(1366, 768), (390, 844)])
-def test_photo_answers_and_network_are_on_the_first_screen(open_page, pictures, width, height):
+def test_photo_answers_and_network_are_on_the_first_screen(open_page, pictures, width, height, network):
     page = open_page(width, height, offline=True)
-    page.goto(FILE.as_uri())
+    page.goto(f"{FILE.as_uri()}#network={quote(network)}")
     answers = page.locator(".brief:visible span").all() or page.locator(".view:visible .card .answer").all()
     assert len(answers) == 2
     knobs = page.locator(".knob circle").all()
     for part in (page.locator(".photo:visible"), *answers, page.locator(".network svg"), *knobs):
         box = part.bounding_box()
         assert 0 <= box["y"] <= height - box["height"] and 0 <= box["x"] <= width - box["width"]
-    page.screenshot(path=pictures / f"first-{width}.png")
+    page.screenshot(path=pictures / f"first-{width}-{network.split()[-1]}.png")
 
 
 @pytest.mark.parametrize(("name", "width", "height", "scheme"), [

@@ -20,6 +20,8 @@ from aesthemo_lib.evaluation.metrics import softmax
 from aesthemo_lib.inspector import (
     answers as answers_module,
     page as page_module,
+    samples,
+    session as session_module,
     subject as subject_module,
     widget as widget_module,
 )
@@ -39,8 +41,8 @@ def run(tmp_path_factory) -> Run:
     return train(Config(preset="smoke"), tmp_path_factory.mktemp("inspector é") / "runs")
 
 
-def contained(page: str) -> dict:
-    """The data of a page, as its script reads it."""
+def contained(page: str) -> list[dict]:
+    """The data of a page, as its script reads it: one for each network."""
     (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, flags=re.S)
     return json.loads(text)
 
@@ -71,7 +73,9 @@ def live(subject: subject_module.Subject, images: torch.Tensor, state: int, dono
 
 def test_what_a_page_holds_of_a_photo_are_the_networks_own_answers(run, tmp_path, monkeypatch):
     monkeypatch.setattr(page_module, "PAGE_SCENES", 4)
-    page = contained(page_module.write_page(run.folder, tmp_path / "page é.html").read_text(encoding="utf-8"))
+    written = page_module.write_page({"mine": run.folder}, tmp_path / "page é.html")
+    (page,) = contained(written.read_text(encoding="utf-8"))
+    assert page["run"] == "mine" and {photo["credit"] for photo in page["photos"]} == {"Drawn scene"}
     subject = subject_module.Subject(run.folder)
     path, truth = subject.test_photos(1)[0]
     shown, images = page["photos"][0], subject.images(path)
@@ -142,8 +146,8 @@ def test_large_maps_are_summed_not_thinned():
 def test_no_text_becomes_markup():
     evil = "</script><script>alert(1)</script>"
     page = {"title": evil, "photos": [{"name": evil}], "tasks": [{"name": evil, "classes": [evil]}]}
-    written = page_module.html(page)
-    assert written.count("<script") == 2 and written.count("</script") == 2 and contained(written) == page
+    written = page_module.html([page])
+    assert written.count("<script") == 2 and written.count("</script") == 2 and contained(written) == [page]
     assert "innerHTML" not in subject_module.SCRIPT and "insertAdjacentHTML" not in subject_module.SCRIPT
 
 
@@ -152,7 +156,7 @@ def test_other_photographs_are_not_put_into_a_page(run, tmp_path, monkeypatch):
     other = property(lambda self: described, lambda self, read: None)
     monkeypatch.setattr(subject_module.Run, "described", other, raising=False)
     with pytest.raises(ValueError, match="trained on oasis, whose photographs may not"):
-        page_module.write_page(run.folder, tmp_path / "page_module.html")
+        page_module.write_page({"": run.folder}, tmp_path / "page_module.html")
     assert not (tmp_path / "page_module.html").exists()
 
 
@@ -252,7 +256,7 @@ def test_a_network_that_borrows_nothing_says_why_and_shows_its_pixels(run, tmp_p
     assert shown["source"] == "pixels" and shown["effect"] == pytest.approx(slow.effect[0], abs=1e-5)
     assert shown["sum"] == pytest.approx(slow.cells.sum(), abs=0.1 * abs(slow.effect[0]) + 1e-3)
     with pytest.raises(ValueError, match="nothing is borrowed"):
-        page_module.write_page(apart, tmp_path / "page_module.html")
+        page_module.write_page({"": apart}, tmp_path / "page_module.html")
 
 
 def branch_of(groups: int, classes: int) -> Backbone:
@@ -280,18 +284,25 @@ def test_ten_layers_have_fewer_switches(run):
 # --- the committed page
 
 
-def test_random_states_of_the_committed_page_equal_live_passes():
-    """Of its photographs and scenes, with streams cut or transplanted, by the network that comes with the project."""
-    page, rng = contained(PAGE.read_text(encoding="utf-8")), np.random.default_rng(0)
-    subject = subject_module.Subject(prediction.packaged_run())
-    paths = {path.name: path for path, _ in subject.test_photos(page_module.PAGE_SCENES)}
-    assert set(paths) <= {photo["name"] for photo in page["photos"]}
+BUNDLED = {"photographs": "photographs", "drawn scenes": "scenes"}
+
+
+def committed() -> dict[str, dict]:
+    """What figures/inspector.html holds, by network."""
+    return {page["run"]: page for page in contained(PAGE.read_text(encoding="utf-8"))}
+
+
+@pytest.mark.parametrize("name", BUNDLED)
+def test_random_states_of_the_committed_page_equal_live_passes(name):
+    """Of its photographs and scenes, with streams cut or transplanted, by the networks that come with the project."""
+    page, rng = committed()[name], np.random.default_rng(0)
+    subject = subject_module.Subject(prediction.packaged_run(BUNDLED[name]))
+    paths = {path.name: path for path, *_ in subject.photos(page_module.PAGE_SCENES)}
+    assert list(paths) == [photo["name"] for photo in page["photos"]]
     images = {name: subject.images(path) for name, path in paths.items()}
-    donors = [name for name in page["donors"] if name in images]
-    scenes = [photo for photo in page["photos"] if photo["name"] in images]
-    for number in range(20):
-        photo, state = scenes[rng.integers(len(scenes))], int(rng.integers(2 ** len(page["switches"])))
-        donor = str(rng.choice([name for name in donors if name != photo["name"]])) if number % 2 else ""
+    for number in range(10):
+        photo, state = page["photos"][rng.integers(len(paths))], int(rng.integers(2 ** len(page["switches"])))
+        donor = str(rng.choice([one for one in page["donors"] if one != photo["name"]])) if number % 2 else ""
         with torch.inference_mode():
             actual = live(subject, images[photo["name"]], state, images.get(donor))
         for task, logits in actual.items():
@@ -301,13 +312,23 @@ def test_random_states_of_the_committed_page_equal_live_passes():
 def test_the_committed_page_is_made_from_the_files_that_stand_here():
     text = PAGE.read_text(encoding="utf-8")
     assert subject_module.SCRIPT in text and subject_module.STYLE in text, "run 'aesthemo inspect --page' again"
-    assert len(text.encode()) <= 3e6
-    page = contained(text)
-    assert text == page_module.html(page)
-    assert len(page["photos"]) == 24 and len(page["donors"]) > 1
-    bundled = subject_module.Subject(prediction.packaged_run()).page([])
-    assert bundled | {key: page[key] for key in ("photos", "donors")} == page
+    assert len(text.encode()) <= 3e6 and text == page_module.html(contained(text))
+    pages = committed()
+    assert list(pages) == list(BUNDLED) and len(pages["drawn scenes"]["photos"]) == page_module.PAGE_SCENES
+    credits = {photo["name"]: photo["credit"] for photo in pages["photographs"]["photos"]}
+    assert list(credits) == [Path(name).name for name in samples.SAMPLES]
+    assert all(terms in credit for terms, credit in zip(samples.SAMPLES.values(), credits.values(), strict=True))
+    for name, page in pages.items():
+        bundled = subject_module.Subject(prediction.packaged_run(BUNDLED[name])).page([])
+        assert bundled | {key: page[key] for key in ("photos", "donors", "run")} == page
+        assert page["null"]["tasks"], "every ledger has a null"
+        check_photos(page)
+
+
+def check_photos(page: dict) -> None:
+    """Each photo has all answers and the maps of the network's own, and they agree with the ledger."""
     states, layers = 2 ** len(page["switches"]), range(1, page["layers"] + 1)
+    assert len(page["donors"]) > 1
     for photo in page["photos"]:
         assert set(photo["logits"]) == {"", *page["donors"]} - {photo["name"]}
         for task in page["tasks"]:
@@ -319,8 +340,31 @@ def test_the_committed_page_is_made_from_the_files_that_stand_here():
                 first = values[0] if len(values[0]) > 2 else np.diff(values[0])
                 np.testing.assert_allclose(first, ledger["logits"], rtol=1e-3, atol=1e-3)
             assert {f"{name}/{int(np.argmax(ledger['logits']))}/{i}" for i in layers} <= set(photo["maps"])
-    credited = [photo for photo in page["photos"] if photo["name"] in page_module.LIBRARY_PHOTOS]
-    assert len(credited) == 2 and all("CC BY 2.0" in photo["credit"] for photo in credited)
+
+
+def test_ones_own_photographs_come_first_and_equal_names_stay_apart(run, tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        Image.new("RGB", (40, 40), {"a": "red", "b": "blue"}[folder]).save(tmp_path / folder / "one.png")
+    session = session_module.Session(run.folder, count=2, own=prediction.photographs([str(tmp_path)]))
+    assert list(session.paths)[:2] == ["one.png", "one.png (2)"] and len(session.page["photos"]) == 4
+    question = {"what": "answers", "donor": "", "image": None}
+    red, blue = (session.answer(question | {"name": name})["logits"] for name in list(session.paths)[:2])
+    assert red == session.subject.answers(session.subject.images(tmp_path / "a" / "one.png")) != blue
+
+
+def test_the_sample_photographs_have_the_licences_that_their_packages_state():
+    """scikit-image says it where each photograph is loaded, scikit-learn in a file next to its two."""
+    fetchers = Path(samples.find_spec("skimage").origin).parent / "data" / "_fetchers.py"
+    told = " ".join(fetchers.read_text(encoding="utf-8").split())
+    for name, words in {"coffee": "CC0 by the photographer (Rachel Michetti)",
+                        "chelsea": "CC0 by the photographer (Stefan van der Walt)",
+                        "rocket": "captured by SpaceX and `released in the public domain",
+                        "clock": "Released into the public domain by the photographer (Stefan van der Walt)",
+                        "hubble_deep_field": "captured by NASA and `may be freely used in the public domain"}.items():
+        assert words in told[told.index(f"def {name}()"):][:900], name
+    readme = next(path for path, *_ in samples.samples() if path.name == "china.jpg").with_name("README.txt")
+    assert "creativecommons.org/licenses/by/2.0" in readme.read_text(encoding="utf-8")
 
 
 def test_the_committed_page_asks_no_network_for_anything():

@@ -46,9 +46,11 @@ def test_every_network_is_trained_as_it_says(out):
     folder, _, _ = out
     runs = {path.relative_to(folder).parts[1] for path in (folder / "scenes-0.5").rglob("metrics.json")}
     assert {path.relative_to(folder).parts[1] for path in folder.rglob("model.safetensors")} == runs
-    assert runs == {"trained", "start", "null-aesthetics", "null-emotion"}
+    assert runs == {"trained", "start", "null-aesthetics", "null-emotion", "second-aesthetics", "second-emotion"}
     config = subjects.config_of("scenes-0.5", 7, "null-emotion")
     assert config.labels == {"permute": ["emotion"]} and (config.split, config.seed) == (3, 1)
+    again = subjects.config_of("scenes-0.5", 7, "second-emotion")
+    assert again.labels == config.labels and again.split == config.split and again.seed != config.seed
     assert subjects.config_of("scenes-1.0", 0).data_options == {"relatedness": 1.0}
     assert subjects.config_of("scenes-0.5", 0, "start").training_settings().learning_rate == 0
 
@@ -151,8 +153,9 @@ def test_committed_tables_hang_together(path):
     if path.stem == "null":
         shares = table.filter(like="share ").sum(axis=1)
         assert np.allclose(shares, 1, atol=2e-3)
-        for _, rows in table.groupby(["setting", "task"]):
-            for null in {*rows["run"]} - {"trained"}:
+        for _, rows in table[table["setting"] == check_study.MAIN].groupby("task"):
+            assert set(rows[rows["run"] == "permuted"]["permutation"]) == {0, 1}
+            for null in ("permuted", "untrained", "start"):
                 assert np.isfinite(checks.excess(rows, null=null)["p"]).all()  # each trained network has its null
 
 

@@ -69,6 +69,10 @@ def test_excess_is_trained_minus_its_own_null():
     assert shuffled.loc["borrowed at 1", ends].tolist() == pytest.approx(row[ends].tolist(), abs=2e-3)
     with pytest.raises(ValueError, match="needs a null"):
         checks.excess(table.drop(index=table[table["run"] == "permuted"].index[:1]))
+    again = table[table["run"] == "permuted"].copy()  # a second permutation, which borrows .04 more at layer 1
+    again["share borrowed at 1"] += 0.04
+    both = checks.excess(pd.concat([table, again])).set_index("player").loc["borrowed at 1"]
+    assert both["excess"] == pytest.approx(0.12) and both["null"] == pytest.approx(row["null"] + 0.02)
     one = checks.excess(table[table["seed"] == 0])
     assert one["low"].isna().all() and one["image_low"].notna().all()
 

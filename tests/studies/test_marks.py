@@ -50,3 +50,22 @@ def test_networks_are_averaged_before_they_are_compared():
     assert (row["mean"], row["networks"], row["part"]) == (4.0, 2, "value")
     tests = marks.with_holm(pd.DataFrame({"p": [0.01, np.nan, 0.04]}))
     assert tests["p_holm"].tolist() == pytest.approx([0.02, np.nan, 0.04], nan_ok=True)
+
+
+def test_what_would_have_been_seen_is_found_in_four_of_five_draws_of_networks():
+    """Draws whose scatter is known, and correlated as overlapping splits are, against the formula's promise."""
+    rng, n, rho = np.random.default_rng(0), 8, marks.OVERLAP / (1 + marks.OVERLAP)
+    values = np.array([0.1, 0.4, 0.2, 0.5, 0.3, 0.2, 0.6, 0.1])
+    effect = marks.detectable(values) / values.std(ddof=1)
+    common = rng.normal(size=(4000, 1)) * math.sqrt(rho)
+    drawn = effect * math.sqrt(1 - rho) + common + rng.normal(size=(4000, n)) * math.sqrt(1 - rho)
+    found = np.mean([marks.p_value(one) < 0.05 for one in drawn])
+    assert 0.75 < found < 0.85
+    assert math.isnan(marks.detectable(values[:1]))
+
+
+def test_splits_and_seeds_are_told_apart():
+    splits, seeds = np.array([0.0, 0.1, 0.2, 0.3]), np.array([-0.02, 0.02])
+    found = marks.scatter(pd.Series((seeds[:, None] + splits).ravel()))  # network n has split n % 4, seed n // 4
+    assert found["between seeds"] == pytest.approx(np.std(seeds, ddof=1))
+    assert found["between splits"] == pytest.approx(math.sqrt(np.var(splits, ddof=1) - np.var(seeds, ddof=1) / 2))

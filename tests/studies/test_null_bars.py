@@ -7,6 +7,7 @@ from aesthemo_lib.attribution.ledger import trunk_ledger
 from aesthemo_lib.files import read_json, write_json
 from aesthemo_lib.inspector import null
 from aesthemo_lib.models.inference import image_batches
+from aesthemo_lib.models.networks import build
 from aesthemo_lib.training.run import Run
 from aesthemo_lib.training.runs import Config, prepare, train
 from aesthemo_studies import null_bars
@@ -39,6 +40,21 @@ def test_the_shadow_is_the_spread_of_the_nulls_own_ledgers(run, colours_root, tm
     inside = (values >= low - 1e-4) & (values <= high + 1e-4)
     share = inside[:, :, 1:].mean(axis=0)
     assert (np.abs(share - 0.9) <= 3 / len(values)).all(), share
+
+
+def test_the_cheaper_null_has_the_other_branch_as_it_was_before_its_training(run, colours_root, tmp_path):
+    null_bars.write_null(run, tmp_path, 0, colours_root, tmp_path / "bars.json", null="untrained")
+    (made,) = read_json(tmp_path / "bars.json")["networks"]
+    assert "the other branch as it was before its training" in made["note"]
+    (network, mean), start = run.network(), build("cross_branch", run.tasks, "tiny", "none", "diagonal").state_dict()
+    network.load_state_dict({name: start[name] if name.startswith("branches.1.") else values
+                             for name, values in network.state_dict().items()})
+    prepared = prepare(Config(data="csv", preset="smoke"), colours_root)
+    (images,) = image_batches(network, prepared.pixels, prepared.split.test, mean, 32, batch=999)
+    values = np.diff(trunk_ledger(network, images)["aesthetics"].values, axis=1)
+    for side, share in (("low", 0.05), ("high", 0.95)):
+        found = np.array(made["tasks"]["aesthetics"][side])
+        np.testing.assert_allclose(found[:, 1:], np.quantile(values, share, axis=0)[:, 1:], atol=1e-4)
 
 
 def test_it_stands_behind_its_own_kind_of_run_alone(run, tmp_path, monkeypatch):
