@@ -108,7 +108,6 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("--own", nargs="+", default=(), metavar="PHOTO", help="your own photographs or folders, first")
     inspect.add_argument("--photos", type=int, default=24, help="how many test photos are offered")
     inspect.add_argument("--no-browser", action="store_true", help="print the address instead of opening it")
-    inspect.add_argument("--page", type=Path, metavar="FILE", help="write it as one HTML file, and open nothing")
     inspect.set_defaults(command=_inspect)
     doctor = commands.add_parser("doctor", help="what this machine offers, and the cure for each fault")
     data_arguments(doctor)
@@ -224,14 +223,6 @@ def _table(given) -> None:
 
 
 def _inspect(given) -> int:
-    if given.page:
-        from .inspector.page import write_page
-        from .prediction import packaged_run
-
-        runs = {given.run.name: given.run} if given.run else {
-            "photographs": packaged_run("photographs").folder, "drawn scenes": packaged_run().folder}
-        print(write_page(runs, given.page))
-        return 0
     from .inspector.serve import serve
 
     return serve(given.run, given.root, given.photos, given.own, not given.no_browser)

@@ -47,6 +47,9 @@ def _parser() -> argparse.ArgumentParser:
     figures = commands.add_parser("figures", help="draw the pictures that README shows")
     figures.add_argument("--out", type=Path, default=Path("figures"))
     figures.set_defaults(command=_figures)
+    page = commands.add_parser("inspector-page", help="write figures/inspector.html from the bundled networks")
+    page.add_argument("--out", type=Path, default=Path("figures/inspector.html"))
+    page.set_defaults(command=_inspector_page)
     null = commands.add_parser("null-bars", help="how far the inspector's ledgers reach with nothing to borrow")
     null.add_argument("run", type=Path, nargs="?", help="a run folder; left out: the bundled one")
     null.add_argument("--root", type=Path, help="the data's folder")
@@ -183,6 +186,14 @@ def _figures(given) -> None:
 
     for path in draw_all(given.out):
         print(path)
+
+
+def _inspector_page(given) -> None:
+    from aesthemo_lib.prediction import packaged_run
+
+    from .inspector_page import BUNDLED, write_page
+
+    print(write_page({called: packaged_run(name).folder for called, name in BUNDLED.items()}, given.out))
 
 
 def _null_bars(given) -> None:

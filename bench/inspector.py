@@ -1,7 +1,7 @@
 """How long one waits for the inspector: the first view of a photo, and each further change that asks the kernel.
 
-Run it by ``python -m bench --inspector RUN``. What it takes to draw, and the way between kernel and browser (milliseconds
-on one machine), come on top.
+Run it by ``python -m bench --inspector RUN``. What it takes to draw, and the way between kernel and browser
+(milliseconds on one machine), come on top.
 """
 
 from __future__ import annotations

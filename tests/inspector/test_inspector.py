@@ -19,7 +19,7 @@ from aesthemo_lib.attribution.maps import integrated_gradients
 from aesthemo_lib.evaluation.metrics import softmax
 from aesthemo_lib.inspector import (
     answers as answers_module,
-    page as page_module,
+    page as page_html,
     samples,
     session as session_module,
     subject as subject_module,
@@ -31,6 +31,7 @@ from aesthemo_lib.prediction import Predictor
 from aesthemo_lib.tasks import PATENT_TASKS
 from aesthemo_lib.training.run import Run
 from aesthemo_lib.training.runs import Config, train
+from aesthemo_studies import inspector_page as page_module
 from bench.inspector import inspector_speed
 
 PAGE = Path(__file__).resolve().parents[2] / "figures" / "inspector.html"
@@ -146,7 +147,7 @@ def test_large_maps_are_summed_not_thinned():
 def test_no_text_becomes_markup():
     evil = "</script><script>alert(1)</script>"
     page = {"title": evil, "photos": [{"name": evil}], "tasks": [{"name": evil, "classes": [evil]}]}
-    written = page_module.html([page])
+    written = page_html.html([page])
     assert written.count("<script") == 2 and written.count("</script") == 2 and contained(written) == [page]
     assert "innerHTML" not in subject_module.SCRIPT and "insertAdjacentHTML" not in subject_module.SCRIPT
 
@@ -284,19 +285,16 @@ def test_ten_layers_have_fewer_switches(run):
 # --- the committed page
 
 
-BUNDLED = {"photographs": "photographs", "drawn scenes": "scenes"}
-
-
 def committed() -> dict[str, dict]:
     """What figures/inspector.html holds, by network."""
     return {page["run"]: page for page in contained(PAGE.read_text(encoding="utf-8"))}
 
 
-@pytest.mark.parametrize("name", BUNDLED)
+@pytest.mark.parametrize("name", page_module.BUNDLED)
 def test_random_states_of_the_committed_page_equal_live_passes(name):
     """Of its photographs and scenes, with streams cut or transplanted, by the networks that come with the project."""
     page, rng = committed()[name], np.random.default_rng(0)
-    subject = subject_module.Subject(prediction.packaged_run(BUNDLED[name]))
+    subject = subject_module.Subject(prediction.packaged_run(page_module.BUNDLED[name]))
     paths = {path.name: path for path, *_ in subject.photos(page_module.PAGE_SCENES)}
     assert list(paths) == [photo["name"] for photo in page["photos"]]
     images = {name: subject.images(path) for name, path in paths.items()}
@@ -311,15 +309,16 @@ def test_random_states_of_the_committed_page_equal_live_passes(name):
 
 def test_the_committed_page_is_made_from_the_files_that_stand_here():
     text = PAGE.read_text(encoding="utf-8")
-    assert subject_module.SCRIPT in text and subject_module.STYLE in text, "run 'aesthemo inspect --page' again"
-    assert len(text.encode()) <= 3e6 and text == page_module.html(contained(text))
+    command = "python -m aesthemo_studies inspector-page"
+    assert subject_module.SCRIPT in text and subject_module.STYLE in text, f"run '{command}' again"
+    assert len(text.encode()) <= 3e6 and text == page_html.html(contained(text))
     pages = committed()
-    assert list(pages) == list(BUNDLED) and len(pages["drawn scenes"]["photos"]) == page_module.PAGE_SCENES
+    assert list(pages) == list(page_module.BUNDLED) and len(pages["drawn scenes"]["photos"]) == page_module.PAGE_SCENES
     credits = {photo["name"]: photo["credit"] for photo in pages["photographs"]["photos"]}
     assert list(credits) == [Path(name).name for name in samples.SAMPLES]
     assert all(terms in credit for terms, credit in zip(samples.SAMPLES.values(), credits.values(), strict=True))
     for name, page in pages.items():
-        bundled = subject_module.Subject(prediction.packaged_run(BUNDLED[name])).page([])
+        bundled = subject_module.Subject(prediction.packaged_run(page_module.BUNDLED[name])).page([])
         assert bundled | {key: page[key] for key in ("photos", "donors", "run")} == page
         assert page["null"]["tasks"], "every ledger has a null"
         check_photos(page)
