@@ -4,15 +4,15 @@ from importlib.util import find_spec
 from pathlib import Path
 
 SAMPLES = {
+    "sklearn/datasets/images/china.jpg": "danielbuechele (flickr.com/photos/danielbuechele/6061409035), CC BY 2.0",
+    "skimage/data/hubble_deep_field.jpg": "NASA, public domain",
+    "sklearn/datasets/images/flower.jpg": "vultilion (flickr.com/photos/vultilion/6056698931), CC BY 2.0",
     "skimage/data/coffee.png": "Rachel Michetti, CC0",
     "skimage/data/chelsea.png": "Stefan van der Walt, CC0",
-    "sklearn/datasets/images/china.jpg": "danielbuechele (flickr.com/photos/danielbuechele/6061409035), CC BY 2.0",
-    "sklearn/datasets/images/flower.jpg": "vultilion (flickr.com/photos/vultilion/6056698931), CC BY 2.0",
     "skimage/data/rocket.jpg": "SpaceX, public domain",
     "skimage/data/clock_motion.png": "Stefan van der Walt, public domain",
-    "skimage/data/hubble_deep_field.jpg": "NASA, public domain",
 }
-"""Who took them, and on which terms; none shows a person."""
+"""Who took them, and on which terms. None shows a person; the first one has an answer that a single cut turns."""
 
 
 def samples() -> list[tuple[Path, dict, str]]:
