@@ -560,7 +560,7 @@ function findFlip(s, task) {
   const number = bits(sets[turn]) === 1 ? `One ${what} turns` : `${bits(sets[turn])} ${what}s turn`;
   s.say.textContent = `${number} ${task.name} from ${was} to ${words(task.classes[verdict(s, item, task)])}: ${names}.${more}`;
 }
-const NUMBERS = ["none", "one cut", "two", "three", "four"];
+const NUMBERS = ["none", "one cut", "two", "three", "four", "five", "six", "seven", "eight"];
 /** '5 photos turn by one cut, 9 by two': each a button that shows the next of them, uncut. */
 function offers(s) {
   const element = make("p", { class: "offers" });

@@ -101,10 +101,10 @@ def test_photographs_come_first_and_drawn_scenes_are_a_choice_away(open_page):
         choose(page, photo["name"])
         said = page.locator('[data-slot="0"] figcaption').inner_text()
         assert ("Far from the training data" in said) == photo["unusual"] and photo["credit"] in said
-    page.get_by_label("Network").select_option("drawn scenes")
+    page.locator(".runs select").select_option("drawn scenes")
     expect_state(page, FIRST, 0)
     assert NETWORK in page.evaluate("location.hash")
-    page.get_by_label("Network").select_option("photographs")
+    page.locator(".runs select").select_option("photographs")
     assert page.locator(PHOTOS).count() == len(names) and "network" not in page.evaluate("location.hash")
 
 
