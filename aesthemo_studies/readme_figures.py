@@ -42,10 +42,10 @@ SHOWN = "scene_00030.jpg"
 """The test scene of the ledger: both answers are right."""
 TEXTS = {
     "inspector.png":
-        "The inspector: a drawn lamp by a lake at dusk, the probabilities of both tasks, and the network with the mean "
-        "maps in its boxes and four switches. One cut, of what emotion borrows from aesthetics at layer 2, has turned "
-        "it from contentment to sadness, which is what people said. All four borrowed lines are grey: no more flows "
-        "there than in networks with nothing to borrow.",
+        "The inspector: a photograph of a pavilion above a lake, the probabilities of both tasks, and the network with "
+        "the mean maps in its boxes and eight switches. One cut, of what emotion borrows from aesthetics at layer 2, has "
+        "turned it from positive to neutral or negative, a close decision. All eight borrowed lines are grey: no more "
+        "flows there than with the other branch untrained.",
     "network.png":
         "The network: two rows of five conv groups, aesthetics above and emotion below. Between neighbouring groups "
         "each branch receives a 1x1 mix of both branches' maps.",
