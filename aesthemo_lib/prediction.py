@@ -112,12 +112,12 @@ class Answers:
 
 def is_run(path: Path) -> bool:
     """Whether the command line's first argument is a run, not a photograph; FileNotFoundError if it is neither."""
-    if path.is_dir():
-        return (path / "metrics.json").exists() or not _inside(path)[0]
+    if path.is_dir() and ((path / "metrics.json").exists() or _inside(path)[0]):
+        return (path / "metrics.json").exists()
     suffixes = IMAGE_SUFFIXES | RAW_SUFFIXES | set(Image.registered_extensions())
-    if path.exists() or path.suffix.lower() in suffixes or has_magic(str(path)):
+    if not path.is_dir() and (path.exists() or path.suffix.lower() in suffixes or has_magic(str(path))):
         return False
-    raise FileNotFoundError(f"{path} holds no finished run, and there is no such photograph; a run is a folder such as "
+    raise FileNotFoundError(f"{path} holds no finished run and no photographs, or is not there; a run is a folder like "
                             f"runs/scenes/cross_branch.diagonal/teach/split0-seed0")
 
 

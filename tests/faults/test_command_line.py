@@ -40,12 +40,14 @@ def test_folders_and_patterns_are_photographs(photos, caplog):
 
 
 def test_a_photograph_is_not_taken_for_a_run(photos, tmp_path):
-    assert is_run(packaged_run().folder) and is_run(tmp_path)  # an empty folder may have been meant as a run
+    assert is_run(packaged_run().folder)
     for name in ("gone.jpg", "gone.JFIF", "gone.avif", "gone.heic", "gone.NEF", "gone.jp2", "trip/*.jpg"):
         assert not is_run(Path(name))
     assert not is_run(photos) and not is_run(photos / "notes.txt")
-    with pytest.raises(FileNotFoundError, match="holds no finished run, and there is no such photograph"):
-        is_run(Path("runs/nothing here"))
+    for neither in (Path("runs/nothing here"), tmp_path / "empty"):
+        (tmp_path / "empty").mkdir(exist_ok=True)
+        with pytest.raises(FileNotFoundError, match="holds no finished run and no photographs"):
+            is_run(neither)
 
 
 def test_a_missing_photograph_is_named(capsys):
