@@ -30,7 +30,7 @@ def run(parser: argparse.ArgumentParser, arguments: list[str] | None) -> int:
             warnings.showwarning = _as_one_line
             warnings.filterwarnings("always", category=UserWarning, module="aesthemo_")
             status = given.command(given) or 0
-        sys.stdout.flush()
+        print(end="", flush=True)  # there may be no stdout at all
         return status
     except BrokenPipeError:  # the reader of the output, say 'head', has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
@@ -152,10 +152,10 @@ def _predict(given) -> None:
     from .files import check_target, write_table
     from .prediction import Predictor, is_run, packaged_run, photographs
 
-    check_target(given.csv)
-    check_target(given.sheet)
-    if given.sheet and given.sheet.suffix.lower() not in (".pdf", ".png", ".jpg"):
-        raise ValueError(f"--sheet {given.sheet}: expected a name that ends in .pdf, .png or .jpg")
+    for option, ends in {"csv": (".csv", ".txt"), "sheet": (".pdf", ".png", ".jpg")}.items():
+        check_target(target := getattr(given, option))
+        if target and target.suffix.lower() not in ends:  # '--csv *.jpg' would replace a photograph
+            raise ValueError(f"--{option} {target}: expected a name that ends in {' or '.join(ends)}")
     run, named = given.run, given.photos
     if not is_run(run):
         run, named = packaged_run("photographs"), [str(run), *named]

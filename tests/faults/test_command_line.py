@@ -58,9 +58,10 @@ def test_a_missing_photograph_is_named(capsys):
 
 def test_a_sheet_of_another_kind_is_refused_before_any_work(photos, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("aesthemo_lib.prediction.Predictor", lambda *_: pytest.fail("it began"))
-    for name in ("x.svg", "x"):
-        assert cli.main(["predict", str(photos / "a.jpg"), "--sheet", str(tmp_path / name)]) == 1
-        assert f"{name}: expected a name that ends in .pdf, .png or .jpg\n" in capsys.readouterr().err
+    for option, name, ends in (("--sheet", "x.svg", ".pdf or .png or .jpg"), ("--sheet", "x", ".pdf or .png or .jpg"),
+                               ("--csv", "x.jpg", ".csv or .txt")):
+        assert cli.main(["predict", str(photos / "a.jpg"), option, str(tmp_path / name)]) == 1
+        assert f"{name}: expected a name that ends in {ends}\n" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 
@@ -104,6 +105,9 @@ def test_a_name_that_the_terminal_can_not_show_costs_nothing(photos, tmp_path, m
     terminal = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
     monkeypatch.setattr(sys, "stdout", terminal)
     assert cli.main(["predict", str(name)]) == 0 and b"\\U0001f600" in terminal.buffer.getvalue()
+    monkeypatch.setattr(sys, "stdout", None)  # as after '>&-'
+    assert cli.main(["predict", str(name), "--csv", str(tmp_path / "table.csv")]) == 0
+    assert (tmp_path / "table.csv").exists()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a shell's pipe")
