@@ -17,6 +17,7 @@ from aesthemo_lib.models.appearance import RANGES, lab
 from aesthemo_lib.models.backbones import HALF
 from aesthemo_lib.models.inference import fast
 from aesthemo_lib.models.networks import build
+from aesthemo_lib.models.quick_cpu import quick_cpu
 from aesthemo_lib.tasks import EMOTION
 from aesthemo_lib.training.probe import start_heads
 
@@ -111,10 +112,11 @@ def answers(
     truth = torch.from_numpy(labels)
     for _ in range(epochs):
         for rows in np.array_split(rng.permutation(train), max(1, len(train) // BATCH)):
-            with fast(CPU):
-                loss = functional.cross_entropy(model(*at(rows)).float(), truth[rows])
             search.zero_grad()
-            loss.backward()
+            with quick_cpu(model.network):
+                with fast(CPU):
+                    loss = functional.cross_entropy(model(*at(rows)).float(), truth[rows])
+                loss.backward()
             before = model.first.weight.detach().clone()
             search.step()
             with torch.no_grad():  # AdamW's step does not depend on the gradient's size, so the rate is set here

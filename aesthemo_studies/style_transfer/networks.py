@@ -53,7 +53,7 @@ class Recipe:
 
 
 PAIRED = Recipe(side=48, batch=8, steps=400, learning_rate=2e-3)
-UNPAIRED = Recipe(side=32, steps=2000, every=250)
+UNPAIRED = Recipe(side=32, steps=5000, every=500)
 """The study's. Chosen on the pilot's collection 90."""
 
 
