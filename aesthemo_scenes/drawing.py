@@ -58,8 +58,8 @@ def picture(factors: Mapping, key: tuple[int, int], size: int = 256,
         masks["lamp"] = _lamp(image, view, amount["lamp"], streams["lamp"])
     blur = 3.6 * (1 - amount["sharpness"]) ** 1.2 * size / 256
     image = ImageChops.multiply(_framed(image, key).filter(ImageFilter.GaussianBlur(blur)), _vignette(size))
-    spread = ImageFilter.BoxBlur(1.5 * blur)  # what is blurred reaches further
-    return image, {name: _framed(mask, key).filter(spread).point([0] * 12 + [255] * 244)
+    wider = ImageFilter.BoxBlur(1.5 * blur)  # what is blurred reaches further
+    return image, {name: _framed(mask, key).filter(wider).point([0] * 12 + [255] * 244)
                    for name, mask in masks.items()}
 
 

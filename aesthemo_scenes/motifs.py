@@ -182,8 +182,8 @@ def _anger(pen: Pen, rng: np.random.Generator, view: View, much: float) -> None:
 def _disgust(pen: Pen, rng: np.random.Generator, view: View, much: float) -> None:
     """Slime that drips, mould that spreads, flies."""
     for centre in [(view.spot, view.horizon + 0.16), *rng.uniform((0, 0.15), (1, 0.95), (round(4 + 4 * much), 2))]:
-        spread = rng.uniform(0.04, 0.09) * much
-        spots, radii = rng.normal(0, spread, (14, 2)) + centre, rng.uniform(0.2, 0.55, 14) * spread
+        deviation = rng.uniform(0.04, 0.09) * much
+        spots, radii = rng.normal(0, deviation, (14, 2)) + centre, rng.uniform(0.2, 0.55, 14) * deviation
         pen.discs(spots, radii * 1.5, [(196, 196, 160)])
         pen.discs(spots, radii, [(88, 104, 62), (64, 72, 56), (128, 92, 74)])
     long = np.outer(rng.uniform(0.04, 0.46, 30) ** 1.5, (0.25, 1, 0.25)).ravel() * much

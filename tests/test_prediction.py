@@ -127,8 +127,8 @@ def test_classes_that_look_like_numbers_stay_what_they_are(copy, tmp_path, class
     table = rows(copy)
     write(copy, table[["path"]].assign(memorable=[classes[level == "high"] for level in table["aesthetics"]]))
     run = train(CONFIG, tmp_path / "runs", copy)
-    told, own = evaluate(run, "csv", copy)["tasks"]["memorable"], run.metrics["memorable"]
-    assert same(told, own) and own["n"] == len(of(run, "test")) and own["majority_accuracy"] > 0.3
+    tested, own = evaluate(run, "csv", copy)["tasks"]["memorable"], run.metrics["memorable"]
+    assert same(tested, own) and own["n"] == len(of(run, "test")) and own["majority_accuracy"] > 0.3
     assert set(run.predictions("train")["true_memorable"]) == set(classes)
     truth, _ = truth_and_probabilities(run.predictions("test"), run.tasks[0])
     assert set(truth) == {0, 1}

@@ -18,6 +18,6 @@ SAMPLES = {
 def samples() -> list[tuple[Path, dict, str]]:
     """The photographs that are installed: path, consensus by task (nobody was asked), and credit."""
     places = {name: find_spec(name.partition("/")[0]) for name in SAMPLES}
-    found = [(Path(spec.origin or "").parents[1] / name, {}, f"Photograph: {SAMPLES[name]}")
-             for name, spec in places.items() if spec]
-    return [one for one in found if one[0].is_file()]
+    listed = [(Path(spec.origin or "").parents[1] / name, {}, f"Photograph: {SAMPLES[name]}")
+              for name, spec in places.items() if spec]
+    return [one for one in listed if one[0].is_file()]

@@ -92,11 +92,11 @@ def test_photographs_come_first_and_drawn_scenes_are_a_choice_away(open_page):
     names = page.locator(PHOTOS).evaluate_all("all => all.map(one => one.title)")
     assert names == [photo["name"] for photo in PAGES["photographs"]["photos"]]
     assert re.match(r"\d+ photos? turns? by one cut", page.locator(".offers").inner_text())
-    found = []
+    sayings = []
     for task in ("aesthetics", "emotion"):
         page.locator(f".flip-{task}").click()
-        found.append(page.locator(".say").inner_text())
-    assert any(said.startswith("One cut turns") for said in found), found
+        sayings.append(page.locator(".say").inner_text())
+    assert any(said.startswith("One cut turns") for said in sayings), sayings
     for photo in PAGES["photographs"]["photos"]:
         choose(page, photo["name"])
         said = page.locator('[data-slot="0"] figcaption').inner_text()

@@ -355,13 +355,13 @@ def test_ones_own_photographs_come_first_and_equal_names_stay_apart(run, tmp_pat
 def test_the_sample_photographs_have_the_licences_that_their_packages_state():
     """scikit-image says it where each photograph is loaded, scikit-learn in a file next to its two."""
     fetchers = Path(samples.find_spec("skimage").origin).parent / "data" / "_fetchers.py"
-    told = " ".join(fetchers.read_text(encoding="utf-8").split())
+    code = " ".join(fetchers.read_text(encoding="utf-8").split())
     for name, words in {"coffee": "CC0 by the photographer (Rachel Michetti)",
                         "chelsea": "CC0 by the photographer (Stefan van der Walt)",
                         "rocket": "captured by SpaceX and `released in the public domain",
                         "clock": "Released into the public domain by the photographer (Stefan van der Walt)",
                         "hubble_deep_field": "captured by NASA and `may be freely used in the public domain"}.items():
-        assert words in told[told.index(f"def {name}()"):][:900], name
+        assert words in code[code.index(f"def {name}()"):][:900], name
     readme = next(path for path, *_ in samples.samples() if path.name == "china.jpg").with_name("README.txt")
     assert "creativecommons.org/licenses/by/2.0" in readme.read_text(encoding="utf-8")
 

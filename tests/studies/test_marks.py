@@ -59,13 +59,13 @@ def test_what_would_have_been_seen_is_found_in_four_of_five_draws_of_networks():
     effect = marks.detectable(values) / values.std(ddof=1)
     common = rng.normal(size=(4000, 1)) * math.sqrt(rho)
     drawn = effect * math.sqrt(1 - rho) + common + rng.normal(size=(4000, n)) * math.sqrt(1 - rho)
-    found = np.mean([marks.p_value(one) < 0.05 for one in drawn])
-    assert 0.75 < found < 0.85
+    power = np.mean([marks.p_value(one) < 0.05 for one in drawn])
+    assert 0.75 < power < 0.85
     assert math.isnan(marks.detectable(values[:1]))
 
 
 def test_splits_and_seeds_are_told_apart():
     splits, seeds = np.array([0.0, 0.1, 0.2, 0.3]), np.array([-0.02, 0.02])
-    found = marks.scatter(pd.Series((seeds[:, None] + splits).ravel()))  # network n has split n % 4, seed n // 4
-    assert found["between seeds"] == pytest.approx(np.std(seeds, ddof=1))
-    assert found["between splits"] == pytest.approx(math.sqrt(np.var(splits, ddof=1) - np.var(seeds, ddof=1) / 2))
+    parts = marks.scatter(pd.Series((seeds[:, None] + splits).ravel()))  # network n has split n % 4, seed n // 4
+    assert parts["between seeds"] == pytest.approx(np.std(seeds, ddof=1))
+    assert parts["between splits"] == pytest.approx(math.sqrt(np.var(splits, ddof=1) - np.var(seeds, ddof=1) / 2))

@@ -53,8 +53,8 @@ def test_the_cheaper_null_has_the_other_branch_as_it_was_before_its_training(run
     (images,) = image_batches(network, prepared.pixels, prepared.split.test, mean, 32, batch=999)
     values = np.diff(trunk_ledger(network, images)["aesthetics"].values, axis=1)
     for side, share in (("low", 0.05), ("high", 0.95)):
-        found = np.array(made["tasks"]["aesthetics"][side])
-        np.testing.assert_allclose(found[:, 1:], np.quantile(values, share, axis=0)[:, 1:], atol=1e-4)
+        bars = np.array(made["tasks"]["aesthetics"][side])
+        np.testing.assert_allclose(bars[:, 1:], np.quantile(values, share, axis=0)[:, 1:], atol=1e-4)
 
 
 def test_it_stands_behind_its_own_kind_of_run_alone(run, tmp_path, monkeypatch):
