@@ -67,7 +67,7 @@ def ledger_bars(
             names, values, whole = [f"{names[1]}\nminus {names[0]}"], np.diff(values, axis=0), np.diff(whole)
         _stacked(ax, ledger, values, (null or {}).get(ledger.task))
         at = np.arange(len(names))
-        ax.plot(whole, at, "D", color="black", ms=6, label="image - baseline")
+        ax.plot(whole, at, "D", color="black", ms=6, clip_on=False, label="image - baseline")
         ax.axvline(0, color=NEUTRAL, lw=1)
         ax.set(title=f"{ledger.task}: what its logits are made of", xlabel="logit", yticks=at,
                yticklabels=names, ylim=(len(at) - 0.4, -0.6))
