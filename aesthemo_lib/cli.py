@@ -29,6 +29,7 @@ def run(parser: argparse.ArgumentParser, arguments: list[str] | None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = _as_one_line
             warnings.filterwarnings("always", category=UserWarning, module="aesthemo_")
+            warnings.filterwarnings("ignore", category=UserWarning, module="PIL")  # the decoder says what matters
             status = given.command(given) or 0
         print(end="", flush=True)  # there may be no stdout at all
         return status

@@ -189,7 +189,7 @@ def show_progress() -> bool:
     """Whether someone is watching: a terminal, or a notebook that was not started headless by ``aesthemo run``."""
     if os.environ.get("AESTHEMO_HEADLESS"):
         return False
-    return sys.stderr.isatty() or "ipykernel" in sys.modules
+    return bool(sys.stderr) and (sys.stderr.isatty() or "ipykernel" in sys.modules)  # it may be closed
 
 
 def project_folder() -> Path:

@@ -108,6 +108,10 @@ def test_a_name_that_the_terminal_can_not_show_costs_nothing(photos, tmp_path, m
     monkeypatch.setattr(sys, "stdout", None)  # as after '>&-'
     assert cli.main(["predict", str(name), "--csv", str(tmp_path / "table.csv")]) == 0
     assert (tmp_path / "table.csv").exists()
+    monkeypatch.setattr(sys, "stderr", None)
+    monkeypatch.delenv("AESTHEMO_HEADLESS")
+    assert cli.main(["predict", str(name), "--csv", str(tmp_path / "again.csv")]) == 0
+    assert (tmp_path / "again.csv").read_bytes() == (tmp_path / "table.csv").read_bytes()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="a shell's pipe")
