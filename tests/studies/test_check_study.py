@@ -154,6 +154,7 @@ def test_committed_tables_hang_together(path):
         shares = table.filter(like="share ").sum(axis=1)
         assert np.allclose(shares, 1, atol=2e-3)
         for _, rows in table[table["setting"] == check_study.MAIN].groupby("task"):
+            assert set(rows[rows["run"] == "permuted"]["permutation"]) == {0, 1} and rows["seed"].nunique() == 8
             for null in ("permuted", "untrained", "start"):
                 assert np.isfinite(checks.excess(rows, null=null)["p"]).all()  # each trained network has its null
 
