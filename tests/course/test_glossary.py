@@ -27,9 +27,9 @@ HEADINGS = {
     "majorities", "branch", "kept", "number", "votes", "probe", "exchange", "diagonal", "resample", "grad cam", "group",
     "head", "predictor", "published", "ratings", "must", "reverse", "destroyed", "pointing", "patches", "baselines",
     "concept", "part", "networks", "factor", "what", "value", "over", "check", "case", "seeds", "sign", "exact",
-    "any", "both", "any: chain minus separate", "any: chain shuffled minus chain", "any: mlp minus separate", "as it is",
+    "any", "any: chain minus separate", "any: chain shuffled minus chain", "any: mlp minus separate", "as it is",
     "blue", "chain", "comparison", "cycle weight 10", "cycle weight 2", "green", "holm's p", "measure", "mlp", "red",
-    "separate", "separate decoded", "the truth", "whole sheet",
+    "separate", "separate decoded", "the truth", "whole sheet", "both",
 }
 """Words of a heading that need no definition where they stand: their table's caption or the sentence above it does."""
 
