@@ -121,8 +121,8 @@ contentment or awe, against neutral and negative ones.
 **What it can't do.** It has not seen paintings, screenshots or drawings, and the taste that it learnt is that of its
 raters. Faces and bodies move its answer, so it is no judge of people. It sees squares: the aspect ratio is lost.""",
         """PARA is for research and learning, and
-is not to be sold or passed on; no photograph, rating or prediction of it is here, only weights. Use them for research
-and learning too."""),
+is not to be sold or passed on; no photograph, rating or prediction of it is here, only weights, and
+eight statistics of the pixels of 64 photographs (`familiar.json`). Use them for research and learning too."""),
 }
 """By data set: the folder in ``BUNDLED``, what it was trained on, what it knows, and the terms."""
 

@@ -100,7 +100,8 @@ def test_the_card_says_what_stands_beside_it(name, words):
 def test_the_network_for_photographs_holds_nobodys_truth_and_is_the_last_stage_of_the_record():
     run = prediction.packaged_run("photographs")
     assert {path.name for path in run.folder.iterdir()} == {
-        "README.md", "config.json", "history.csv", "metrics.json", "model.safetensors", "timing.json"}
+        "README.md", "config.json", "familiar.json", "history.csv", "metrics.json", "model.safetensors", "timing.json"}
+    assert np.shape(read_json(run.folder / "familiar.json")) == (64, 8), "numbers of pixels, and nobody's names"
     record = read_json(project_folder() / "results" / "photographs.json")
     assert record["stages"][-1]["test"] == run.metrics and run.metrics["aesthetics"]["n"] == 3000
     for what in ("beauty", "valence"):
