@@ -42,6 +42,8 @@ def _parser() -> argparse.ArgumentParser:
                   _style_transfer)
     few = _study_parser(commands, "few-labels", "few labels of one task, many of the other, on PARA", _few_labels)
     few.add_argument("--pilot", action="store_true", help="run what the protocol was fixed with, and nothing else")
+    full = _study_parser(commands, "full-labels", "both tasks labelled: is any joint network ahead?", _full_labels)
+    full.add_argument("--oasis", type=Path, help="OASIS' folder; --root is PARA's; without them: drawn scenes")
     recipe = commands.add_parser("recipe", help="write results/recipe.json from results/studies/recipe.csv")
     recipe.set_defaults(command=_recipe)
     figures = commands.add_parser("figures", help="draw the pictures that README shows")
@@ -160,6 +162,12 @@ def _few_labels(given) -> None:
         written = few_labels.keep(study, folder)
     for path in written:
         print(path)
+
+
+def _full_labels(given) -> None:
+    from .full_labels import study as full_labels, verdicts
+
+    _run(verdicts, full_labels.study(given.out, given.root, given.oasis), given)
 
 
 def _run(module, study, given) -> None:

@@ -12,10 +12,11 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import KFold
 from torch import Tensor, nn
 
-from aesthemo_lib.models.fusion import CrossBranchLayer, CrossStitchUnit
+from aesthemo_lib.models.fusion import CrossBranchLayer, CrossStitchUnit, ExchangeLayer, NDDRLayer
 
-HIDDEN, STEPS = 16, 40
-"""Units of a head's hidden layer; iterations of L-BFGS on all photographs at once, which needs no learning rate."""
+HIDDEN, EXPERTS, STEPS = 16, 4, 40
+"""Units of a head's hidden layer; hidden layers that 'mmoe' mixes; iterations of L-BFGS on all photographs at once,
+which needs no learning rate."""
 PROBE_STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1)
 """C of the logistic regressions, chosen by inner folds in every draw."""
 FOLDS = 5
@@ -99,47 +100,53 @@ class SomeChannels(CrossBranchLayer):
 
 
 class Heads(nn.Module):
-    """Two heads with a hidden layer on frozen features, that exchange as the contender's name says.
+    """Two heads with a hidden layer on frozen features, that are joined as the contender's name says.
 
     Args:
-        contender: 'independent', 'shared_bottom', 'cross_stitch', 'cross_branch.diagonal' (hidden maps),
-            'cross_branch.channels_<k>' (k of their channels) or 'cross_branch.answers' (logits: K is the number of
-            classes; ours).
+        contender: 'independent', 'shared_bottom', 'cross_stitch', 'nddr', 'cross_branch.<start>' (hidden maps; its
+            start, or 'own_twice'), 'cross_branch.channels_<k>' (k of their channels), 'cross_branch.answers' (logits: K
+            is the number of classes; ours), 'mmoe' (a gate of each task mixes four hidden layers; Ma et al., KDD 2018)
+            or 'mtan' (each task attends to the units of a shared hidden layer; Liu et al., CVPR 2019).
     """
 
     def __init__(self, contender: str, inputs: int, hidden: int = HIDDEN):
         super().__init__()
-        self.hidden = nn.ModuleList([nn.Linear(inputs, hidden) for _ in range(2)])
-        self.answer = nn.ModuleList([nn.Linear(hidden, 2) for _ in range(2)])
-        if contender == "shared_bottom":
-            self.hidden[0] = self.hidden[1]
         kind, _, variant = contender.partition(".")
-        self.exchange, self.after = None, variant == "answers"
-        if kind == "cross_stitch":
-            self.exchange = CrossStitchUnit(2, hidden)
-        elif kind == "cross_branch":
-            sent = variant.removeprefix("channels_")
-            self.exchange = SomeChannels(hidden, int(sent)) if sent.isdigit() else CrossBranchLayer(
-                2, 2 if self.after else hidden)
+        hiddens = {"shared_bottom": 1, "mtan": 1, "mmoe": EXPERTS}.get(kind, 2)
+        self.hidden = nn.ModuleList([nn.Linear(inputs, hidden) for _ in range(hiddens)])
+        self.answer = nn.ModuleList([nn.Linear(hidden, 2) for _ in range(2)])
+        routed = {"mmoe": (inputs, EXPERTS), "mtan": (hidden, hidden)}.get(kind)
+        self.route = nn.ModuleList([nn.Linear(*routed) for _ in range(2)]) if routed else None
+        self.after = variant == "answers"
+        self.exchange = _exchange(kind, variant, 2 if self.after else hidden)
         self.start = [[w.detach().clone() for w in self._received(t)] for t in range(2)]
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """(N, D) to the (N, 2) logits of the few and of the rich task."""
-        maps = [torch.relu(layer(x)) for layer in self.hidden]  # (N, H)
+        maps = self._routed(x, [torch.relu(layer(x)) for layer in self.hidden])  # (N, H)
         if self.exchange is not None and not self.after:
             maps = self._exchanged(maps)
         logits = [layer(z) for layer, z in zip(self.answer, maps, strict=True)]
         return self._exchanged(logits) if self.after else logits
+
+    def _routed(self, x: Tensor, maps: list[Tensor]) -> list[Tensor]:
+        """Each task's hidden map."""
+        if self.route is None:
+            return maps if len(maps) == 2 else 2 * maps
+        if len(maps) == 1:
+            return [maps[0] * attention(maps[0]).sigmoid() for attention in self.route]
+        experts = torch.stack(maps, dim=2)  # (N, H, E)
+        return [(experts @ gate(x).softmax(1)[..., None])[..., 0] for gate in self.route]
 
     def _exchanged(self, values: Sequence[Tensor]) -> list[Tensor]:
         return [z[..., 0, 0] for z in self.exchange([v[..., None, None] for v in values])]
 
     def penalties(self) -> list[Tensor]:
         """Half the squared distance of each task's own weights from 0, and of what it receives by from its start."""
-        trunk = self.hidden[0] is self.hidden[1]  # it is the rich task's
         total = []
         for t in range(2):
-            layers = [self.answer[t]] if trunk and t == 0 else [self.answer[t], self.hidden[t]]
+            own = [self.hidden[t]] if len(self.hidden) == 2 else [*self.hidden] if t else []  # else the rich task's
+            layers = [self.answer[t], *own, *([self.route[t]] if self.route else [])]
             moved = [received - start for received, start in zip(self._received(t), self.start[t], strict=True)]
             total.append(sum(w.square().sum() / 2 for w in [*(layer.weight for layer in layers), *moved]))
         return total
@@ -152,9 +159,22 @@ class Heads(nn.Module):
         return [self.exchange.shares[t] if stitched else self.exchange.convs[t].weight]
 
 
+def _exchange(kind: str, variant: str, channels: int) -> ExchangeLayer | None:
+    sent = variant.removeprefix("channels_")
+    if kind == "cross_branch" and sent.isdigit():
+        return SomeChannels(channels, int(sent))
+    if kind == "cross_branch":
+        start = "random" if variant == "random" else "diagonal"
+        return CrossBranchLayer(2, channels, start, own_twice=variant == "own_twice")
+    return {"cross_stitch": CrossStitchUnit, "nddr": NDDRLayer}[kind](2, channels) if kind in (
+        "cross_stitch", "nddr") else None
+
+
 def trained(contender: str, x: np.ndarray, few: np.ndarray, rich: np.ndarray, strengths: Sequence[float],
             seed: int) -> Heads:
     """Heads that minimise the mean cross-entropies of both tasks, weights alike, plus penalties / (C labels).
+
+    NDDR's normalisations start from what enters them and keep these statistics, as in preset teach.
 
     Args:
         x: (n, D) float32; ``few`` labels its first rows, ``rich`` all.
@@ -163,6 +183,10 @@ def trained(contender: str, x: np.ndarray, few: np.ndarray, rich: np.ndarray, st
     torch.manual_seed(seed)
     network = Heads(contender, x.shape[1])
     inputs, truths = torch.from_numpy(x), [torch.from_numpy(few), torch.from_numpy(rich)]
+    if isinstance(network.exchange, NDDRLayer):
+        with torch.no_grad(), network.exchange.start_norms():
+            network(inputs)
+    network.eval()
     search = torch.optim.LBFGS(network.parameters(), max_iter=STEPS, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:

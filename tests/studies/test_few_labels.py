@@ -103,8 +103,42 @@ def test_heads_exchange_what_their_name_says():
             layer = network.answer[t]
             mixed = 0.9 * maps[t] + 0.1 * maps[1 - t] * sent
             torch.testing.assert_close(network(x)[t], mixed @ layer.weight.T + layer.bias)
-    trunk = contenders.Heads("shared_bottom", 7)
-    assert trunk.hidden[0] is trunk.hidden[1]
+    trunk = contenders.Heads("shared_bottom", 7, hidden=3)
+    z = torch.relu(x @ trunk.hidden[0].weight.T + trunk.hidden[0].bias)
+    for found, layer in zip(trunk(x), trunk.answer, strict=True):
+        torch.testing.assert_close(found, z @ layer.weight.T + layer.bias)
+    twice = contenders.Heads("cross_branch.own_twice", 7, hidden=3)
+    for found, hidden, layer in zip(twice(x), twice.hidden, twice.answer, strict=True):
+        z = torch.relu(x @ hidden.weight.T + hidden.bias)
+        torch.testing.assert_close(found, z @ layer.weight.T + layer.bias)
+
+
+@torch.no_grad()
+def test_experts_are_mixed_by_gates_and_units_are_attended_to():
+    x = torch.randn(5, 7)
+
+    def dense(layer: torch.nn.Linear, z: torch.Tensor) -> torch.Tensor:
+        return z @ layer.weight.T + layer.bias
+
+    network = contenders.Heads("mmoe", 7, hidden=3)
+    experts = [torch.relu(dense(layer, x)) for layer in network.hidden]
+    assert len(experts) == contenders.EXPERTS
+    for found, gate, layer in zip(network(x), network.route, network.answer, strict=True):
+        shares = dense(gate, x).exp() / dense(gate, x).exp().sum(1, keepdim=True)
+        torch.testing.assert_close(found, dense(layer, sum(shares[:, [e]] * z for e, z in enumerate(experts))))
+    network = contenders.Heads("mtan", 7, hidden=3)
+    z = torch.relu(dense(network.hidden[0], x))
+    for found, attention, layer in zip(network(x), network.route, network.answer, strict=True):
+        torch.testing.assert_close(found, dense(layer, z / (1 + (-dense(attention, z)).exp())))
+
+
+def test_nddr_starts_as_the_diagonal_mix(made, monkeypatch):
+    monkeypatch.setattr(contenders, "STEPS", 0)
+    x, y = made.x[:100], made.y[:100]
+    nddr, mix = (contenders.trained(name, x, y[:, 0], y[:, 1], [1.0, 1.0], 0)
+                 for name in ("nddr", "cross_branch.diagonal"))
+    for found, expected in zip(nddr(torch.from_numpy(x)), mix(torch.from_numpy(x)), strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-3)
 
 
 def test_independent_heads_do_not_meet_and_the_penalty_leaves_the_exchanges_start():

@@ -1,0 +1,144 @@
+"""What the study of full labels says: planned comparisons, the table for ``results/README.md``, and the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from aesthemo_lib.evaluation.comparison import mean_interval
+from aesthemo_lib.files import write_table
+from aesthemo_lib.plots.runs import panels
+from aesthemo_lib.plots.style import MORE_COLOURS, NEUTRAL, save
+
+from ..cells import Study
+from ..contrasts import contrasts
+from ..few_labels.verdicts import detectable
+from .study import JOINT, PROTOCOL, TASKS, protocol
+
+APART, PROBE = "independent", "linear_probe"
+CONTENDERS = (PROBE, "late_fusion", *JOINT)
+PAIRS = (*((name, APART) for name in CONTENDERS), *((name, PROBE) for name in (APART, "late_fusion", *JOINT)),
+         ("cross_branch.diagonal", "cross_branch.own_twice"), ("cross_branch.diagonal", "shared_bottom"))
+CONTROLS = ("copies", "permuted")
+GROWTH = "1 minus 0"
+"""The setting of the difference between a contender at relatedness 1 and at 0, collection by collection."""
+TABLES = {name: PROTOCOL.with_suffix(f".{name}") for name in ("csv", "verdicts.csv", "png")}
+
+
+def read(path: Path = TABLES["csv"]) -> pd.DataFrame:
+    """The kept rows."""
+    return pd.read_csv(path, encoding="utf-8", dtype={"setting": str}, keep_default_na=False)
+
+
+def verdicts(rows: pd.DataFrame) -> pd.DataFrame:
+    """A row a comparison and task, Holm's family being a source's; controls are a family of their own.
+
+    Args:
+        rows: as ``read`` returns them.
+    """
+    scenes = rows[rows["source"] == "scenes"].set_index(["replicate", "contender", "task", "setting"])["auc"].unstack()
+    rows = rows.assign(family=np.where(rows["setting"].isin(CONTROLS), "controls", rows["source"]))
+    if {"0", "1"} <= set(scenes):
+        grown = (scenes["1"] - scenes["0"]).rename("auc").reset_index().assign(family="scenes", setting=GROWTH)
+        rows = pd.concat([rows, grown], ignore_index=True)
+    found = []
+    for family, part in rows.groupby("family", sort=False):
+        overlap = protocol()["oasis"]["overlap"] if family == "oasis" else 0.0
+        found.append(contrasts(part, PAIRS, ["auc"], ["family", "setting", "task"], "replicate", overlap))
+        smallest = [detectable(_differences(part, row)) for row in found[-1].itertuples()]
+        found[-1].insert(len(found[-1].columns) - 1, "detectable", smallest)
+        if overlap:  # a t interval over overlapping splits is wider by this
+            found[-1]["detectable"] *= np.sqrt(1 + overlap * found[-1]["n"])
+    return pd.concat(found, ignore_index=True).drop(columns="measure")
+
+
+def _differences(rows: pd.DataFrame, row) -> np.ndarray:
+    here = rows[(rows["setting"] == row.setting) & (rows["task"] == row.task)]
+    auc = here.pivot(index="replicate", columns="contender", values="auc")
+    return (auc[row.contender] - auc[row.reference]).to_numpy()
+
+
+def verdict(row) -> str:
+    """A comparison's verdict in words, by Holm's p."""
+    return "no detectable difference" if row.p_holm >= 0.05 else "ahead" if row.mean > 0 else "behind"
+
+
+def health(rows: pd.DataFrame) -> pd.DataFrame:
+    """By source, setting and task: the probe's AUC, the worst network's, the highest training loss, and C at an edge.
+
+    A network that learnt nothing has a training loss of log 2 = .693.
+    """
+    networks = rows[rows["contender"].isin([APART, *JOINT])]
+    edges = networks["strength"].isin([protocol()["strengths"]["networks"][place] for place in (0, -1)])
+    by = ["source", "setting", "task"]
+    parts = networks.assign(edge=edges).groupby(by, sort=False)
+    return pd.DataFrame({
+        "probe": rows[rows["contender"] == PROBE].groupby(by, sort=False)["auc"].mean(),
+        "worst network": parts["auc"].min(), "training loss": parts["training_loss"].max(), "C at an edge":
+        parts["edge"].mean()}).reset_index()
+
+
+def markdown(rows: pd.DataFrame, table: pd.DataFrame, family: str, settings: Sequence[str]) -> str:
+    """The AUC minus the independent networks', by setting and task, as a Markdown table; bold where Holm's p < .05."""
+    heads = [f"{setting} {task}".strip() for setting in settings for task in TASKS]
+    lines = ["| contender | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
+    means = rows[~rows["setting"].isin(CONTROLS) | (family == "controls")].groupby(
+        ["source", "setting", "contender", "task"])["auc"].mean()
+    source = "para" if family == "controls" else family
+    lines.append(f"| `{APART}`, AUC | " + " | ".join(
+        _short(means[source, setting, APART, task]) for setting in settings for task in TASKS) + " |")
+    at = table[(table["family"] == family) & (table["reference"] == APART)].set_index(["contender", "setting", "task"])
+    for name in CONTENDERS:
+        cells = []
+        for setting in settings:
+            for task in TASKS:
+                row = at.loc[(name, setting, task)]
+                text = f"{_short(row['mean'])} ({_short(row['low'])}, {_short(row['high'])})"
+                cells.append(f"**{text}**" if row["p_holm"] < 0.05 else text)
+        lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _short(value: float) -> str:
+    return f"{value:.3f}".replace("0.", ".", 1).replace("-.000", ".000")
+
+
+def picture(rows: pd.DataFrame) -> Figure:
+    """Each contender's AUC minus the independent networks': by training photographs of PARA, by what scenes share."""
+    shown = {"para": ({"500": "500", "2000": "2,000", "5000": "5,000"}, "PARA, by training photographs"),
+             "scenes": ({"0": "0", "0.5": "0.5", "1": "1"}, "drawn scenes, by relatedness")}
+    figure, axes = panels(2, width=5.6, height=4.3, rows=2, sharey=True)
+    for line, (source, (settings, words)) in zip(axes, shown.items(), strict=True):
+        for ax, task in zip(line, TASKS, strict=True):
+            ax.axvline(0, color=NEUTRAL, linewidth=1)
+            for number, (setting, label) in enumerate(settings.items()):
+                here = rows[(rows["source"] == source) & (rows["setting"] == setting) & (rows["task"] == task)]
+                auc = here.pivot(index="replicate", columns="contender", values="auc")
+                mean, low, high = np.array([mean_interval((auc[c] - auc[APART]).to_numpy()) for c in CONTENDERS]).T
+                y = np.arange(len(CONTENDERS)) + 0.22 * (number - 1)
+                ax.errorbar(mean, y, xerr=[mean - low, high - mean], fmt="osD"[number], markersize=4, linewidth=1.2,
+                            color=MORE_COLOURS[number], label=f"{label} ({len(auc)} sets)")
+            ax.set(title=f"{task}: {words}", yticks=range(len(CONTENDERS)), yticklabels=CONTENDERS)
+            ax.set_xlabel("AUC minus that of independent networks")
+        line[1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    axes[0, 0].invert_yaxis()
+    return figure
+
+
+def keep(made: Study, folder: Path) -> list[Path]:
+    """Write the rows, the verdicts and the picture; returns their paths.
+
+    A setting enters when all its cells are finished: a mean over some would be of another collection than the next's.
+    """
+    missing = {(c.source, c.setting) for name, c in made.cells.items() if not made.path(name).exists()}
+    paths = [folder / path.name for path in TABLES.values()]
+    write_table(paths[0], made.gather(lambda cell: (cell.source, cell.setting) not in missing), "%.5f")
+    rows = read(paths[0])
+    write_table(paths[1], verdicts(rows), "%.5f")
+    if {"para", "scenes"} <= set(rows["source"]):
+        save(picture(rows), paths[2])
+    return [path for path in paths if path.exists()]
