@@ -32,6 +32,7 @@ Folds = Sequence[tuple[np.ndarray, np.ndarray]]
 JOINT = ("shared_bottom", "cross_branch.diagonal", "cross_branch.random", "cross_branch.own_twice",
          "cross_branch.answers", "cross_stitch", "nddr", "mmoe", "mtan")
 NETWORKS = ("independent", *JOINT)
+TURNED = 0.2  #: Share of the labels that the positive control turns
 PROTOCOL = project_folder() / "results" / "studies" / "full_labels.json"
 
 
@@ -168,8 +169,8 @@ def scenes_sample(cell: Cell, out: Path) -> Sample:
 def para_sample(cell: Cell, root: Path, out: Path) -> Sample:
     """A training set of PARA that shares no photograph with the others of its setting, and the official test.
 
-    'copies' gives both tasks the same label, a third of them turned for each task apart: twice as much is to be
-    learnt together. 'permuted' permutes emotion's training labels: aesthetics has nothing to learn from them.
+    'copies' gives both tasks the same label, a fifth of them turned for each task apart: together there is twice as
+    much to learn from. 'permuted' permutes emotion's training labels: aesthetics has nothing to learn from them.
     """
     data, size = material(root, out), int(cell.setting) if cell.setting.isdigit() else 500
     everything = np.concatenate(data.replicates)
@@ -177,7 +178,7 @@ def para_sample(cell: Cell, root: Path, out: Path) -> Sample:
     rows, rng = everything[at], np.random.default_rng(cell.replicate)
     y, truth = data.y[rows].copy(), data.y[data.test].copy()
     if cell.setting == "copies":
-        y = data.y[rows][:, [1, 1]] ^ (rng.random(y.shape) < 1 / 3)
+        y = data.y[rows][:, [1, 1]] ^ (rng.random(y.shape) < TURNED)
         truth = truth[:, [1, 1]]
     elif cell.setting == "permuted":
         y[:, 1] = rng.permutation(y[:, 1])

@@ -41,7 +41,7 @@ def test_samples_of_para_share_no_photograph_and_controls_change_training_labels
     assert (permuted.y[:, 0] == plain.y[:, 0]).all() and (permuted.y[:, 1] != plain.y[:, 1]).any()
     assert sorted(permuted.y[:, 1]) == sorted(plain.y[:, 1])
     turned = copies.y != plain.y[:, [1, 1]]
-    assert (abs(turned.mean(axis=0) - 1 / 3) < 0.06).all() and (turned[:, 0] != turned[:, 1]).any()
+    assert (abs(turned.mean(axis=0) - full_labels.TURNED) < 0.06).all() and (turned[:, 0] != turned[:, 1]).any()
     assert (copies.truth == plain.truth[:, [1, 1]]).all()
 
 
