@@ -7,6 +7,7 @@ over images; thin ones, where there are several, over seeds.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from textwrap import fill
 
 import numpy as np
 import pandas as pd
@@ -83,7 +84,8 @@ def dots(
             if part:
                 ax.plot([], [], marker, color="black", label=name)
         ax.axvline(0, color=NEUTRAL, lw=1)
-        ax.set(title=task, xlabel=xlabel, ylim=(len(lines) - 0.4, -0.6))
+        ax.set(title=task, xlabel=fill(xlabel, 40), ylim=(len(lines) - 0.4, -0.6))
+        ax.locator_params(axis="x", nbins=5)
         ax.set_yticks(range(len(lines)), lines)
         ax.grid(axis="y", visible=False)
     if part:

@@ -24,6 +24,7 @@ CONTENDERS = (PROBE, "late_fusion", *JOINT)
 PAIRS = (*((name, APART) for name in CONTENDERS), *((name, PROBE) for name in (APART, "late_fusion", *JOINT)),
          ("cross_branch.diagonal", "cross_branch.own_twice"), ("cross_branch.diagonal", "shared_bottom"))
 CONTROLS = ("copies", "permuted")
+SHOWN = -0.035  #: The picture's left edge; a mean beyond it is written there
 GROWTH = "1 minus 0"
 """The setting of the difference between a contender at relatedness 1 and at 0, collection by collection."""
 TABLES = {name: PROTOCOL.with_suffix(f".{name}") for name in ("csv", "verdicts.csv", "png")}
@@ -122,7 +123,10 @@ def picture(rows: pd.DataFrame) -> Figure:
                 y = np.arange(len(CONTENDERS)) + 0.22 * (number - 1)
                 ax.errorbar(mean, y, xerr=[mean - low, high - mean], fmt="osD"[number], markersize=4, linewidth=1.2,
                             color=MORE_COLOURS[number], label=f"{label} ({len(auc)} sets)")
+                for at, value in zip(y[mean < SHOWN], mean[mean < SHOWN], strict=True):
+                    ax.text(SHOWN, at, f"\u2190 {value:.2f}", va="center", color=MORE_COLOURS[number])
             ax.set(title=f"{task}: {words}", yticks=range(len(CONTENDERS)), yticklabels=CONTENDERS)
+            ax.set_xlim(max(SHOWN, ax.get_xlim()[0]), None)
             ax.set_xlabel("AUC minus that of independent networks")
         line[1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
     axes[0, 0].invert_yaxis()
