@@ -257,7 +257,7 @@ def test_a_network_that_borrows_nothing_says_why_and_shows_its_pixels(run, tmp_p
     assert shown["source"] == "pixels" and shown["effect"] == pytest.approx(slow.effect[0], abs=1e-5)
     assert shown["sum"] == pytest.approx(slow.cells.sum(), abs=0.1 * abs(slow.effect[0]) + 1e-3)
     with pytest.raises(ValueError, match="nothing is borrowed"):
-        page_module.write_page({"": apart}, tmp_path / "page_module.html")
+        page_module.write_page({"": apart.folder}, tmp_path / "page_module.html")
 
 
 def branch_of(groups: int, classes: int) -> Backbone:
