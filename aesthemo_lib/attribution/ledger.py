@@ -87,10 +87,6 @@ def shapley(
 
     Returns:
         (P, ...) values and their standard errors, None where exact.
-
-    >>> game = lambda masks: masks @ np.array([1.0, 2.0]) + 4.0 * masks.all(axis=1)  # together they make 4 more
-    >>> shapley(game, players=2)[0].tolist()
-    [3.0, 4.0]
     """
     masks, combine = (plan or shapley_plan)(players, draws, seed)
     return combine(np.concatenate([value(masks[start:start + chunk]) for start in range(0, len(masks), chunk)]))

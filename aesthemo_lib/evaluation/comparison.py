@@ -52,9 +52,6 @@ def mean_interval(values: np.ndarray, level: float = 0.95, overlap: float = 0.0)
     Args:
         values: one number per run; those that are not finite are left out.
         overlap: 0, or a test set's size over its training set's, for the wider interval.
-
-    >>> [round(value, 3) for value in mean_interval(np.array([0.7, 0.8]))]  # two runs: t is 12.7
-    [0.75, 0.115, 1.385]
     """
     from scipy import stats
 

@@ -1,6 +1,7 @@
 """Whether a run learnt: if it did not, its result says nothing about its method."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,15 @@ def accuracy_interval(accuracy: float, n: int, z: float = 1.96) -> tuple[float, 
     middle = (accuracy + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * math.sqrt(accuracy * (1 - accuracy) / n + z**2 / (4 * n**2))
     return middle - half, middle + half
+
+
+def auc_interval(auc: float, confusion: Sequence[Sequence[int]]) -> tuple[float, float]:
+    """Hanley and McNeil's (1982) 95 % interval of an AUC; of several classes, each against the rest, with the mean of
+    their standard errors. ``confusion``: (C, C) counts, rows are the truth."""
+    n = np.array([sum(row) for row in confusion if sum(row)])
+    rest, both, same = n.sum() - n, auc / (2 - auc) - auc**2, 2 * auc**2 / (1 + auc) - auc**2
+    half = 1.96 * np.sqrt((auc * (1 - auc) + (n - 1) * both + (rest - 1) * same) / (n * rest)).mean()
+    return max(0.0, auc - half), min(1.0, auc + half)
 
 
 def health(
@@ -33,8 +43,10 @@ def health(
         if not values["n"]:
             continue
         low, high = accuracy_interval(values["accuracy"], values["n"])
+        ranked = "undefined" if values["auc"] is None else "{:.3f} ({:.3f}, {:.3f})".format(
+            values["auc"], *auc_interval(values["auc"], values["confusion"]))
         facts.append(f"{task.name} accuracy {values['accuracy']:.3f} ({low:.3f}, {high:.3f}), majority "
-                     f"{values['majority_accuracy']:.3f}, AUC {values['auc'] or math.nan:.3f}")
+                     f"{values['majority_accuracy']:.3f}, AUC {ranked}")
         if low <= values["majority_accuracy"] and not (values["auc"] or 0) > 0.6:
             faults.append(f"{task.name} is not above its majority class")
     for name, rows in history.groupby("network") if "network" in history else [("joint", history)]:
