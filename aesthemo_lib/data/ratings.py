@@ -35,7 +35,9 @@ def consensus(votes: np.ndarray) -> np.ndarray:
 
     A tie goes to the class that stands first in the task's order, so that the label depends neither on
     the order of the annotators nor on the other images. For (low, high) that means: 'high' needs a majority.
-    ``tied`` says which images the rule decided.
+
+    >>> consensus(np.array([[1, 2], [3, 3], [0, 0]])).tolist()
+    [1, 0, -1]
     """
     return np.where(votes.sum(axis=1) > 0, _is_top(votes).argmax(axis=1), UNLABELLED)
 

@@ -17,8 +17,7 @@ def accuracy_interval(accuracy: float, n: int, z: float = 1.96) -> tuple[float, 
 
 
 def auc_interval(auc: float, confusion: Sequence[Sequence[int]]) -> tuple[float, float]:
-    """Hanley and McNeil's (1982) 95 % interval of an AUC; of several classes, each against the rest, with the mean of
-    their standard errors. ``confusion``: (C, C) counts, rows are the truth."""
+    """Hanley and McNeil's (1982) 95 % interval of an AUC, each class against the rest; (C, C) counts by true class."""
     n = np.array([sum(row) for row in confusion if sum(row)])
     rest, both, same = n.sum() - n, auc / (2 - auc) - auc**2, 2 * auc**2 / (1 + auc) - auc**2
     half = 1.96 * np.sqrt((auc * (1 - auc) + (n - 1) * both + (rest - 1) * same) / (n * rest)).mean()
@@ -42,11 +41,10 @@ def health(
         values = metrics[task.name]
         if not values["n"]:
             continue
-        low, high = accuracy_interval(values["accuracy"], values["n"])
-        ranked = "undefined" if values["auc"] is None else "{:.3f} ({:.3f}, {:.3f})".format(
-            values["auc"], *auc_interval(values["auc"], values["confusion"]))
+        auc, (low, high) = values["auc"] or math.nan, accuracy_interval(values["accuracy"], values["n"])
+        worst, best = auc_interval(auc, values["confusion"])
         facts.append(f"{task.name} accuracy {values['accuracy']:.3f} ({low:.3f}, {high:.3f}), majority "
-                     f"{values['majority_accuracy']:.3f}, AUC {ranked}")
+                     f"{values['majority_accuracy']:.3f}, AUC {auc:.3f} ({worst:.3f}, {best:.3f})")
         if low <= values["majority_accuracy"] and not (values["auc"] or 0) > 0.6:
             faults.append(f"{task.name} is not above its majority class")
     for name, rows in history.groupby("network") if "network" in history else [("joint", history)]:

@@ -91,10 +91,12 @@ def study(out: Path, root: Path | None = None, oasis_root: Path | None = None) -
 def measure(cell: Cell, root: Path | None, oasis_root: Path | None, out: Path) -> pd.DataFrame:
     """The rows of a cell: one for each contender and task."""
     set_threads()
-    if cell.source == "scenes":
-        sample = scenes_sample(cell, out)
+    if root and cell.source == "para":
+        sample = para_sample(cell, root, out)
+    elif oasis_root and cell.source == "oasis":
+        sample = oasis_sample(cell, oasis_root, out)
     else:
-        sample = para_sample(cell, root, out) if cell.source == "para" else oasis_sample(cell, oasis_root, out)
+        sample = scenes_sample(cell, out)
     return pd.DataFrame([{"source": cell.source, "setting": cell.setting, "replicate": cell.replicate, **row}
                          for row in compared(sample, cell.replicate)])
 
