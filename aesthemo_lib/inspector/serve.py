@@ -33,11 +33,11 @@ def serve(
         own: one's own photographs, folders or patterns, shown first.
         browser: whether to open one, or only to print the address.
     """
-    folder = Path(run) if run else packaged_run("photographs").folder
-    session = Session(folder, root=root, count=count, own=photographs(own))
+    session = Session(Path(run or packaged_run("photographs").folder), root=root, count=count, own=photographs(own))
     token = secrets.token_urlsafe(16)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler(session, token)) as server:
+        server.daemon_threads = False  # the end waits for what is being computed: torch aborts if it is cut off
         address = f"http://127.0.0.1:{server.server_address[1]}/{token}/"
         print(f"The inspector is at {address}\nPress Ctrl+C to end it.", flush=True)
         if browser:
