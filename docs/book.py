@@ -3,6 +3,8 @@
     python docs/book.py                (or 'make book')
     python docs/book.py --render       (the pages in notebooks/rendered, which GitHub shows)
 
+Where the checkout's remote ``origin`` is on GitHub, each lesson has a button for Colab, which opens what is written to
+``out/book/colab``.
 The lessons are executed with papermill first (an executed copy is kept until the lesson or the library changes), then
 Sphinx lays out everything with warnings as errors, then ``check`` goes through every page that came out.
 """
@@ -24,6 +26,7 @@ from html.parser import HTMLParser
 from importlib.util import find_spec
 from pathlib import Path
 
+import colab
 import nbformat
 import pandas as pd
 
@@ -36,6 +39,7 @@ from aesthemo_lib.evaluation.comparison import collect, markdown_table  # noqa: 
 from aesthemo_lib.files import atomic, cache_folder  # noqa: E402
 from aesthemo_lib.headless.execute import execute  # noqa: E402
 from aesthemo_studies import protocol as studies, readme_figures as figures  # noqa: E402
+from hatch_build import repository  # noqa: E402
 
 COURSE = PROJECT / "course"
 MATHJAX = "https://registry.npmjs.org/mathjax/-/mathjax-3.2.2.tgz"
@@ -109,7 +113,10 @@ def build(out: Path, notebooks: list[Path], preset: str) -> list[str]:
     from sphinx.cmd.build import build_main
 
     stage(out / "source", notebooks, preset)
-    shutil.rmtree(out / "html", ignore_errors=True)
+    for made in ("html", "colab"):
+        shutil.rmtree(out / made, ignore_errors=True)
+    if name := colab.on_github(repository(PROJECT)):
+        colab.write_copies(name, lessons(), PROJECT, out / "colab")
     options = ["-b", "html", "-q", "-n", "-W", "--keep-going", "-d", str(out / "doctrees")]
     failed = build_main([*options, str(out / "source"), str(out / "html")])
     for page in (out / "html").rglob("*.html"):  # the reference prints constants, folders among them
@@ -162,7 +169,7 @@ def stage(source: Path, notebooks: list[Path], preset: str) -> None:
         preset: what they were executed with.
     """
     shutil.rmtree(source, ignore_errors=True)
-    shutil.copytree(PROJECT / "docs", source, ignore=shutil.ignore_patterns("book.py", "rendering.py", "__pycache__"))
+    shutil.copytree(PROJECT / "docs", source, ignore=shutil.ignore_patterns("[!c]*.py", "colab.py", "__pycache__"))
     for page in source.glob("*.md"):  # their links are those of the checkout
         text = page.read_text(encoding="utf-8").replace("](../results/", "](results/")
         page.write_text(re.sub(r"\]\(\.\./notebooks/(?:more/)?(\w+\.ipynb)", r"](lessons/\1", text), encoding="utf-8")
@@ -236,6 +243,8 @@ def stage_lesson(path: Path, folder: Path, preset: str) -> nbformat.NotebookNode
         cell.source = lesson_text(cell.source) if cell.cell_type == "markdown" else cell.source
     notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
     note = f"*This page is the notebook `{where}`, run with `preset = \"{preset_of(origin, preset)}\"`.*"
+    if name := colab.on_github(repository(PROJECT)):
+        note += f"\n\n{colab.button(name, where)}"
     notebook.cells.insert(1, nbformat.v4.new_markdown_cell(note))
     for output in (output for cell in notebook.cells for output in cell.get("outputs", ())):
         if WIDGET in output.get("data", {}):

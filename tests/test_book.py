@@ -1,6 +1,7 @@
 """The site's checks find what they are for, and every page has its place; tests/browser/test_site.py has the site."""
 
 import importlib.util
+import json
 import re
 import sys
 
@@ -16,6 +17,7 @@ def book():
     module = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "book", module)
+        patch.syspath_prepend(PROJECT / "docs")
         spec.loader.exec_module(module)
         yield module
 
@@ -89,3 +91,24 @@ def test_a_table_shows_what_its_file_holds(book, tmp_path):
     path.write_text("a,b\n" + "".join(f"{i},x|y\n" for i in range(50)), encoding="utf-8")
     lines = book.table_text(path).splitlines()
     assert lines[:3] == ["| a | b |", "| --- | --- |", r"| 0 | x\|y |"] and lines[-1] == "The first 40 of 50 rows."
+
+
+@pytest.mark.parametrize("page, shown", [
+    ("https://github.com/ann/art", True), ("https://git.example.org/ann/art", False), (None, False),
+])  # fmt: skip
+def test_a_lesson_has_a_button_for_colab_where_the_repository_is_on_github(book, tmp_path, monkeypatch, page, shown):
+    monkeypatch.setattr(book, "repository", lambda checkout: page)
+    note = book.stage_lesson(PROJECT / "notebooks" / "more" / "10_how_sure.ipynb", tmp_path, "teach").cells[1].source
+    link = "https://colab.research.google.com/github/ann/art/blob/colab/notebooks/more/10_how_sure.ipynb"
+    assert (f'href="{link}"' in note) == shown == ("olab" in note)
+
+
+def test_colabs_copy_of_a_lesson_differs_in_the_address_alone(book, tmp_path):
+    book.colab.write_copies("ann/art", book.lessons(), PROJECT, tmp_path)
+    for lesson in book.lessons():
+        copy = (tmp_path / lesson.relative_to(PROJECT)).read_text(encoding="utf-8")
+        assert json.loads(copy) and copy.count("https://github.com/ann/art") == 1
+        assert copy.replace("https://github.com/ann/art", "") == lesson.read_text(encoding="utf-8")
+    (tmp_path / "plain.ipynb").write_text("{}", encoding="utf-8")
+    with pytest.raises(ValueError, match="plain.ipynb: expected the line SOURCE"):
+        book.colab.write_copies("ann/art", [tmp_path / "plain.ipynb"], tmp_path, tmp_path / "copies")

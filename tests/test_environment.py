@@ -145,7 +145,7 @@ def imported(folder: str) -> dict[str, str]:
     return {name: path for name, path in importers.items() if name not in sys.stdlib_module_names}
 
 
-OURS = {*PACKAGES, "notebooks", "run", "book"}
+OURS = {*PACKAGES, "notebooks", "run", "book", "colab", "hatch_build"}
 
 
 @pytest.mark.parametrize("folder, wishes, ours", [

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import tomllib
 import zipfile
 from importlib import metadata
@@ -85,6 +87,67 @@ def test_version_and_metadata_are_one(wheel):
     changes = (PROJECT / "CHANGELOG.md").read_text(encoding="utf-8")
     assert f"\nversion: {installed.version}\n" in citation and f"\n## {installed.version} (" in changes
     assert {"Typing :: Typed", "Framework :: Jupyter"} <= set(installed.metadata.get_all("Classifier"))
+
+
+@pytest.fixture
+def checkout(tmp_path) -> Path:
+    """What this project's metadata are made from, in a git repository without a remote."""
+    pytest.importorskip("hatchling", reason="needs the packages of requirements-test.lock")
+    folder = tmp_path / "checkout"
+    for name in ("pyproject.toml", "hatch_build.py", "README.md", "LICENSE", "CHANGELOG.md", "aesthemo_lib/__init__.py",
+                 "aesthemo_scenes/__init__.py"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(PROJECT / name, folder / name)
+    subprocess.run(["git", "init", "--quiet", str(folder)], check=True)
+    return folder
+
+
+def built(folder: Path, target: str) -> tuple[Path, str]:
+    """A distribution of a folder, and what the build said."""
+    command = [sys.executable, "-m", "hatchling", "build", "--target", target]
+    done = subprocess.run(command, cwd=folder, check=True, capture_output=True, encoding="utf-8")
+    (made,) = (folder / "dist").glob({"wheel": "*.whl", "sdist": "*.tar.gz"}[target])
+    return made, done.stderr
+
+
+def links(wheel: Path) -> list[str]:
+    installed = metadata.PathDistribution(zipfile.Path(wheel) / f"{wheel.stem.rsplit('-', 3)[0]}.dist-info/")
+    return installed.metadata.get_all("Project-URL") or []
+
+
+def test_the_metadata_link_the_repository_that_the_checkout_was_cloned_from(checkout, tmp_path):
+    """Also in a wheel that is made from the source distribution, which is no checkout."""
+    command = ["git", "-C", str(checkout), "remote", "add", "origin", "git@github.com:ann/art.git"]
+    subprocess.run(command, check=True)
+    expected = ["Source, https://github.com/ann/art", "Documentation, https://github.com/ann/art#readme",
+                "Issues, https://github.com/ann/art/issues", "Changelog, https://github.com/ann/art/blob/HEAD/CHANGELOG.md"]
+    assert sorted(links(built(checkout, "wheel")[0])) == sorted(expected)
+    archive, _ = built(checkout, "sdist")
+    with tarfile.open(archive) as file:
+        file.extractall(tmp_path / "unpacked", filter="data")
+    (source,) = (tmp_path / "unpacked").iterdir()
+    assert sorted(links(built(source, "wheel")[0])) == sorted(expected)
+
+
+def test_without_a_remote_the_metadata_link_nothing_and_the_build_says_so(checkout):
+    wheel, said = built(checkout, "wheel")
+    assert links(wheel) == [] and "no remote 'origin' with a page on the web" in said
+
+
+@pytest.mark.parametrize("remote, page", [
+    ("https://github.com/ann/art.git", "https://github.com/ann/art"),
+    ("https://ann:secret@github.com/ann/art", "https://github.com/ann/art"),
+    ("https://git.example.org:8443/group/sub/art/", "https://git.example.org:8443/group/sub/art"),
+    ("http://git.example.org/art", "http://git.example.org/art"),
+    ("git@gitlab.com:ann/art.git", "https://gitlab.com/ann/art"), ("gitlab.com:art", "https://gitlab.com/art"),
+    ("ssh://git@git.example.org:2222/ann/art.git", "https://git.example.org/ann/art"),
+    ("/home/ann/art", None), ("../art.git", None), ("file:///home/ann/art", None), (r"C:\art", None),
+    ("gh:ann/art", None), ("https://github.com/", None), ("", None),
+])  # fmt: skip
+def test_a_page_on_the_web_is_found_in_what_git_calls_a_remote(remote, page):
+    from hatch_build import web_address
+
+    assert web_address(remote) == page
 
 
 DRIVE = """

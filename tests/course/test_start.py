@@ -1,5 +1,6 @@
 """The lessons' first cell, where the library is not installed."""
 
+import shutil
 import subprocess
 import sys
 from importlib import metadata
@@ -74,18 +75,45 @@ def test_the_file_needs_the_standard_library_alone():
     subprocess.run([sys.executable, "-S", "-I", "-c", code], check=True, cwd=PROJECT.parent)
 
 
-def test_the_cell_makes_the_checkout_importable(tmp_path):
-    """In a kernel that does not find the library, from the folder of the notebooks, as in JupyterLab."""
+def library_after(cell: str, folder: Path, cwd: Path, **variables: str) -> str:
+    """The checkout that a kernel imports the library from after a cell, if it finds none before."""
     hide = "import importlib.util as u\nfind = u.find_spec\n"
     hide += "u.find_spec = lambda name: None if name == 'aesthemo_lib' else find(name)"
     where = "from pathlib import Path\nimport aesthemo_lib\nprint(Path(aesthemo_lib.__file__).parents[1])"
-    cells = [hide, FIRST_CELL, where]
     notebook = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
-    notebook.cells = [nbformat.v4.new_code_cell(cell) for cell in cells]
-    nbformat.write(notebook, tmp_path / "first.ipynb")
+    notebook.cells = [nbformat.v4.new_code_cell(source) for source in (hide, cell, where)]
+    nbformat.write(notebook, folder / "first.ipynb")
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("PYTHONPATH", raising=False)
-        done = papermill.execute_notebook(str(tmp_path / "first.ipynb"), str(tmp_path / "done.ipynb"),
-                                          progress_bar=False, cwd=str(PROJECT / "notebooks"),
-                                          start_timeout=600, iopub_timeout=600)
-    assert done.cells[-1].outputs[-1]["text"].strip() == str(PROJECT)
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        done = papermill.execute_notebook(str(folder / "first.ipynb"), str(folder / "done.ipynb"), progress_bar=False,
+                                          cwd=str(cwd), start_timeout=600, iopub_timeout=600)
+    return done.cells[-1].outputs[-1]["text"].strip()
+
+
+def test_the_cell_makes_the_checkout_importable(tmp_path):
+    """From the folder of the notebooks, as in JupyterLab."""
+    assert library_after(FIRST_CELL, tmp_path, PROJECT / "notebooks") == str(PROJECT)
+
+
+@pytest.mark.parametrize("lesson", ["00_tour.ipynb", "more/10_how_sure.ipynb"])
+def test_on_colab_the_cell_clones_the_repository_and_nothing_is_edited(lesson, tmp_path, monkeypatch):
+    """From an empty folder, in the copy that the site's button opens; git finds the repository in a folder here."""
+    monkeypatch.syspath_prepend(PROJECT / "docs")
+    import colab
+
+    colab.write_copies("ann/art", [PROJECT / "notebooks" / lesson], PROJECT, tmp_path)
+    cells = nbformat.read(tmp_path / "notebooks" / lesson, 4).cells
+    (source,) = [cell.source for cell in cells if "SOURCE" in cell.source]
+    cell = source[:source.index("start.py") + len("start.py")]  # the lesson's imports follow
+    repository, empty = tmp_path / "art", tmp_path / "empty"
+    empty.mkdir()
+    for name in ("pyproject.toml", "notebooks/start.py", "aesthemo_lib/__init__.py", f"notebooks/{lesson}"):
+        (repository / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(PROJECT / name, repository / name)
+    for command in ("init", "add .", "-c user.name=Ann -c user.email=ann@example.org commit --message art"):
+        subprocess.run(["git", *command.split()], cwd=repository, check=True, capture_output=True)
+    here = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": f"url.{repository.as_uri()}.insteadOf",
+            "GIT_CONFIG_VALUE_0": "https://github.com/ann/art"}
+    assert library_after(cell, tmp_path, empty, **here) == str(empty / "aesthemo")
