@@ -4,7 +4,7 @@ A probe measures what the pretrained features are worth as they are, and fine-tu
 layer, the first steps would spoil features that the layer cannot read yet (Kumar et al., ICLR 2022).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -15,8 +15,7 @@ from ..evaluation.metrics import softmax
 from ..models.inference import evaluating, logits_of
 
 STRENGTHS = tuple(10.0**power for power in range(-5, 2))
-"""C of the regression, from which cross-validation chooses; smaller is simpler."""
-FOLDS = 5
+FOLDS = 5  #: Of the cross-validation that chooses among these C; smaller is simpler
 ONE_FOLD = 5000  #: With more rows than this, one of the folds decides on C: the others would say the same
 NEVER = -30.0  #: The bias of a class that no training row has: its probability is 1e-13
 
@@ -29,8 +28,7 @@ def start_heads(
 
     Args:
         network: with ``last_layers()``, one linear layer per task (a BiLSTM has others); nothing else is changed.
-        forward, inputs: how rows become logits, see ``inference.logits_of``.
-        rows: training rows.
+        forward, inputs, rows: how rows become logits, see ``inference.logits_of``; the training rows.
         targets: by task (N,) class numbers, negative where unlabelled, or (N, C) shares that sum to 1, or 0 there.
         groups: (N,) names; C is chosen by cross-validation over whole groups.
     """
@@ -85,50 +83,52 @@ def regression(x: np.ndarray, y: np.ndarray, groups: np.ndarray, classes: int) -
     x = np.asarray(x, dtype=np.float64)
     y = np.eye(classes)[y] if y.ndim == 1 else np.asarray(y, dtype=np.float64)
     folds = min(FOLDS, len(np.unique(groups)))
-    best = 1e-3
+    best, losses = 1e-3, list[float]()
     if folds > 1:
-        loss = np.zeros(len(STRENGTHS))
         parts = list(GroupKFold(folds, shuffle=True, random_state=0).split(x, y, groups))
-        for train, test in parts if len(x) <= ONE_FOLD else parts[:1]:
-            made = _regressions(x[train], y[train], STRENGTHS)
-            loss += [_log_loss(x[test] @ weight.T + np.maximum(bias, NEVER), y[test]) for weight, bias in made]
-        best = STRENGTHS[int(loss.argmin())]
-    return _regressions(x, y, [best])[0]
+        parts = parts if len(x) <= ONE_FOLD else parts[:1]
+        for fits in zip(*(_regressions(x[train], y[train], STRENGTHS) for train, _ in parts), strict=True):
+            losses.append(sum(_log_loss(x[test] @ weight.T + np.maximum(bias, NEVER), y[test])
+                              for (weight, bias), (_, test) in zip(fits, parts, strict=True)))
+            if losses[-1] > min(losses):  # what is more complex would overfit more, and takes longest
+                break
+        best = STRENGTHS[int(np.argmin(losses))]
+    return next(_regressions(x, y, [best]))
 
 
 def _log_loss(logits: np.ndarray, y: np.ndarray) -> float:
     return float(-(y * (logits - np.logaddexp.reduce(logits, axis=1, keepdims=True))).sum())
 
 
-def _regressions(x: np.ndarray, y: np.ndarray, strengths) -> list[tuple[np.ndarray, np.ndarray]]:
+def _regressions(x: np.ndarray, y: np.ndarray, strengths) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Weights and biases for each C, from simple to complex, each started where the last one ended."""
     mean, std, present = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-6), y.sum(axis=0) > 0
-    turn = np.eye(x.shape[1])
-    if len(x) < x.shape[1]:  # the penalty's optimum lies in the rows' span: in its coordinates the fit is the same
-        turn = np.linalg.svd((x - mean) / std, full_matrices=False)[2].T
-    turn = turn / std[:, None]
-    z, target = (x - mean) @ turn, y[:, present]
-    values, made = np.zeros((z.shape[1] + 1) * target.shape[1]), []
-    for strength in strengths:
-        values = minimize(_loss, values, (z, target, strength), "L-BFGS-B", jac=True,
+    z, target = (x - mean) / std, y[:, present]
+    wide = len(x) < x.shape[1]  # the penalty's optimum lies in the rows' span: no other axes are needed
+    size, turn = np.linalg.eigh(z @ z.T if wide else z.T @ z)
+    size, turn = size[size > 1e-9 * size[-1]], turn[:, size > 1e-9 * size[-1]]
+    turn = z.T @ turn / np.sqrt(size) if wide else turn
+    z = z @ turn
+    weight, bias = np.zeros((target.shape[1], len(size))), np.zeros(target.shape[1])
+    for strength in strengths:  # each axis in units in which the loss curves alike: L-BFGS takes a tenth of the steps
+        scale = 1 / np.sqrt(size / (4 * len(x)) + 1 / (strength * len(x)))
+        values = minimize(_loss, np.concatenate([bias, (weight / scale).ravel()]),
+                          (z * scale, target, scale**2 / (strength * len(x))), "L-BFGS-B", jac=True,
                           options={"maxiter": 300, "gtol": 1e-6, "ftol": 1e-10}).x
+        bias, weight = np.split(values, [len(bias)])
+        weight = weight.reshape(len(bias), -1) * scale
         whole, biases = np.zeros((y.shape[1], x.shape[1])), np.full(y.shape[1], -np.inf)
-        bias, weight = np.split(values, [target.shape[1]])
-        whole[present] = weight.reshape(len(bias), -1) @ turn.T
+        whole[present] = weight @ turn.T / std
         biases[present] = bias - whole[present] @ mean
-        made.append((whole, biases))
-    return made
+        yield whole, biases
 
 
-def _loss(values: np.ndarray, z: np.ndarray, target: np.ndarray, strength: float) -> tuple[float, np.ndarray]:
-    """What a regression makes smallest, divided by the rows, and its gradient by ``values``: biases, then weights.
-
-    A tenth of the time that torch's optimiser took with its gradients: the networks of the lessons wait for it.
-    """
+def _loss(values: np.ndarray, z: np.ndarray, target: np.ndarray, penalty: np.ndarray) -> tuple[float, np.ndarray]:
+    """What a regression makes smallest, divided by the rows, and its gradient by ``values``: biases, then weights."""
     bias, weight = np.split(values, [target.shape[1]])
     weight = weight.reshape(len(bias), -1)
     logits = z @ weight.T + bias
     logits -= np.logaddexp.reduce(logits, axis=1, keepdims=True)
-    off, pull = (np.exp(logits) - target) / len(z), weight / (strength * len(z))
+    off, pull = (np.exp(logits) - target) / len(z), weight * penalty
     loss = -(target * logits).sum() / len(z) + (weight * pull).sum() / 2
     return loss, np.concatenate([off.sum(axis=0), (off.T @ z + pull).ravel()])

@@ -60,12 +60,11 @@ def test_shares_of_votes_are_labels_with_weights():
     """A row whose votes are shared out is one row for each class with the share as its weight."""
     rng = np.random.default_rng(0)
     x, shares = rng.normal(size=(60, 5)), rng.dirichlet([1, 1, 1], 60)
-    made = [probe._regressions(x, shares, [0.1])[0]]
+    weight, bias = next(probe._regressions(x, shares, [0.1]))
     rows = np.repeat(np.arange(60), 3)
     z = StandardScaler().fit_transform(x)
     model = LogisticRegression(C=0.1, max_iter=5000, tol=1e-8)
     model.fit(z[rows], np.tile([0, 1, 2], 60), sample_weight=shares.ravel())
-    weight, bias = made[0]
     np.testing.assert_allclose(softmax(x @ weight.T + bias), model.predict_proba(z), atol=1e-3)
 
 
