@@ -44,6 +44,13 @@ def _parser() -> argparse.ArgumentParser:
     few.add_argument("--pilot", action="store_true", help="run what the protocol was fixed with, and nothing else")
     full = _study_parser(commands, "full-labels", "both tasks labelled: is any joint network ahead?", _full_labels)
     full.add_argument("--oasis", type=Path, help="OASIS' folder; --root is PARA's; without them: drawn scenes")
+    whole = _study_parser(commands, "whole-networks", "the same with every layer trained, on PARA; asks for a GPU",
+                          _whole_networks)
+    whole.add_argument("--pilot", action="store_true", help="run what the rates were chosen with, and nothing else")
+    small = commands.add_parser("small-para", help="write a copy of PARA that is small enough to travel to a GPU")
+    small.add_argument("--root", type=Path, required=True, help="PARA's folder")
+    small.add_argument("--out", type=Path, default=Path("out/small_para"))
+    small.set_defaults(command=_small_para)
     recipe = commands.add_parser("recipe", help="write results/recipe.json from results/studies/recipe.csv")
     recipe.set_defaults(command=_recipe)
     figures = commands.add_parser("figures", help="draw the pictures that README shows")
@@ -168,6 +175,27 @@ def _full_labels(given) -> None:
     from .full_labels import study as full_labels, verdicts
 
     _run(verdicts, full_labels.study(given.out, given.root, given.oasis), given)
+
+
+def _whole_networks(given) -> None:
+    from aesthemo_lib.data.readers import data_root
+    from aesthemo_lib.files import project_folder
+
+    from .whole_networks import study as whole_networks, verdicts
+
+    study = whole_networks.study(given.out, given.root or data_root("para"), given.pilot)
+    if not given.gather:
+        study.run(given.jobs)
+    kept = verdicts.keep_pilot if given.pilot else verdicts.keep
+    for path in kept(study, given.to or project_folder() / "results" / "studies"):
+        print(path)
+
+
+def _small_para(given) -> None:
+    from .whole_networks.small_copy import small_copy
+
+    small_copy(given.root, given.out)
+    print(given.out)
 
 
 def _run(module, study, given) -> None:

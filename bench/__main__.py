@@ -19,8 +19,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rows", nargs="+", default=[], metavar="NAME", help="only these rows or groups")
     parser.add_argument("--missing", action="store_true", help="go on: only what is not in the file yet")
     parser.add_argument("--device", help="cuda: a GPU's rows, into results/gpu.json (cpu, to try them)")
-    parser.add_argument("--root", type=Path, help="OASIS' folder for reproduce_oasis, PARA's for para_cache and "
-                        "finetune")
+    parser.add_argument("--root", type=Path, help="OASIS' folder for reproduce_oasis, PARA's for para_cache")
     parser.add_argument("--small", action="store_true", help="tiny sizes, to try the rows; into out/")
     parser.add_argument("--inspector", type=Path, metavar="RUN", help="only: the inspector's times")
     parser.set_defaults(command=_measure)

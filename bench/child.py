@@ -15,7 +15,7 @@ MODULES = {
     "vgg16": "training", "teach": "training", "lite0": "training", "prediction": "reading", "cache": "reading",
     "para_cache": "reading", "table": "scale", "cells": "scale", "processes": "scale", "memory": "costs",
     "ledgers": "ledgers", "starting": "starting", "reproduce": "starting", "reproduce_oasis": "starting",
-    "tests": "gpu", "finetune": "gpu",
+    "tests": "gpu",
 }
 """Where each group's function of its own name lies; it takes a ``Job`` and yields arguments of ``rows.row``."""
 

@@ -30,7 +30,7 @@ def run(names: Sequence[str], out: Path, device: str | None = None, root: Path |
         names: of rows or groups; none: all but the ``NAMED`` ones.
         out: the path without suffix; ``.json`` and ``.md`` are written.
         device: the GPU's rows on it ('cpu' to try them); by default the processor's.
-        root: OASIS' folder for ``reproduce_oasis``, PARA's for ``para_cache`` and ``finetune``.
+        root: OASIS' folder for ``reproduce_oasis``, PARA's for ``para_cache``.
         small: tiny sizes, which try the rows and say nothing.
         missing: only groups of which a row is not there yet.
 

@@ -98,18 +98,13 @@ ROWS = {
     "checkpoint_price": Spec("memory", "the price of that: CPU seconds of a step over those without"),
     "tests_passed": Spec("tests", "share of tests/bench/test_gpu.py that passed: device, precision, checkpoint, "
                          "compile, DDP, equality with the processor", "1", 1.0, why="What pytest said:"),
-    **{f"finetune_{method}_{task}": Spec("finetune", f"{method}: AUC of {task} on 5,000 photographs of PARA, "
-                                         "whole network fine-tuned, a value a seed")
-       for method in ("independent", "shared_bottom", "cross_branch.diagonal", "cross_branch.random")
-       for task in ("aesthetics", "emotion")},
-    "finetune_seconds": Spec("finetune", "the same: seconds of a training", "s"),
 }
 """In the table's order. Rows of one group are measured together, groups in this order."""
 BOTH = ("vgg16", "teach", "ledgers", "prediction", "reproduce", "reproduce_oasis")
 """Groups that are measured on either kind of processor; the others depend on it little."""
-ON_GPU = ("tests", "vgg16", "lite0", "prediction", "finetune")
-"""Groups that are measured on a GPU: the tests and the trainings once, the others in both precisions."""
-ONCE = ("tests", "finetune")
+ON_GPU = ("tests", "vgg16", "lite0", "prediction")
+"""Groups that are measured on a GPU: the tests once, the others in both precisions."""
+ONCE = ("tests",)
 NAMED = ("reproduce_oasis", "para_cache", *(group for group in ON_GPU if group not in BOTH))
 """Groups that are measured only when they are named, or on a GPU."""
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from aesthemo_lib.evaluation.comparison import mean_interval
@@ -49,12 +50,18 @@ def verdicts(rows: pd.DataFrame) -> pd.DataFrame:
     found = []
     for family, part in rows.groupby("family", sort=False):
         overlap = protocol()["oasis"]["overlap"] if family == "oasis" else 0.0
-        found.append(contrasts(part, PAIRS, ["auc"], ["family", "setting", "task"], "replicate", overlap))
-        smallest = [detectable(_differences(part, row)) for row in found[-1].itertuples()]
-        found[-1].insert(len(found[-1].columns) - 1, "detectable", smallest)
+        found.append(compared(part, PAIRS, overlap))
         if overlap:  # a t interval over overlapping splits is wider by this
             found[-1]["detectable"] *= np.sqrt(1 + overlap * found[-1]["n"])
-    return pd.concat(found, ignore_index=True).drop(columns="measure")
+    return pd.concat(found, ignore_index=True)
+
+
+def compared(part: pd.DataFrame, pairs: Sequence[tuple[str, str]], overlap: float = 0.0) -> pd.DataFrame:
+    """``contrasts`` of the AUC within one family of comparisons, with the difference that each would have found."""
+    table = contrasts(part, pairs, ["auc"], ["family", "setting", "task"], "replicate", overlap)
+    table.insert(len(table.columns) - 1, "detectable", [detectable(_differences(part, row)) for row in
+                                                        table.itertuples()])
+    return table.drop(columns="measure")
 
 
 def _differences(rows: pd.DataFrame, row) -> np.ndarray:
@@ -83,7 +90,8 @@ def health(rows: pd.DataFrame) -> pd.DataFrame:
         parts["edge"].mean()}).reset_index()
 
 
-def markdown(rows: pd.DataFrame, table: pd.DataFrame, family: str, settings: Sequence[str]) -> str:
+def markdown(rows: pd.DataFrame, table: pd.DataFrame, family: str, settings: Sequence[str],
+             contenders: Sequence[str] = CONTENDERS) -> str:
     """The AUC minus the independent networks', by setting and task, as a Markdown table; bold where Holm's p < .05."""
     heads = [f"{setting} {task}".strip() for setting in settings for task in TASKS]
     lines = ["| contender | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
@@ -93,10 +101,13 @@ def markdown(rows: pd.DataFrame, table: pd.DataFrame, family: str, settings: Seq
     lines.append(f"| `{APART}`, AUC | " + " | ".join(
         _short(means[source, setting, APART, task]) for setting in settings for task in TASKS) + " |")
     at = table[(table["family"] == family) & (table["reference"] == APART)].set_index(["contender", "setting", "task"])
-    for name in CONTENDERS:
+    for name in contenders:
         cells = []
         for setting in settings:
             for task in TASKS:
+                if (name, setting, task) not in at.index:
+                    cells.append("")
+                    continue
                 row = at.loc[(name, setting, task)]
                 text = f"{_short(row['mean'])} ({_short(row['low'])}, {_short(row['high'])})"
                 cells.append(f"**{text}**" if row["p_holm"] < 0.05 else text)
@@ -115,22 +126,32 @@ def picture(rows: pd.DataFrame) -> Figure:
     figure, axes = panels(2, width=5.6, height=4.3, rows=2, sharey=True)
     for line, (source, (settings, words)) in zip(axes, shown.items(), strict=True):
         for ax, task in zip(line, TASKS, strict=True):
-            ax.axvline(0, color=NEUTRAL, linewidth=1)
-            for number, (setting, label) in enumerate(settings.items()):
-                here = rows[(rows["source"] == source) & (rows["setting"] == setting) & (rows["task"] == task)]
-                auc = here.pivot(index="replicate", columns="contender", values="auc")
-                mean, low, high = np.array([mean_interval((auc[c] - auc[APART]).to_numpy()) for c in CONTENDERS]).T
-                y = np.arange(len(CONTENDERS)) + 0.22 * (number - 1)
-                ax.errorbar(mean, y, xerr=[mean - low, high - mean], fmt="osD"[number], markersize=4, linewidth=1.2,
-                            color=MORE_COLOURS[number], label=f"{label} ({len(auc)} sets)")
-                for at, value in zip(y[mean < SHOWN], mean[mean < SHOWN], strict=True):
-                    ax.text(SHOWN, at, f"\u2190 {value:.2f}", va="center", color=MORE_COLOURS[number])
-            ax.set(title=f"{task}: {words}", yticks=range(len(CONTENDERS)), yticklabels=CONTENDERS)
-            ax.set_xlim(max(SHOWN, ax.get_xlim()[0]), None)
-            ax.set_xlabel("AUC minus that of independent networks")
+            draw_differences(ax, rows[(rows["source"] == source) & (rows["task"] == task)], settings, CONTENDERS)
+            ax.set_title(f"{task}: {words}")
         line[1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
     axes[0, 0].invert_yaxis()
     return figure
+
+
+def draw_differences(ax: Axes, rows: pd.DataFrame, settings: Mapping[str, str], contenders: Sequence[str]) -> None:
+    """One task's AUC minus that of independent networks, a line a contender, a mark and an interval a setting.
+
+    Args:
+        rows: of one source and task.
+        settings: what each is called.
+    """
+    ax.axvline(0, color=NEUTRAL, linewidth=1)
+    for number, (setting, label) in enumerate(settings.items()):
+        auc = rows[rows["setting"] == setting].pivot(index="replicate", columns="contender", values="auc")
+        there = np.flatnonzero([c in auc for c in contenders])
+        mean, low, high = np.array([mean_interval((auc[contenders[i]] - auc[APART]).to_numpy()) for i in there]).T
+        y = there + 0.22 * (number - 1)
+        ax.errorbar(mean, y, xerr=[mean - low, high - mean], fmt="osD"[number], markersize=4, linewidth=1.2,
+                    color=MORE_COLOURS[number], label=f"{label} ({len(auc)} sets)")
+        for at, value in zip(y[mean < SHOWN], mean[mean < SHOWN], strict=True):
+            ax.text(SHOWN, at, f"\u2190 {value:.2f}", va="center", color=MORE_COLOURS[number])
+    ax.set(yticks=range(len(contenders)), yticklabels=contenders, xlabel="AUC minus that of independent networks")
+    ax.set_xlim(max(SHOWN, ax.get_xlim()[0]), None)
 
 
 def keep(made: Study, folder: Path) -> list[Path]:

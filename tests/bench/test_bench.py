@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -19,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from aesthemo_lib.data import readers
 from aesthemo_lib.data.batches import TrainingBatches
 from aesthemo_lib.files import read_json
-from bench import costs, gpu, measure, report, rows, scale, training
+from bench import costs, measure, report, rows, scale, training
 from bench.child import MODULES, Job
 from bench.photos import draw_photos
 from bench.rows import AVX2, AVX512, EITHER, GPU, GPU32
@@ -58,8 +57,7 @@ def test_each_kind_of_processor_is_measured_that_is_there(monkeypatch):
 
 def test_the_script_for_a_gpu_asks_all_that_a_gpu_is_asked():
     script = (PROJECT / "bench" / "gpu.sh").read_text(encoding="utf-8")
-    asked = [word for line in re.findall(r"^part .*--rows ([a-z0-9 ]+)", script, re.MULTILINE) + re.findall(
-        r"then part .*--rows ([a-z]+)", script) for word in line.split()]
+    asked = [word for line in re.findall(r"^part .*--rows ([a-z0-9 ]+)", script, re.MULTILINE) for word in line.split()]
     assert sorted(asked) == sorted(rows.ON_GPU) and rows.groups(asked) and os.access(PROJECT / "bench/gpu.sh", os.X_OK)
 
 
@@ -206,32 +204,6 @@ def test_the_last_epochs_steps_are_timed_from_the_first_to_the_validation():
 def test_ratings_for_the_long_table_can_be_counted(tmp_path):
     images = readers.read("csv", scale.write_ratings(tmp_path / "ratings", 12))
     assert len(images) == 12 and images.votes["emotion"].sum(axis=1).tolist() == [10.0] * 12
-
-
-def test_the_small_copy_is_in_paras_layout_and_has_its_weights(tmp_path, monkeypatch):
-    for part, first in (("Train", 0), ("Test", 30)):
-        (tmp_path / "para" / "annotation").mkdir(parents=True, exist_ok=True)
-        names = [f"iaa_pub{first + i}_.jpg" for i in range(30)]
-        scores = {"aestheticScore_mean": np.linspace(2, 4, 30)} | {f"imgEmotion_{name}": 1 + np.arange(30) % 3 for name
-                                                                  in ("neutral", "amusement", "awe", "contentment",
-                                                                      "excitement", "disgust", "fear", "sadness")}
-        pd.DataFrame({"imageName": names, "sessionId": "session1"} | scores).to_csv(
-            tmp_path / "para" / "annotation" / f"PARA-Giaa{part}.csv", index=False)
-        (tmp_path / "para" / "imgs" / "session1").mkdir(parents=True, exist_ok=True)
-        for number, name in enumerate(names):
-            Image.new("RGB", (224, 224), (first + number, 90, 3 * number)).save(
-                tmp_path / "para" / "imgs" / "session1" / name)
-    gpu.small_copy(tmp_path / "para", tmp_path / "copy", {"Train": 20, "Test": 8})
-    images = readers.read("para", tmp_path / "copy")
-    assert len(images) == 28 and (images.fixed == "test").sum() == 8
-    with Image.open(images.paths[0]) as photo:
-        assert photo.size == (160, 160)
-    from aesthemo_lib.models.backbones import backbone
-
-    carried = backbone("efficientnet_lite0", 2, str(tmp_path / "copy" / gpu.WEIGHTS)).state_dict()
-    for name, value in backbone("efficientnet_lite0", 2).state_dict().items():
-        if value.is_floating_point() and not name.startswith("head.") or "head.0" in name:
-            torch.testing.assert_close(carried[name], value, rtol=1e-3, atol=1e-6)
 
 
 def test_drawn_photographs_cost_what_photographs_cost(tmp_path):

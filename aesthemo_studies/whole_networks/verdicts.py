@@ -1,0 +1,82 @@
+"""What the study of whole networks says: the rates' choice, planned comparisons, and the picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from aesthemo_lib.files import write_table
+from aesthemo_lib.plots.runs import panels
+from aesthemo_lib.plots.style import save
+
+from ..cells import STUDIES, Study
+from ..full_labels.verdicts import APART, CONTROLS, PROBE, compared, draw_differences, read
+from .study import TASKS, protocol
+
+FILE = STUDIES / "whole_networks.csv"
+JOINT = tuple(name for name in protocol()["contenders"] if name not in (APART, PROBE))
+PAIRS = (*((name, APART) for name in (PROBE, *JOINT)), ("cross_branch.diagonal", "cross_branch.own_twice"),
+         ("cross_branch.diagonal", "shared_bottom"), ("cross_branch.random", "cross_branch.diagonal"))
+
+
+def verdicts(rows: pd.DataFrame) -> pd.DataFrame:
+    """A row a comparison and task; Holm's family is PARA's settings, and the controls are one of their own.
+
+    Args:
+        rows: as ``full_labels.verdicts.read`` returns them.
+    """
+    rows = rows.assign(family=np.where(rows["setting"].isin(CONTROLS), "controls", rows["source"]))
+    return pd.concat([compared(part, PAIRS) for _, part in rows.groupby("family", sort=False)], ignore_index=True)
+
+
+def chosen_rates(pilot: pd.DataFrame) -> dict[str, float]:
+    """Each contender's learning rate: the best mean of both tasks' log-losses on photographs that no set holds."""
+    losses = pilot.groupby(["contender", "learning_rate"])["log_loss"].mean().unstack("contender")
+    return losses.drop(columns=PROBE, errors="ignore").idxmin().to_dict()
+
+
+def health(rows: pd.DataFrame) -> pd.DataFrame:
+    """By setting and contender: trainings, those whose loss did not fall, the lowest AUC, how many ended at epoch 1."""
+    trained = rows[rows["contender"] != PROBE]
+    parts = trained.assign(stuck=trained["last_loss"] >= trained["first_loss"], first=trained["best_epoch"] == 1,
+                           failed=trained["auc"] < 0.6).groupby(["setting", "contender"], sort=False)
+    return parts.agg(trainings=("replicate", "nunique"), stuck=("stuck", "sum"), lowest_auc=("auc", "min"),
+                     first_epoch_best=("first", "sum"), failed=("failed", "sum")).reset_index()
+
+
+def picture(rows: pd.DataFrame) -> Figure:
+    """Each contender's AUC minus that of independent networks, by training photographs."""
+    figure, axes = panels(2, width=5.6, height=4.3, rows=1, sharey=True)
+    names = [name for name in (PROBE, *JOINT) if name in set(rows["contender"])]
+    settings = {setting: f"{int(setting):,}" for setting in rows["setting"].unique() if setting not in CONTROLS}
+    for ax, task in zip(axes.flat, TASKS, strict=True):
+        draw_differences(ax, rows[rows["task"] == task], settings, names)
+        ax.set_title(f"{task}: PARA, by training photographs")
+    axes.flat[1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.flat[0].invert_yaxis()
+    return figure
+
+
+def keep_pilot(made: Study, folder: Path) -> list[Path]:
+    """Write the pilot's rows; the rates that they choose are printed, to be put into the protocol."""
+    path = folder / FILE.with_suffix(".pilot.csv").name
+    write_table(path, made.gather(), "%.5f")
+    print("rates:", chosen_rates(read(path)))
+    return [path]
+
+
+def keep(made: Study, folder: Path) -> list[Path]:
+    """Write the rows, the verdicts and the picture; returns their paths.
+
+    A setting's contender enters when all its cells are finished: a mean over some sets is of other photographs.
+    """
+    missing = {(c.setting, c.contender) for name, c in made.cells.items() if not made.path(name).exists()}
+    paths = [folder / FILE.with_suffix(f".{ending}").name for ending in ("csv", "verdicts.csv", "png")]
+    write_table(paths[0], made.gather(lambda cell: (cell.setting, cell.contender) not in missing), "%.5f")
+    rows = read(paths[0])
+    write_table(paths[1], verdicts(rows), "%.5f")
+    save(picture(rows), paths[2])
+    return paths
