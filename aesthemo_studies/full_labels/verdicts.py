@@ -143,9 +143,9 @@ def draw_differences(ax: Axes, rows: pd.DataFrame, settings: Mapping[str, str], 
     ax.axvline(0, color=NEUTRAL, linewidth=1)
     for number, (setting, label) in enumerate(settings.items()):
         auc = rows[rows["setting"] == setting].pivot(index="replicate", columns="contender", values="auc")
-        there = np.flatnonzero([c in auc for c in contenders])
-        mean, low, high = np.array([mean_interval((auc[contenders[i]] - auc[APART]).to_numpy()) for i in there]).T
-        y = there + 0.22 * (number - 1)
+        there = {place: auc[c] for place, c in enumerate(contenders) if c in auc}
+        mean, low, high = np.array([mean_interval((of - auc[APART]).to_numpy()) for of in there.values()]).T
+        y = np.array(list(there)) + 0.22 * (number - 1)
         ax.errorbar(mean, y, xerr=[mean - low, high - mean], fmt="osD"[number], markersize=4, linewidth=1.2,
                     color=MORE_COLOURS[number], label=f"{label} ({len(auc)} sets)")
         for at, value in zip(y[mean < SHOWN], mean[mean < SHOWN], strict=True):

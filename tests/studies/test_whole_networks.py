@@ -41,9 +41,10 @@ def para_root(tmp_path_factory) -> Path:
 @pytest.fixture
 def small(monkeypatch, para_root):
     monkeypatch.setattr(whole, "protocol", lambda: SMALL)
-    whole.material.cache_clear()
+    kept = whole.material
+    kept.cache_clear()
     yield para_root
-    whole.material.cache_clear()
+    kept.cache_clear()
 
 
 def test_sets_share_no_photograph_and_those_of_the_pilot_no_other(small):
