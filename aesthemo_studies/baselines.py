@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable, Container
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,20 +21,24 @@ from .endpoints import endpoints
 from .people import new_panel, one_rater
 
 
-def baseline_metrics(config: Config, predictions: pd.DataFrame, root: Path | None = None) -> dict[str, dict[str, dict]]:
+def baseline_metrics(
+    config: Config, predictions: pd.DataFrame, root: Path | None = None, known: Container[str] = (),
+) -> dict[str, dict[str, dict]]:
     """All four of a split, by name and task, in the form of ``endpoints.endpoints``.
 
     Args:
         config: of the run of ``independent`` on that split.
         predictions: that run's ``predictions.csv``, all parts.
         root: the data's folder.
+        known: names of those that are not computed, since there are runs of them.
     """
     images, split = (prepared := prepare(config, root)).images, prepared.split
-    return {
-        "linear_probe": endpoints(_probe(config, root), images),
-        "late_fusion": endpoints(late_fusion(predictions, images.tasks), images),
-        "one_rater": one_rater(images, split.test), "new_panel": new_panel(images, split.test),
+    ways: dict[str, Callable[[], dict]] = {
+        "linear_probe": lambda: endpoints(_probe(config, root), images),
+        "late_fusion": lambda: endpoints(late_fusion(predictions, images.tasks), images),
+        "one_rater": lambda: one_rater(images, split.test), "new_panel": lambda: new_panel(images, split.test),
     }
+    return {name: measure() for name, measure in ways.items() if name not in known}
 
 
 def _probe(config: Config, root: Path | None) -> pd.DataFrame:

@@ -22,7 +22,7 @@ from aesthemo_lib.tasks import AESTHETICS, AFFECT_QUADRANTS, EMOTION
 from aesthemo_lib.training import probe
 from aesthemo_lib.training.config import Config
 from aesthemo_lib.training.runs import build_network, prepare, train
-from aesthemo_studies import people
+from aesthemo_studies import baselines, people
 from aesthemo_studies.baselines import baseline_metrics, late_fusion
 from aesthemo_studies.endpoints import endpoints
 
@@ -193,7 +193,7 @@ def test_people_on_real_photographs(oasis_root):
         assert one["aesthetics"][name] < panel["aesthetics"][name]
 
 
-def test_all_four_stand_in_the_form_of_a_run(colours_root, tmp_path):
+def test_all_four_stand_in_the_form_of_a_run(colours_root, tmp_path, monkeypatch):
     config = Config(data="csv", preset="smoke", method="independent")
     probed = train(Config(data="csv", preset="smoke", method="linear_probe"), tmp_path, colours_root)
     predictions = pd.read_csv(probed.folder / "predictions.csv", keep_default_na=False)
@@ -205,3 +205,6 @@ def test_all_four_stand_in_the_form_of_a_run(colours_root, tmp_path):
     for tasks in actual.values():
         assert list(tasks) == list(measured)
         assert all(set(measured[name]) <= set(values) for name, values in tasks.items())
+    monkeypatch.setattr(baselines, "train", lambda *_: pytest.fail("a probe is trained, and there is a run of one"))
+    again = baseline_metrics(config, predictions, colours_root, {"linear_probe", "independent"})
+    assert again == {name: tasks for name, tasks in actual.items() if name != "linear_probe"}
