@@ -119,31 +119,37 @@ def new_panel(images: AnnotatedImages, rows: np.ndarray, draws: int = 200, resam
 
 
 def _new_panel(images: AnnotatedImages, task: Task, draws: int, resamples: int) -> dict[str, float | None]:
-    from sklearn.metrics import roc_auc_score
-
     counts, votes, values = _ballots(images, task)
     keep = counts.sum(axis=1) > 1
     if not keep.any():
         return {"n": 0}
     counts, groups = counts[keep], images.groups[keep]
     label, size = rating.consensus(counts @ votes), np.ceil(counts.sum(axis=1)).astype(int)
+    names, truth = np.unique(label, return_inverse=True)
+    nobody, once = np.zeros(len(label), dtype=int), np.ones(len(label))
     shares, rng = rating.distribution(counts), np.random.default_rng(0)
     right, auc, rank = np.zeros(len(counts)), [], []
     for _ in range(draws):
         drawn = rng.multinomial(size, shares)
         right += (rating.consensus(drawn @ votes) == label) / draws
-        if len(task.classes) == 2 and len(np.unique(label)) == 2:
-            auc.append(roc_auc_score(label, rating.distribution(drawn @ votes)[:, 1]))
+        if len(task.classes) == 2 and len(names) == 2:
+            auc.append(rater_auc(nobody, rating.distribution(drawn @ votes)[:, 1], truth, once))
         if values is not None:
             rank.append(spearman(drawn @ values / size, counts @ values / size))
-    table = pd.DataFrame({"right": right, "label": label})
-    measure = lambda t: np.array([t["right"].mean(), t.groupby("label")["right"].mean().mean()])  # noqa: E731
-    low, high = bootstrap_interval(table, measure, groups, resamples)
+    table = pd.DataFrame({"right": right, "truth": truth})
+    low, high = bootstrap_interval(table, _accuracies, groups, resamples)
     measured: dict[str, float | None]
-    measured = {f"{name}{end}": float(value) for end, ends in (("", measure(table)), ("_low", low), ("_high", high))
+    measured = {f"{name}{end}": float(value) for end, ends in (("", _accuracies(table)), ("_low", low), ("_high", high))
              for name, value in zip(("accuracy", "balanced_accuracy"), ends, strict=True)}
     return measured | {"auc": float(np.mean(auc)) if auc else None, "n": len(table),
                     "spearman": float(np.mean(rank)) if rank and None not in rank else None}  # type: ignore[arg-type]
+
+
+def _accuracies(table: pd.DataFrame) -> np.ndarray:
+    """The mean of column ``right``, and the mean of its means by ``truth``, numbers from 0."""
+    right, truth = table["right"].to_numpy(), table["truth"].to_numpy()
+    count, hits = np.bincount(truth), np.bincount(truth, right)
+    return np.array([right.mean(), (hits[count > 0] / count[count > 0]).mean()])
 
 
 def _ballots(images: AnnotatedImages, task: Task) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:

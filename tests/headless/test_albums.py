@@ -41,7 +41,8 @@ def picture(path: Path, number: int) -> None:
 def row(kind: str, i: int) -> list[list]:
     """The rows of one picture, from its path on."""
     if kind == THREE_TASKS:
-        beauty, memorable = "" if i % 5 == 1 else ("low", "high")[i % 2], "" if i % 7 == 2 else ("no", "yes")[i // 2 % 2]
+        beauty = "" if i % 5 == 1 else ("low", "high")[i % 2]
+        memorable = "" if i % 7 == 2 else ("no", "yes")[i // 2 % 2]
         votes = ["" if i % 4 == 3 else 1 + 3 * (name == CLASSES[i % 3]) for name in CLASSES]
         return [[f"{i}.png", beauty, *votes, memorable]]
     name = f"été 2024 'best'/{NAMES[i % len(NAMES)].format(i)}.png"
