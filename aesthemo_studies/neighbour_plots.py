@@ -28,9 +28,9 @@ def gains(rows: pd.DataFrame) -> Figure:
         rows: of ``results/studies/retrieval.csv``.
     """
     drawn = rows[rows["source"] == "drawn"].astype({"dose": float})
-    figure, axes = panels(2, width=4.8, height=3.8, sharey=True)
+    figure, axes = panels(2, width=4.6, height=3.9, sharey=True)
     for ax, column, part, label in (
-        (axes[0], "dose", drawn[drawn["labels"] == 200], "dose: how much of the emotion colour shows (200 labels)"),
+        (axes[0], "dose", drawn[drawn["labels"] == 200], "dose: how much of the emotion\ncolour shows (200 labels)"),
         (axes[1], "labels", drawn[drawn["dose"] == 1], "labels (dose 1)"),
     ):
         ax.axhline(0, color=NEUTRAL, linewidth=1)
@@ -42,7 +42,7 @@ def gains(rows: pd.DataFrame) -> Figure:
         ax.set_xlabel(label)
         ax.set_xticks(sorted(part[column].unique()))
     axes[0].set_ylabel("mAP minus that of the pixels only")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
 
@@ -55,15 +55,15 @@ def broken_rules(rows: pd.DataFrame) -> Figure:
     ruled = rows[rows["source"] == "ruled"]
     kinds = {"none": "no motif or no place", "two": "two motifs or two places", "mood": "a motif of the other mood",
              "whole_sheet": "right in all 18 answers"}
-    figure, axes = panels(len(kinds), width=3.2, height=3.2, sharey=True)
-    for ax, (measure, title) in zip(axes, kinds.items(), strict=True):
+    figure, axes = panels(2, height=2.7, rows=2, sharey=True)
+    for ax, (measure, title) in zip(axes.ravel(), kinds.items(), strict=True):
         wide = ruled.pivot(index="collection", columns="contender", values=measure)[list(SHEETS)]
         mean, low, high = np.array([mean_interval(wide[name].to_numpy()) for name in SHEETS]).T
         colour, low = MORE_COLOURS[0 if measure == "whole_sheet" else 1], np.maximum(low, 0)
         ax.barh(range(len(SHEETS)), 100 * mean, xerr=100 * np.array([mean - low, high - mean]), color=colour)
         ax.set(title=title, xlabel="% of the sheets", yticks=range(len(SHEETS)), yticklabels=SHEETS.values())
         ax.set_xlim(0, max(100 * high.max(), 10))
-    axes[0].invert_yaxis()
+    axes[0, 0].invert_yaxis()
     return figure
 
 
@@ -73,10 +73,10 @@ def recovered(rows: pd.DataFrame) -> Figure:
     Args:
         rows: of ``results/studies/style_transfer.csv``.
     """
-    titles = {"psnr": "nearness to the truth (PSNR, dB)", "auc_aesthetics": "AUC, aesthetics",
+    titles = {"psnr": "nearness to the truth\n(PSNR, dB)", "auc_aesthetics": "AUC, aesthetics",
               "auc_emotion": "AUC, emotion"}
     shown = [name for name in VERSIONS if name in set(rows["contender"])]
-    figure, axes = panels(3, width=3.9, height=3.4, sharey=True)
+    figure, axes = panels(3, width=3.05, height=3.6, sharey=True)
     for ax, (measure, title) in zip(axes, titles.items(), strict=True):
         wide = rows.pivot(index="collection", columns="contender", values=measure)
         mean, low, high = np.array([mean_interval(wide[name].to_numpy()) for name in shown]).T

@@ -37,7 +37,7 @@ def load(name: str) -> pd.DataFrame | None:
     cells = table.drop_duplicates(["condition", "contender", "split"]).groupby("split").size()
     many = len(of.spec["contenders"])
     whole = cells.index[cells == len(of.conditions()) * many]
-    said = f"Study `{name}`, {of.form} form: {many} contenders, {len(whole)} of {of.splits} splits"
+    said = f"Study `{name}` on `{of.spec['data']}`: {many} contenders, {len(whole)} of {of.splits} splits"
     if len(whole) < of.splits:
         said += " (**not complete**" + (": one split gives no interval)" if len(whole) == 1 else ")")
     display(Markdown(f"{said}. Made by `make study STUDY={name}`, kept in `results/studies/{name}.csv`."))
@@ -121,7 +121,7 @@ def _marks(ax: Axes, at, table: pd.DataFrame, colour: str, upright: bool = True,
 
 def _legend(figure: Figure, axes: Iterable[Axes]) -> None:
     known = {name: line for ax in axes for line, name in zip(*ax.get_legend_handles_labels(), strict=True)}
-    figure.legend(known.values(), known.keys(), loc="outside upper center", ncols=4, fontsize=10)
+    figure.legend(known.values(), known.keys(), loc="outside upper center", ncols=4)
 
 
 def dose_lines(table: pd.DataFrame, kinds: dict[str, str], ylabel: str) -> Figure:

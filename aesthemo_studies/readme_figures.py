@@ -47,10 +47,10 @@ TEXTS = {
         "has turned it from positive to neutral or negative, a close decision. All eight borrowed lines are grey: no "
         "more flows there than with the other branch untrained.",
     "network.png":
-        "The network: two rows of five conv groups, aesthetics above and emotion below. Between neighbouring groups "
+        "The network: two columns of five conv groups, aesthetics left and emotion right. Between neighbouring groups "
         "each branch receives a 1x1 mix of both branches' maps.",
     "shared-trunk.png":
-        "Hard sharing, the alternative: one row of five conv groups for both tasks, which part only at their fully "
+        "Hard sharing, the alternative: one column of five conv groups for both tasks, which part only at their fully "
         "connected layers.",
     "scenes.png":
         "Eight drawn scenes, one for each emotion, above the votes of their ten annotators on aesthetics and emotion.",
@@ -163,7 +163,7 @@ def _ledger_of_one(scenes: AnnotatedImages) -> Figure:
     pixels = decode(path, run.settings.resize)[None]
     ledgers = trunk_ledger(network, next(image_batches(network, pixels, [0], mean, run.settings.crop)))
     null = null_bars(run, len(ledgers["emotion"].players))["tasks"]
-    figure = Figure((11, 3.7))
+    figure = Figure((9.2, 3.8))
     photo, *axes = figure.subplots(1, 3, width_ratios=(2.2, 3.4, 3.4))
     photo.imshow(decode(path, 256))
     photo.set_axis_off()
@@ -173,7 +173,7 @@ def _ledger_of_one(scenes: AnnotatedImages) -> Figure:
     for ax in axes:
         ax.set_xlim(-0.3 * widest, 1.15 * widest)
     axes[1].set_yticklabels([])
-    axes[0].legend(loc="lower right", fontsize=9)
+    axes[0].legend(loc="lower right")
     return figure
 
 
@@ -187,11 +187,11 @@ def _ledger_rows(ax: Axes, ledger: Ledger, classes: Sequence[str], null: dict) -
     colours = [task_colour(stream.source if stream else ledger.task) for stream in ledger.streams]
     ax.barh(at, values, 0.5, color=colours)
     for place, value in enumerate(values):
-        ax.text(max(value, high[place], 0) + 0.05, place, f"{value:+.2f}", va="center", fontsize=10)
+        ax.text(max(value, high[place], 0) + 0.05, place, f"{value:+.2f}", va="center")
     outside = beyond(ledger, null)[0 if pair else answer]
     whole = f"'{classes[1]}' minus '{classes[0]}'" if pair else f"'{classes[answer]}'"
     ax.set_title(f"{ledger.task} says '{classes[answer]}'\nlogit of {whole}: {values.sum():+.2f}\n"
-                 f"borrowed {values[1:].sum():+.2f}, beyond the null {outside:+.2f}", fontsize=10)
+                 f"borrowed {values[1:].sum():+.2f}, beyond the null {outside:+.2f}")
     ax.axvline(0, color=NEUTRAL, lw=1)
     ax.set(yticks=at, yticklabels=ledger.players, ylim=(len(at) - 0.4, -0.6), xlabel="logit, beyond the mean image")
     ax.grid(axis="y", visible=False)

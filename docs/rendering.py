@@ -16,11 +16,14 @@ from pathlib import Path
 
 import nbformat
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 PROJECT = Path(__file__).resolve().parents[1]
 FOLDER = PROJECT / "notebooks" / "rendered"
 TEACHING = PROJECT / "docs" / "teaching.md"
 WIDTH, COLOURS, LONGEST = 860, 96, 3_000
+SITE = 736
+"""Pixels: how wide the site's text is on a laptop; wider pictures are shown smaller, and so is their type."""
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
@@ -74,7 +77,7 @@ def _output(output, pictures: Path, answers: dict[str, str]) -> str:
         answers[noted["question"]] = noted["answer"]
     if "image/png" in data:
         name = f"{len(list(pictures.iterdir())):02}.png"
-        _shrunk(b64decode(data["image/png"])).save(pictures / name, optimize=True)
+        _shrink(b64decode(data["image/png"]), pictures / name)
         alt = output.metadata.get("image/png", {}).get("alt", "").replace("]", ")").replace("[", "(")
         return f"![{alt}]({pictures.name}/{name})"
     if "text/markdown" in data:
@@ -86,12 +89,20 @@ def _output(output, pictures: Path, answers: dict[str, str]) -> str:
     return f"```text\n{data['text/plain'][:LONGEST]}\n```"
 
 
-def _shrunk(png: bytes) -> Image.Image:
-    """A picture at most ``WIDTH`` pixels wide and with few colours: a small file."""
-    image = Image.open(io.BytesIO(png)).convert("RGB")
+def type_size(picture: Image.Image) -> float:
+    """The smallest type of a picture that ``plots.png`` drew, in points, as the site shows it; 0 if unknown."""
+    pixels = float(picture.info.get("Type", 0)) * picture.info.get("dpi", (72, 72))[0] / 72
+    return 0.75 * pixels * min(1, SITE / picture.width)
+
+
+def _shrink(png: bytes, path: Path) -> None:
+    """Save a picture at most ``WIDTH`` pixels wide and with few colours: a small file, which notes its type size."""
+    picture, notes = Image.open(io.BytesIO(png)), PngInfo()
+    notes.add_text("Type", f"{type_size(picture):.1f}")
+    image = picture.convert("RGB")
     if image.width > WIDTH:
         image = image.resize((WIDTH, round(image.height * WIDTH / image.width)), Image.Resampling.LANCZOS)
-    return image.quantize(COLOURS, dither=Image.Dither.NONE)
+    image.quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True, pnginfo=notes)
 
 
 def _plain_html(text: str) -> str:

@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 
 from ..attribution.ledger import Ledger
 from .data import _pixels
-from .style import NEUTRAL, task_colour, use_style
+from .runs import panels
+from .style import NEUTRAL, task_colour
 
 
 def signed_maps(photo: np.ndarray, maps: dict[str, np.ndarray]) -> Figure:
@@ -19,24 +20,18 @@ def signed_maps(photo: np.ndarray, maps: dict[str, np.ndarray]) -> Figure:
     """
     most = max((float(np.abs(values).max()) for values in maps.values()), default=0.0)
     scale, most = f"colour: ±{most:.1g}" if most else "zero everywhere", most or 1.0
-    figure, axes = _row(1 + len(maps), 2.5, 2.8)
+    figure, axes = panels(1 + len(maps), 2.3, 2.6)
     for ax, (title, values) in zip(axes, {"the photo": None, **maps}.items(), strict=True):
         ax.set_axis_off()
-        ax.set_title(title, fontsize=9, parse_math=False)
+        ax.set_title(title, parse_math=False)
         if values is None:
             ax.imshow(_pixels(photo))
             continue
         ax.imshow(np.asarray(photo).mean(axis=2), cmap="gray", vmin=-150, vmax=400, extent=(0, 1, 1, 0))
         strength = (np.abs(values) / most) ** 0.7
         ax.imshow(values, cmap="RdBu_r", vmin=-most, vmax=most, alpha=strength, extent=(0, 1, 1, 0))
-    figure.axes[-1].text(1, 1.02, scale, va="top", ha="right", fontsize=9, color=NEUTRAL)
+    figure.axes[-1].text(1, 1.02, scale, va="top", ha="right", color=NEUTRAL)
     return figure
-
-
-def _row(count: int, width: float, height: float, **how) -> tuple[Figure, np.ndarray]:
-    use_style()
-    figure = Figure((width * count, height))
-    return figure, figure.subplots(1, count, squeeze=False, **how)[0]
 
 
 def ledger_bars(
@@ -55,7 +50,7 @@ def ledger_bars(
         null: by task, the 'low' and 'high' (rows, P) of trunk ledgers with nothing to borrow.
     """
     widest, shown = max(len(classes[ledger.task]) for ledger in ledgers), photo is not None
-    figure, axes = _row(len(ledgers) + shown, 5.2 - 0.6 * shown, 2.2 + 0.36 * widest)
+    figure, axes = panels(len(ledgers) + shown, height=2.2 + 0.36 * widest)
     if photo is not None:
         axes[0].imshow(_pixels(photo))
         axes[0].set_axis_off()
@@ -73,7 +68,7 @@ def ledger_bars(
                yticklabels=names, ylim=(len(at) - 0.4, -0.6))
         ax.locator_params(axis="x", nbins=6)
         ax.grid(axis="y", visible=False)
-        ax.legend(loc="upper center", bbox_to_anchor=(0.45, -0.45 / (0.36 * widest + 0.4)), ncols=2, fontsize=9)
+        ax.legend(loc="upper center", bbox_to_anchor=(0.45, -0.45 / (0.36 * widest + 0.4)), ncols=2)
     return figure
 
 
@@ -103,7 +98,7 @@ def flow_bars(ledgers: dict[str, Ledger], image_classes: dict[str, np.ndarray]) 
 
     ``ledgers``: trunk ledgers by task name; ``image_classes``: (N,) by task name, such as each image's answer.
     """
-    figure, axes = _row(len(ledgers), 4.6, 3.0)
+    figure, axes = panels(len(ledgers))
     for ax, (task, ledger) in zip(axes, ledgers.items(), strict=True):
         values = ledger.values[np.arange(len(ledger.values)), image_classes[task]]  # (N, P)
         half = 1.96 * values.std(axis=0, ddof=1) / len(values) ** 0.5

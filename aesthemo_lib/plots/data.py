@@ -27,19 +27,24 @@ PHOTO, GAP, BAR = 1.9, 0.35, 0.16
 """Inches: a photograph's side, the gap between two, and a class' bar with the gap to the next."""
 
 
-def photo_grid(photos: Sequence[Path | np.ndarray], titles: Sequence[str] = (), columns: int = 6) -> Figure:
+def photo_grid(photos: Sequence[Path | np.ndarray], titles: Sequence[str] = (), columns: int = 5) -> Figure:
     """Photographs (files, or (S, S, 3) pixels in 0..255) side by side, squared as the network sees them."""
     use_style()
-    columns = min(columns, len(photos))
-    rows = -(-len(photos) // columns)
+    rows, columns = _grid(len(photos), columns)
     figure = Figure((1.7 * columns, (1.95 if len(titles) else 1.75) * rows))
     for number, ax in enumerate(figure.subplots(rows, columns, squeeze=False).ravel()):
         ax.set_axis_off()
         if number < len(photos):
             ax.imshow(_pixels(photos[number]))
         if number < len(titles):
-            ax.set_title(titles[number], fontsize=9, loc="center", parse_math=False)
+            ax.set_title(titles[number], loc="center", parse_math=False)
     return figure
+
+
+def _grid(count: int, most: int) -> tuple[int, int]:
+    """Rows and columns for so many pictures, at most so many side by side, the rows about equally long."""
+    rows = -(-count // most)
+    return rows, -(-count // rows)
 
 
 def _pixels(photo: Path | str | np.ndarray) -> np.ndarray:
@@ -54,7 +59,7 @@ def vote_bars(images: AnnotatedImages, rows: Sequence[int]) -> Figure:
         labels = [[*t.classes, "no votes"][images.labels(t.name)[row]] for t in images.tasks]
         shares = [np.nan_to_num(distribution(images.votes[t.name][[row]])[0]) for t in images.tasks]
         panels.append((images.paths[row], labels, shares))
-    return _judged(panels, {t.name: t.classes for t in images.tasks}, columns=4 if len(panels) % 4 == 0 else 5)
+    return _judged(panels, {t.name: t.classes for t in images.tasks}, columns=4)
 
 
 def contact_sheet(photos: Sequence[Path | str], predictions: pd.DataFrame) -> Figure:
@@ -63,7 +68,7 @@ def contact_sheet(photos: Sequence[Path | str], predictions: pd.DataFrame) -> Fi
              for name in predictions if f"{name}_{predictions[name].iloc[0]}" in predictions}
     panels = [(Path(photo), [row[name] for name in tasks], [[row[f"{n}_{c}"] for c in tasks[n]] for n in tasks])
               for photo, (_, row) in zip(photos, predictions.iterrows(), strict=True)]
-    return _judged(panels, tasks, columns=max(5, round((1.5 * len(panels)) ** 0.5)))
+    return _judged(panels, tasks, columns=max(4, round((1.5 * len(panels)) ** 0.5)))
 
 
 def save_sheets(predictions: pd.DataFrame, path: Path) -> list[Path]:
@@ -92,7 +97,7 @@ def _judged(panels: list[tuple], tasks: Mapping[str, Sequence[str]], columns: in
     All is drawn in one pair of axes, in inches: axes for each photograph took most of the time.
     """
     use_style()
-    columns, rows = min(columns, len(panels)), -(-len(panels) // columns)
+    rows, columns = _grid(len(panels), columns)
     wide, high = PHOTO + GAP, PHOTO + BAR * sum(len(classes) + 0.6 for classes in tasks.values()) + 2 * GAP
     figure = Figure((columns * wide, rows * high), dpi=DPI, layout="none")
     ax = figure.add_axes((0, 0, 1, 1), xlim=(0, columns * wide), ylim=(rows * high, 0), autoscale_on=False)
@@ -104,9 +109,8 @@ def _judged(panels: list[tuple], tasks: Mapping[str, Sequence[str]], columns: in
         left, top = number % columns * wide + GAP / 2, number // columns * high + GAP
         ax.imshow(picture, extent=(left, left + PHOTO, top + PHOTO, top), aspect="auto")
         name = path.stem if stems[path.stem] == 1 else path.as_posix()
-        name = name if len(name) < 27 else f"..{name[-25:]}"
-        ax.text(left + PHOTO / 2, top - 0.05, f"{name}\n{' · '.join(answers)}", fontsize=9, ha="center", va="bottom",
-                parse_math=False)
+        title = f"{name if len(name) < 24 else f'..{name[-22:]}'}\n{' · '.join(answers)}"
+        ax.text(left + PHOTO / 2, top - 0.05, title, ha="center", va="bottom", parse_math=False)
         _bars(ax, left + 0.55 * PHOTO, top + PHOTO + BAR, tasks, answers, values)
     return figure
 
@@ -117,9 +121,9 @@ def _bars(ax: Axes, left: float, top: float, tasks: Mapping, answers: list[str],
         for name, share in zip(classes, shares, strict=True):
             weight, alpha = ("bold", 1) if name == answer else ("normal", 0.4)
             ax.barh(at, share * length, 0.8 * BAR, left=left, color=task_colour(task), alpha=alpha)
-            ax.text(left - 0.05, at, name, ha="right", va="center", fontsize=9, fontweight=weight, parse_math=False)
+            ax.text(left - 0.05, at, name, ha="right", va="center", fontweight=weight, parse_math=False)
             if name == answer:
-                ax.text(left + share * length + 0.03, at, f"{share:.2f}", va="center", fontsize=9)
+                ax.text(left + share * length + 0.03, at, f"{share:.2f}", va="center")
             at += BAR
         at += 0.6 * BAR
     ax.vlines([left + length / 2, left + length], top - BAR / 2, at - BAR, color="#E6E6E6", linewidth=0.8, zorder=0)

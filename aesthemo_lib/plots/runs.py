@@ -49,7 +49,7 @@ def learning_curves(history: pd.DataFrame, constant: dict[str, float] | None = N
             ax.axhline(constant[task], ls=":", color=NEUTRAL, label="best constant answer")
         ax.set(title=task, xlabel="epoch", ylabel="cross-entropy (nats)")
         ax.xaxis.get_major_locator().set_params(integer=True)
-        ax.legend(fontsize=9, frameon=True, edgecolor="none")
+        ax.legend(frameon=True, edgecolor="none")
     return figure
 
 
@@ -114,7 +114,7 @@ def _intervals(values: dict[str, dict[str, pd.Series]], label: str, lines: dict,
         ax.grid(axis="y", visible=False)
     known = {name: line for ax in axes for line, name in zip(*ax.get_legend_handles_labels(), strict=True)}
     if known:
-        figure.legend(known.values(), known.keys(), loc="outside lower center", ncols=len(known), fontsize=9)
+        figure.legend(known.values(), known.keys(), loc="outside lower center", ncols=min(len(known), 4))
     return figure
 
 
@@ -138,7 +138,7 @@ def reliability(tables: dict[str, dict[str, pd.DataFrame]]) -> Figure:
                        color=colour, alpha=0.7, lw=0)
         ax.set(title=task, xlabel="confidence: the answer's probability", xlim=(0, 1), ylim=(-0.02, 1.02))
     axes[0].set_ylabel("share of right answers")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=9)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     return figure
 
 
@@ -153,7 +153,7 @@ def recalls(table: pd.DataFrame) -> Figure:
         ax.plot(rows["recall"], at, "o", color=_method_colour(method), label=method)
     ax.set(xlim=(-0.02, 1.02), ylim=(len(classes) - 0.5, -0.5), yticks=range(len(classes)), yticklabels=classes,
            xlabel="recall: share of the class that is answered with it")
-    figure.legend(loc="outside lower center", ncols=4, fontsize=9)
+    figure.legend(loc="outside lower center", ncols=3)
     return figure
 
 
@@ -184,17 +184,16 @@ def confusion_difference(difference: np.ndarray, marked: np.ndarray, classes: tu
 
 def _matrices(draw: list[tuple[str, np.ndarray, Callable]], classes, shades, low: float, high: float) -> Figure:
     use_style()
-    side = 1.5 + (0.58 if len(classes) > 2 else 0.8) * len(classes)
-    columns = min(len(draw), 2 if len(classes) > 4 else 4)
-    rows = -(-len(draw) // columns)
-    figure = Figure((side * columns, (side - 0.2) * rows))
+    columns = min(len(draw), 2)
+    cell, rows = 0.8 if len(classes) == 2 else 0.48 if columns == 2 else 0.6, -(-len(draw) // columns)
+    figure = Figure((1.3 + (cell * len(classes) + 0.15) * columns, (cell * len(classes) + 1.4) * rows))
     for ax in (axes := figure.subplots(rows, columns, squeeze=False).ravel())[len(draw):]:
         ax.set_axis_off()
     for number, (ax, (title, values, text)) in enumerate(zip(axes, draw, strict=False)):
         ax.imshow(values, cmap=shades, vmin=low, vmax=high)
         for i, j in np.ndindex(values.shape):
             dark = abs(values[i, j]) > 0.6 * high
-            ax.text(j, i, text(i, j), ha="center", va="center", fontsize=9, color="white" if dark else "black")
+            ax.text(j, i, text(i, j), ha="center", va="center", color="white" if dark else "black")
         ticks = range(len(classes))
         first = number % columns == 0
         ax.set(title=title, xlabel="answer", ylabel="truth" if first else "", yticks=ticks)

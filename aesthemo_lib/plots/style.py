@@ -6,6 +6,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from ..files import atomic
 
@@ -32,11 +33,12 @@ def use_style() -> None:
 
 
 def png(figure: Figure, metadata: dict[str, str] | None = None) -> bytes:
-    """A figure as a PNG's bytes, with ``metadata`` such as the command that drew it; equal figures, equal bytes."""
-    file = io.BytesIO()
+    """A figure as a PNG's bytes, with ``metadata`` and its smallest type size in points; equal figures, equal bytes."""
+    file, sizes = io.BytesIO(), [text.get_fontsize() for text in figure.findobj(Text) if text.get_text().strip()]
+    metadata = {"Software": "aesthemo", "Type": str(min(sizes, default=99.0)), **(metadata or {})}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # boxes stand for what the font lacks
-        figure.savefig(file, format="png", bbox_inches="tight", metadata={"Software": "aesthemo", **(metadata or {})})
+        figure.savefig(file, format="png", bbox_inches="tight", metadata=metadata)
     return file.getvalue()
 
 

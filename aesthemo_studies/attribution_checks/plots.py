@@ -15,15 +15,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch
 
+from aesthemo_lib.plots.runs import panels
 from aesthemo_lib.plots.style import NEUTRAL, task_colour, use_style
 
 from .subjects import OTHER
-
-
-def _panels(count: int, width: float, height: float, **how) -> tuple[Figure, np.ndarray]:
-    use_style()
-    figure = Figure((width * count, height))
-    return figure, figure.subplots(1, count, squeeze=False, **how)[0]
 
 
 def _bars(ax: Axes, at: float, row: Mapping, colour: str, shift: float = 0.0, marker: str = "D") -> None:
@@ -40,7 +35,7 @@ def null_shadows(excesses: dict[str, pd.DataFrame], what: str = "share of the le
     Args:
         excesses: by task name, ``checks.excess``; the intervals are of the difference to the shadow.
     """
-    figure, axes = _panels(len(excesses), 4.8, 3.4, sharey=True)
+    figure, axes = panels(len(excesses), height=3.4, sharey=True)
     for ax, (task, table) in zip(axes, excesses.items(), strict=True):
         for at, (_, row) in enumerate(table.iterrows()):
             ax.barh(at, row["null"], 0.72, color="#C9C9C9", label="null" if not at else None)
@@ -50,7 +45,7 @@ def null_shadows(excesses: dict[str, pd.DataFrame], what: str = "share of the le
         ax.grid(axis="y", visible=False)
         reach = np.nanmax(np.abs(table[["trained", "null"]])) * 1.25
         ax.set_xlim(min(0, 1.25 * np.nanmin(table[["trained", "null"]])), reach)
-    axes[0].legend(loc="lower right", fontsize=9)
+    axes[0].legend(loc="lower right")
     return figure
 
 
@@ -68,7 +63,7 @@ def dots(
     """
     names = list(rows[part].unique()) if part else ["own"]
     lines = list(rows[line].unique())
-    figure, axes = _panels(rows["task"].nunique(), 5.2, 1.3 + 0.22 * len(lines) * (1 + 0.4 * (len(names) > 1)),
+    figure, axes = panels(rows["task"].nunique(), height=1.3 + 0.22 * len(lines) * (1 + 0.4 * (len(names) > 1)),
                            sharey=True)
     for ax, (task, table) in zip(axes, rows.groupby("task", sort=False), strict=True):
         if mark:
@@ -84,12 +79,12 @@ def dots(
             if part:
                 ax.plot([], [], marker, color="black", label=name)
         ax.axvline(0, color=NEUTRAL, lw=1)
-        ax.set(title=task, xlabel=fill(xlabel, 40), ylim=(len(lines) - 0.4, -0.6))
+        ax.set(title=task, xlabel=fill(xlabel, 36), ylim=(len(lines) - 0.4, -0.6))
         ax.locator_params(axis="x", nbins=5)
         ax.set_yticks(range(len(lines)), lines)
         ax.grid(axis="y", visible=False)
     if part:
-        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(names), fontsize=9)
+        figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(names))
     return figure
 
 
@@ -103,7 +98,7 @@ def deletion_curves(rows: pd.DataFrame) -> Figure:
     Args:
         rows: ``checks.summary`` by task, case and step.
     """
-    figure, axes = _panels(rows["task"].nunique(), 4.4, 3.2)
+    figure, axes = panels(rows["task"].nunique(), 4.4, 3.2)
     for ax, (task, part) in zip(axes, rows.groupby("task", sort=False), strict=True):
         for case, (line, marker, label) in DELETED.items():
             curve = part[part["case"] == case]
@@ -111,7 +106,7 @@ def deletion_curves(rows: pd.DataFrame) -> Figure:
             ax.fill_between(curve["step"], curve["image_low"], curve["image_high"], color=task_colour(task), alpha=0.12)
         ax.axhline(0, color=NEUTRAL, lw=1)
         ax.set(title=task, xlabel="share of the borrowed channels deleted", ylabel="change of the answer's logit")
-        ax.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=3, columnspacing=0.9)
+        ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.22), ncols=2, columnspacing=0.9)
     return figure
 
 
@@ -121,16 +116,16 @@ def destroyed(rows: pd.DataFrame) -> Figure:
     Args:
         rows: ``checks.summary`` by task, stage (its name), sign and step.
     """
-    figure, axes = _panels(rows["task"].nunique(), 4.6, 3.4, sharey=True)
+    figure, axes = panels(rows["task"].nunique(), height=3.4, sharey=True)
     for ax, (task, part) in zip(axes, rows.groupby("task", sort=False), strict=True):
         for sign, line in (("signed", "-"), ("size alone", ":")):
             curve = part[part["sign"] == sign].sort_values("step")
             ax.plot([0, *curve["step"]], [1, *curve["mean"]], line, marker="o", color=task_colour(task), label=sign)
             ax.fill_between(curve["step"], curve["image_low"], curve["image_high"], color=task_colour(task), alpha=0.12)
         ax.axhline(0, color=NEUTRAL, lw=1)
-        ax.set_xticks([0, *curve["step"]], ["nothing", *curve["stage"]], rotation=60, ha="right", fontsize=9)
+        ax.set_xticks([0, *curve["step"]], ["nothing", *curve["stage"]], rotation=60, ha="right")
         ax.set(title=task, ylabel="rank correlation with the map" if ax is axes[0] else "", ylim=(-0.6, 1.05))
-        ax.legend(fontsize=9, title="destroyed from the top to ..", title_fontsize=9)
+        ax.legend(title="destroyed from the top to ..")
     return figure
 
 

@@ -146,7 +146,7 @@ def read(path: Path = DRAWS) -> pd.DataFrame:
 
 def curves(draws: pd.DataFrame) -> Figure:
     """Each contender's gain over the frozen probe against the number of labels, with 95 % intervals over replicates."""
-    figure, axes = panels(2, width=4.8, height=4.9, sharey=True)
+    figure, axes = panels(2, width=4.6, height=4.9, sharey=True)
     for ax, direction in zip(axes, TASKS, strict=True):
         ax.axhline(0, color=NEUTRAL, linewidth=1)
         auc = draws[draws["direction"] == direction].pivot(

@@ -123,11 +123,11 @@ def picture(rows: pd.DataFrame) -> Figure:
     """Each contender's AUC minus the independent networks': by training photographs of PARA, by what scenes share."""
     shown = {"para": ({"500": "500", "2000": "2,000", "5000": "5,000"}, "PARA, by training photographs"),
              "scenes": ({"0": "0", "0.5": "0.5", "1": "1"}, "drawn scenes, by relatedness")}
-    figure, axes = panels(2, width=5.6, height=4.3, rows=2, sharey=True)
+    figure, axes = panels(2, width=4.6, height=4.3, rows=2, sharey=True)
     for line, (source, (settings, words)) in zip(axes, shown.items(), strict=True):
         for ax, task in zip(line, TASKS, strict=True):
             draw_differences(ax, rows[(rows["source"] == source) & (rows["task"] == task)], settings, CONTENDERS)
-            ax.set_title(f"{task}: {words}")
+            ax.set_title(f"{task}\n{words}")
         line[1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
     axes[0, 0].invert_yaxis()
     return figure

@@ -16,6 +16,7 @@ UNKNOWN = "computed in the lesson"
 CONTRASTS = {
     ("01_data_and_labels", "leakage"): "by image, do not report it",
     ("02_network", "information"): "it is all there, but the next groups cannot use it fully",
+    ("05_confusion", "valence"): "opposite valence",
     ("06_attribution", "worth"): "borrowed is worth less",
     ("09_when_exchange_helps", "few"): "an exchange of answers",
     ("09_when_exchange_helps", "many"): "less than a quarter",

@@ -76,12 +76,13 @@ def test_save_writes_metadata_equal_bytes_and_nothing_half(tmp_path, monkeypatch
     def figure(height=1):
         made = Figure((1, 1))
         made.subplots().bar([0], [height])
+        made.text(0, 0, "small", fontsize=7.5)
         return made
 
     target = tmp_path / "new folder" / "é.png"
     plots.save(figure(), target, {"data": "abc"})
     with Image.open(target) as image:
-        assert image.text["data"] == "abc"
+        assert image.text["data"] == "abc" and image.text["Type"] == "7.5"  # the smallest type
     before = target.read_bytes()
     plots.save(figure(), target, {"data": "abc"})
     assert target.read_bytes() == before
@@ -219,7 +220,7 @@ def test_every_branch_of_an_exchange_reaches_every_other():
     # image to 3 branches; at 2 exchanges 3 x 3 into the 1x1 boxes and 3 out of them; 3 into the heads
     assert len(arrows) == 3 + 2 * (9 + 3) + 3
     words = [text.get_text() for text in figure.axes[0].texts]
-    assert words.count("1×1") == 6 and words.count("3 fully\nconnected") == 3
+    assert words.count("1×1") == 6 and words.count("3 fully connected") == 3
     assert {"aesthetics\n2 classes", "emotion\n8 classes", "mood\n3 classes"} <= set(words)
 
 
@@ -230,7 +231,7 @@ def test_the_diagram_shows_frozen_groups_as_shared_and_exchanges_only_behind_the
     shapes = ["×".join(map(str, shape)) for shape in map_shapes(full, 64)]
     assert map_shapes(frozen, 64) == map_shapes(full, 64) and words.count("1×1") == 2 * 2
     for number, shape in enumerate(shapes, start=1):
-        assert words.count(f"{'frozen' if number < 3 else 'conv'}\ngroup {number}\n{shape}") == 1 + (number > 2)
+        assert words.count(f"{'frozen' if number < 3 else 'conv'} group {number}: {shape}") == 1 + (number > 2)
     assert len(boxes(figure)) == 1 + 2 + 2 * 3 + 2 * 2 + 2  # image, frozen, two branches of three, 1×1, heads
 
 
@@ -249,4 +250,4 @@ def test_the_diagram_names_the_sizes_that_a_real_pass_has_and_leaves_the_network
     assert map_shapes(network, 64) == shapes
     assert not any(group._forward_hooks for group in network.parts()[0][0])
     for number, shape in enumerate(shapes, start=1):
-        assert f"conv\ngroup {number}\n{'×'.join(map(str, shape))}" in words
+        assert f"conv group {number}: {'×'.join(map(str, shape))}" in words
