@@ -64,7 +64,7 @@ def dots(
     names = list(rows[part].unique()) if part else ["own"]
     lines = list(rows[line].unique())
     figure, axes = panels(rows["task"].nunique(), height=1.3 + 0.22 * len(lines) * (1 + 0.4 * (len(names) > 1)),
-                           sharey=True)
+                          sharex=True, sharey=True)
     for ax, (task, table) in zip(axes, rows.groupby("task", sort=False), strict=True):
         if mark:
             ax.axvspan(*mark, color="#D9EAD3", lw=0)

@@ -11,6 +11,7 @@ from aesthemo_lib.data.readers.published import SPELLINGS
 from aesthemo_lib.files import read_json
 from aesthemo_lib.tasks import EMOTION
 from aesthemo_studies import protocol
+from aesthemo_studies.attribution_checks import ledgers as checks, study as check_study
 from aesthemo_studies.few_labels import verdicts as few_labels
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -65,6 +66,18 @@ def test_the_controls_of_few_labels(few):
     low, high = few_labels.mean_interval(permuted[TURN].to_numpy())[1:]
     assert low < 0 < high
     assert few_labels.mean_interval(copy[MAPS].to_numpy())[2] < 0
+
+
+def test_what_lesson_8_says_of_its_null_and_of_invisible_noise():
+    text = prose("08_attribution_checks")
+    assert "Most of what a ledger calls *borrowed* also comes from a branch that knows nothing about its task" in text
+    table = check_study.read("null").query("setting == @check_study.MAIN")
+    borrowed = {task: checks.excess(rows).set_index("player").loc["borrowed"] for task, rows in table.groupby("task")}
+    assert set(borrowed) == set(TASKS) and all(row["null"] > row["trained"] / 2 for row in borrowed.values())
+    assert "Some of these tests are failed here" in text
+    assert "A map that changes this much under invisible noise may be shown for one photo as an illustration" in text
+    noise = check_study.read("faithful").query("check == 'sensitivity' and setting == @check_study.MAIN")
+    assert (noise.groupby("task")["value"].mean() > 0.2).all()
 
 
 def test_random_initialisations_lie_left_and_four_splits_cannot_show_it():

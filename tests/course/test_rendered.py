@@ -1,17 +1,24 @@
 """The lessons' readable copies are fresh and small, and the teacher's page repeats the answers that they reveal."""
 
 import importlib.util
+import io
 import json
 import re
 from pathlib import Path
 
 import nbformat
 import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from aesthemo_lib import plots
 
 PROJECT = Path(__file__).resolve().parents[2]
 FOLDER = PROJECT / "notebooks" / "rendered"
 PAGES = sorted(path for path in FOLDER.glob("*.md") if path.stem != "README")
 MEGABYTES = 8
+POINTS = 9
+"""The smallest type of a figure, at the site's width on a laptop."""
 UNKNOWN = "computed in the lesson"
 CONTRASTS = {
     ("01_data_and_labels", "leakage"): "by image, do not report it",
@@ -52,6 +59,28 @@ def test_pictures_are_there_with_their_alternative_text_and_no_folder_is_named(p
     named = {target for _, target in re.findall(r"!\[(.*?)\]\(([^)]+)\)", text)}
     assert {path.relative_to(FOLDER).as_posix() for path in (FOLDER / page.stem).glob("*")} <= named
     assert str(PROJECT) not in text and not re.search(r"(?<![\w.:/])/(home|tmp|root|work|Users|mnt)/", text)
+
+
+@every
+def test_each_figure_of_a_lesson_is_readable_at_the_sites_width(page):
+    sizes = {path.name: float(Image.open(path).info.get("Type", 0)) for path in (FOLDER / page.stem).glob("*.png")}
+    assert not {name: size for name, size in sizes.items() if size < POINTS}
+
+
+@pytest.mark.parametrize("path", sorted((PROJECT / "figures").glob("*.png")), ids=lambda path: path.stem)
+def test_each_figure_of_readme_is_readable_at_the_sites_width(path):
+    with Image.open(path) as picture:
+        assert path.stem == "inspector" or rendering.type_size(picture) >= POINTS
+
+
+@pytest.mark.parametrize("inches, type_size, wanted", [(4, 9, 12.2), (10, 9, 6.8), (10, 12, 9.0), (4, 6, 8.1)])
+def test_type_is_smaller_in_a_wider_figure(inches, type_size, wanted):
+    figure = Figure((inches, 1))
+    figure.text(0.5, 0.5, "a", fontsize=type_size)
+    figure.text(0, 0, ".")
+    figure.text(1, 1, ".")
+    plots.use_style()
+    assert rendering.type_size(Image.open(io.BytesIO(plots.png(figure)))) == pytest.approx(wanted, rel=0.05)
 
 
 def test_all_pages_together_are_small_and_listed():
