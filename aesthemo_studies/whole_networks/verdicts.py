@@ -49,12 +49,12 @@ def health(rows: pd.DataFrame) -> pd.DataFrame:
 
 def picture(rows: pd.DataFrame) -> Figure:
     """Each contender's AUC minus that of independent networks, by training photographs."""
-    figure, axes = panels(2, width=5.6, height=4.3, rows=1, sharey=True)
+    figure, axes = panels(2, height=4.3, sharey=True)
     names = [name for name in (PROBE, *JOINT) if name in set(rows["contender"])]
     settings = {setting: f"{int(setting):,}" for setting in rows["setting"].unique() if setting not in CONTROLS}
     for ax, task in zip(axes.flat, TASKS, strict=True):
         draw_differences(ax, rows[rows["task"] == task], settings, names)
-        ax.set_title(f"{task}: PARA, by training photographs")
+        ax.set_title(f"{task}\nPARA, by training photographs")
     axes.flat[1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
     axes.flat[0].invert_yaxis()
     return figure
