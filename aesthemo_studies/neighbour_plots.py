@@ -84,7 +84,7 @@ def recovered(rows: pd.DataFrame) -> Figure:
         line = wide["best_table"] if measure == "psnr" else wide[["untouched", "in_style"]].mean(axis=1)
         ax.axvline(line.mean(), color=NEUTRAL, ls=":")
         ax.set(title=title, yticks=range(len(shown)), yticklabels=[VERSIONS[name] for name in shown],
-               xlabel="dotted: no table is nearer" if measure == "psnr" else "dotted: half of the cost")
+               xlabel="dotted: no table\nis nearer" if measure == "psnr" else "dotted: half\nof the cost")
         if measure != "psnr":
             ax.set_xlim(max(0.5, np.nanmin(low) - 0.01), 1)
     axes[0].invert_yaxis()

@@ -58,7 +58,7 @@ TEXTS = {
         "A table of 96 drawn scenes by emotion and aesthetics: disgust, fear and sadness are mostly judged low, "
         "excitement slightly more often high; the other emotions are about even.",
     "answers.png":
-        "Ten test scenes above the probabilities that the trained network gives to low and high aesthetics and to "
+        "Eight test scenes above the probabilities that the trained network gives to low and high aesthetics and to "
         "each of the eight emotions; its answers stand out.",
     "ledger.png":
         "A drawn night of fireworks, and next to it both answers' logits, a bar for each part: of aesthetics' +1.51 "
@@ -191,7 +191,7 @@ def _ledger_rows(ax: Axes, ledger: Ledger, classes: Sequence[str], null: dict) -
     outside = beyond(ledger, null)[0 if pair else answer]
     whole = f"'{classes[1]}' minus '{classes[0]}'" if pair else f"'{classes[answer]}'"
     ax.set_title(f"{ledger.task} says '{classes[answer]}'\nlogit of {whole}: {values.sum():+.2f}\n"
-                 f"borrowed {values[1:].sum():+.2f}, beyond the null {outside:+.2f}")
+                 f"borrowed {values[1:].sum():+.2f},\nbeyond the null {outside:+.2f}")
     ax.axvline(0, color=NEUTRAL, lw=1)
     ax.set(yticks=at, yticklabels=ledger.players, ylim=(len(at) - 0.4, -0.6), xlabel="logit, beyond the mean image")
     ax.grid(axis="y", visible=False)
@@ -200,7 +200,7 @@ def _ledger_rows(ax: Axes, ledger: Ledger, classes: Sequence[str], null: dict) -
 def _answers(scenes: AnnotatedImages) -> Figure:
     """A contact sheet of the first test scenes, from the packaged run's predictions."""
     predictions = packaged_run().predictions()
-    predictions = predictions[predictions["image"].isin([path.name for path in scenes.paths])].head(10)
+    predictions = predictions[predictions["image"].isin([path.name for path in scenes.paths])].head(8)
     paths = {path.name: path for path in scenes.paths}
     return contact_sheet([paths[name] for name in predictions["image"]],
                          predictions.drop(columns=[name for name in predictions if name.startswith("true_")]))

@@ -56,6 +56,8 @@ PAGES = {
     "notebooks/exercises)": "lessons/index.md#exercises)",
 }
 """Where a link in a file of the checkout leads on the site."""
+CODE = ("aesthemo_lib", "aesthemo_scenes", "aesthemo_course", "aesthemo_studies")
+"""What a lesson runs; if it changes, the lesson is executed anew."""
 LONG = {"12_neighbours"}
 """These train for many minutes with preset ``teach``, so their pages are made with ``smoke``, and say so."""
 STUDY_COLUMNS = {"study", "contender", "candidate", "validation_log_loss"}
@@ -142,7 +144,7 @@ def preset_of(notebook: Path, preset: str) -> str:
 
 def executed(out: Path, preset: str, only: str = "") -> list[Path]:
     """Executed copies of all lessons, or of one; a copy is made anew if its source or the library changed."""
-    code = [path for folder in ("aesthemo_lib", "aesthemo_scenes") for path in sorted((PROJECT / folder).rglob("*.*"))]
+    code = [path for folder in CODE for path in sorted((PROJECT / folder).rglob("*.*"))]
     library = [path.read_bytes() for path in code if path.suffix != ".pyc"]
     copies = []
     for notebook in (path for path in lessons() if only in ("", path.stem)):

@@ -58,6 +58,7 @@ def render(executed: Path, origin: Path, folder: Path = FOLDER) -> dict[str, str
         parts.append(f"<details><summary>Set-up</summary>\n\n{code}\n\n</details>" if "hide-input" in tags else code)
         shown = [_output(output, pictures, answers) for output in cell.outputs]
         text = "\n\n".join(part for part in shown if part)
+        text = text.replace("\n```\n\n```text\n", "\n")  # printed in several goes
         if "hide-output" in tags and text:
             text = f"<details><summary>Show the result</summary>\n\n{text}\n\n</details>"
         parts.append(text)
