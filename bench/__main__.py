@@ -29,10 +29,11 @@ def _parser() -> argparse.ArgumentParser:
 def _measure(given) -> None:
     from aesthemo_lib.files import project_folder
 
-    from .inspector import inspector_speed
     from .report import run
 
     if given.inspector:
+        from .inspector import inspector_speed  # imports what a machine with a GPU may lack
+
         print(inspector_speed(given.inspector, given.root).round(3).to_string(index=False))
         return
     name = "gpu" if given.device else "bench"

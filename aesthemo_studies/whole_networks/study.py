@@ -75,9 +75,9 @@ def study(out: Path, root: Path, pilot: bool = False) -> Study:
     """
     plan = protocol()
     cells = list(_pilot_cells(plan) if pilot else _cells(plan))
-    fixed = {name: plan[name] for name in ("side", "epochs", "sizes", "pilot")}
-    named = {key(c.setting, c.number, c.contender, c.rate, plan=[fixed, plan["contenders"][c.contender]]): c
-             for c in cells}
+    fixed = {name: plan[name] for name in ("side", "epochs", "validation")}
+    plans = [[fixed, str(places(c)), plan["contenders"][c.contender]] for c in cells]
+    named = {key(c.setting, c.number, c.contender, c.rate, plan=one): c for c, one in zip(cells, plans, strict=True)}
     return Study("whole_networks", named, partial(measure, root=Path(root)), Path(out))
 
 
