@@ -61,12 +61,11 @@ class Race:
 def race(job: Job, backbone: str, batch: int, steps: int, rounds: int) -> Race:
     """The sizes of a race: those of the presets, or tiny ones. Last layers start at random: a probe is no step."""
     sizes = {"vgg16": PRESETS["paper"], "efficientnet_lite0": PRESETS["teach"]}
-    settings = replace(sizes[backbone], batch=batch, learning_rate=RATE, probe_start=False, frozen_groups=0)
-    if backbone == "vgg16":
-        settings = replace(settings, weights="none")
+    settings = replace(sizes[backbone], weights="none", batch=batch, learning_rate=RATE, probe_start=False,
+                       frozen_groups=0)
     if job.small:
         steps, rounds = 2, 2
-        settings = replace(settings, backbone="tiny", weights="none", resize=36, crop=32, batch=4)
+        settings = replace(settings, backbone="tiny", resize=36, crop=32, batch=4)
     return Race(replace(settings, epochs=rounds + 1, patience=rounds + 1), steps, rounds, job.device)
 
 

@@ -85,7 +85,6 @@ def fit(
         Diverged: the loss is not finite.
     """
     network.to(device, memory_format=torch.channels_last)
-    torch.backends.cudnn.benchmark = device.type == "cuda"  # all batches are alike: the best convolution is tried out
     loop = _Loop(network, settings, data, seed, device, title)
     history, best, first = [], {}, distributed.rank() == 0
     if state is not None and first:

@@ -75,7 +75,7 @@ def study(out: Path, root: Path, pilot: bool = False) -> Study:
     """
     plan = protocol()
     cells = list(_pilot_cells(plan) if pilot else _cells(plan))
-    fixed = {name: plan[name] for name in ("side", "epochs", "validation")}
+    fixed = {name: plan[name] for name in ("side", "batch", "epochs", "validation")}
     plans = [[fixed, str(places(c)), plan["contenders"][c.contender]] for c in cells]
     named = {key(c.setting, c.number, c.contender, c.rate, plan=one): c for c, one in zip(cells, plans, strict=True)}
     return Study("whole_networks", named, partial(measure, root=Path(root)), Path(out))
@@ -130,7 +130,8 @@ def measure(cell: Cell, root: Path) -> list[dict]:
     if (missing := (rows < 0).sum()) > len(rows) // 50:  # copies of test photographs are left out
         raise FileNotFoundError(f"{root}: {missing} of the {len(rows)} photographs of set {cell.number} are not here")
     rows = rows[rows >= 0]
-    train, validation = np.split(rows, [round(len(rows) * (1 - plan["validation"]))])
+    whole_batches = int(len(rows) * (1 - plan["validation"])) // plan["batch"] * plan["batch"]
+    train, validation = np.split(rows, [whole_batches])  # a GPU plans its work anew, for seconds, for each other shape
     tested = made.test
     if cell.setting == "pilot":
         tested = made.order[plan["pilot"]["from"] + plan["pilot"]["photographs"]:]
@@ -149,8 +150,9 @@ def measure(cell: Cell, root: Path) -> list[dict]:
 
 def _config(cell: Cell, plan: dict, root: Path) -> Config:
     spec, weights = plan["contenders"][cell.contender], root / WEIGHTS
-    settings = {"resize": plan["side"], "crop": plan["side"], "epochs": plan["epochs"], "patience": plan["epochs"],
-                "learning_rate": cell.rate, "weights": str(weights) if weights.exists() else "imagenet"}
+    settings = {"resize": plan["side"], "crop": plan["side"], "batch": plan["batch"], "epochs": plan["epochs"],
+                "patience": plan["epochs"], "learning_rate": cell.rate,
+                "weights": str(weights) if weights.exists() else "imagenet"}
     return Config("para", spec["method"], spec.get("variant"), "teach", 0, cell.number, settings,
                   spec.get("options", {}))
 

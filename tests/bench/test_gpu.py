@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from aesthemo_lib import distributed
-from aesthemo_lib.data.batches import TrainingBatches
+from aesthemo_lib.data.batches import TrainingBatches, resize
 from aesthemo_lib.device import fast_precision, pick_device
 from aesthemo_lib.models import inference
 from aesthemo_lib.models.inference import fast, predict_logits
@@ -105,10 +105,17 @@ def test_a_group_of_one_process_trains_the_same(device, precise, monkeypatch, tm
         torch.distributed.destroy_process_group()
 
 
+def test_resizing_differs_from_the_processors_by_a_grey_level_at_most(device):
+    rng = np.random.default_rng(0)
+    pixels, mean = torch.from_numpy(rng.integers(0, 256, (4, 72, 72, 3), dtype=np.uint8)), torch.zeros(72, 72, 3)
+    made = [resize(pixels.to(at), mean.to(at), torch.full((3,), 1 / 255, device=at), 64).cpu() for at in (CPU, device)]
+    assert (made[0] - made[1]).abs().max() <= 1.01
+
+
 @pytest.mark.parametrize(("name", "side"), [("efficientnet_lite0", 64), ("vgg16", 64)])
 def test_answers_are_those_of_the_processor(name, side, device, precise):
     rng = np.random.default_rng(0)
-    pixels, mean = rng.integers(0, 256, (4, 72, 72, 3), dtype=np.uint8), np.full((72, 72, 3), 128, np.float32)
+    pixels, mean = rng.integers(0, 256, (4, 64, 64, 3), dtype=np.uint8), np.full((64, 64, 3), 128, np.float32)
     net = build("cross_branch", PATENT_TASKS, name, "none", "diagonal").eval()
     expected = predict_logits(net, pixels, np.arange(4), mean, side, CPU, exact=True)
     got = predict_logits(net.to(device), pixels, np.arange(4), mean, side, device, exact=True)
