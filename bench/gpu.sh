@@ -4,14 +4,14 @@
 # is there already is not measured again, so the same command goes on where it was stopped.
 #
 #     python -m aesthemo_studies small-para --root <PARA>     beforehand, where PARA is; carry the folder out/small_para
-#     bench/gpu.sh                                  MINUTES=9, PARA=out/small_para, JOBS=8, PYTHON=python3, KEEP=<folder for a copy>
+#     bench/gpu.sh                                  MINUTES=9, PARA=out/small_para, JOBS=16, PYTHON=python3, KEEP=<folder for a copy>
 #     DEVICE=cpu bench/gpu.sh                       tries all of it in small sizes, into out/gpu-small.json
 #
 # It assumes a Python of 3.11 or later with torch, torchvision, timm, numpy, pandas, scikit-learn, scipy, pillow, safetensors,
 # tqdm, psutil, matplotlib and pytest, and asks no network. Where CUDA's MPS can be started, trainings share the GPU by it.
 set -u
 cd "$(dirname "$0")/.." || exit 1
-DEVICE=${DEVICE:-cuda} MINUTES=${MINUTES:-9} PARA=${PARA:-out/small_para} JOBS=${JOBS:-8} PYTHON=${PYTHON:-python3} KEEP=${KEEP:-}
+DEVICE=${DEVICE:-cuda} MINUTES=${MINUTES:-9} PARA=${PARA:-out/small_para} JOBS=${JOBS:-16} PYTHON=${PYTHON:-python3} KEEP=${KEEP:-}
 FOUND=results/gpu SMALL=
 if [ "$DEVICE" = cpu ]; then FOUND=out/gpu-small SMALL=--small; fi
 END=$(($(date +%s) + MINUTES * 60)) FAILED=0

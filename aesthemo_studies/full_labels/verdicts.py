@@ -67,7 +67,7 @@ def compared(part: pd.DataFrame, pairs: Sequence[tuple[str, str]], overlap: floa
 def _differences(rows: pd.DataFrame, row) -> np.ndarray:
     here = rows[(rows["setting"] == row.setting) & (rows["task"] == row.task)]
     auc = here.pivot(index="replicate", columns="contender", values="auc")
-    return (auc[row.contender] - auc[row.reference]).to_numpy()
+    return (auc[row.contender] - auc[row.reference]).dropna().to_numpy()
 
 
 def verdict(row) -> str:

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from tqdm import tqdm
 
 from aesthemo_lib.data.decoding import decode
+from aesthemo_lib.files import atomic
 from aesthemo_lib.models.backbones import packaged_lite0
 
 from .study import WEIGHTS, protocol
@@ -35,8 +36,8 @@ def small_copy(para: Path, out: Path) -> None:
         for row in tqdm(names.itertuples(), f"PARA, {part}", len(names), unit="image"):
             target = out / "imgs" / row.sessionId / row.imageName
             if not target.exists() and (source := para / "imgs" / row.sessionId / row.imageName).exists():
-                target.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(decode(source, protocol()["side"])).save(target, "WEBP", quality=QUALITY, method=4)
+                with atomic(target) as temporary:
+                    Image.fromarray(decode(source, protocol()["side"])).save(temporary, "WEBP", quality=QUALITY)
     names = timm.create_model("tf_efficientnet_lite0").state_dict()
     values = torch.load(packaged_lite0(), map_location="cpu", weights_only=True).values()
     save_file({name: value.half().contiguous() if value.is_floating_point() else value

@@ -1,4 +1,4 @@
-"""What the study of whole networks says: the rates' choice, planned comparisons, and the picture."""
+"""What the study of whole networks says: the rates' choice, the runs' health and the planned comparisons."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
 from aesthemo_lib.files import write_table
-from aesthemo_lib.plots.runs import panels
-from aesthemo_lib.plots.style import save
 
 from ..cells import STUDIES, Study
-from ..full_labels.verdicts import APART, CONTROLS, PROBE, compared, draw_differences, read
-from .study import TASKS, protocol
+from ..full_labels.verdicts import APART, CONTROLS, PROBE, compared, read
+from .study import protocol
 
 FILE = STUDIES / "whole_networks.csv"
 JOINT = tuple(name for name in protocol()["contenders"] if name not in (APART, PROBE))
@@ -47,19 +44,6 @@ def health(rows: pd.DataFrame) -> pd.DataFrame:
                      first_epoch_best=("first", "sum"), failed=("failed", "sum")).reset_index()
 
 
-def picture(rows: pd.DataFrame) -> Figure:
-    """Each contender's AUC minus that of independent networks, by training photographs."""
-    figure, axes = panels(2, height=4.3, sharey=True)
-    names = [name for name in (PROBE, *JOINT) if name in set(rows["contender"])]
-    settings = {setting: f"{int(setting):,}" for setting in rows["setting"].unique() if setting not in CONTROLS}
-    for ax, task in zip(axes.flat, TASKS, strict=True):
-        draw_differences(ax, rows[rows["task"] == task], settings, names)
-        ax.set_title(f"{task}\nPARA, by training photographs")
-    axes.flat[1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    axes.flat[0].invert_yaxis()
-    return figure
-
-
 def keep_pilot(made: Study, folder: Path) -> list[Path]:
     """Write the pilot's rows; the rates that they choose are printed, to be put into the protocol."""
     path = folder / FILE.with_suffix(".pilot.csv").name
@@ -69,14 +53,10 @@ def keep_pilot(made: Study, folder: Path) -> list[Path]:
 
 
 def keep(made: Study, folder: Path) -> list[Path]:
-    """Write the rows, the verdicts and the picture; returns their paths.
-
-    A setting's contender enters when all its cells are finished: a mean over some sets is of other photographs.
-    """
-    missing = {(c.setting, c.contender) for name, c in made.cells.items() if not made.path(name).exists()}
-    paths = [folder / FILE.with_suffix(f".{ending}").name for ending in ("csv", "verdicts.csv", "png")]
-    write_table(paths[0], made.gather(lambda cell: (cell.setting, cell.contender) not in missing), "%.5f")
+    """Write the rows and the verdicts; returns their paths. Comparisons are within sets, so that any number of sets
+    will do; each row of the verdicts says how many."""
+    paths = [folder / FILE.with_suffix(f".{ending}").name for ending in ("csv", "verdicts.csv")]
+    write_table(paths[0], made.gather(), "%.5f")
     rows = read(paths[0])
     write_table(paths[1], verdicts(rows), "%.5f")
-    save(picture(rows), paths[2])
     return paths

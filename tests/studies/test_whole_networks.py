@@ -1,5 +1,6 @@
 """Whole networks: sets of a small PARA, the controls' labels, and the kept tables anew."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -7,9 +8,11 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from scipy import stats
 
 from aesthemo_lib.data.readers import para
 from aesthemo_lib.models.backbones import backbone
+from aesthemo_studies.full_labels.verdicts import markdown
 from aesthemo_studies.whole_networks import small_copy as copying, study as whole, verdicts
 from aesthemo_studies.whole_networks.study import Cell
 
@@ -110,3 +113,34 @@ def test_rates_are_chosen_by_both_tasks_log_losses():
         ("a", 1e-4, "aesthetics", 0.5), ("a", 1e-4, "emotion", 0.7), ("a", 2e-4, "aesthetics", 0.55),
         ("a", 2e-4, "emotion", 0.6), ("linear_probe", 0.0, "emotion", 0.1))])
     assert verdicts.chosen_rates(pilot) == {"a": 2e-4}
+
+
+# --- the kept tables
+
+
+def test_the_rates_are_those_that_the_pilot_chose():
+    pilot = verdicts.read(verdicts.FILE.with_suffix(".pilot.csv"))
+    assert set(pilot["contender"]) == set(PLAN["contenders"]) and PLAN["rates"] == verdicts.chosen_rates(pilot)
+
+
+def test_verdicts_are_what_the_rows_give():
+    rows, kept = verdicts.read(verdicts.FILE), verdicts.read(verdicts.FILE.with_suffix(".verdicts.csv"))
+    assert len(kept) and not rows.duplicated(["setting", "replicate", "contender", "task"]).any()
+    for row in kept.itertuples():
+        here = rows[(rows["setting"] == row.setting) & (rows["task"] == row.task)]
+        auc = here.pivot(index="replicate", columns="contender", values="auc")
+        d = (auc[row.contender] - auc[row.reference]).dropna()
+        error = d.std(ddof=1) / np.sqrt(len(d))
+        half, more = stats.t.ppf(0.975, len(d) - 1) * error, stats.t.ppf(0.8, len(d) - 1) * error
+        np.testing.assert_allclose([row.mean, row.low, row.high, row.detectable], [
+            d.mean(), d.mean() - half, d.mean() + half, half + more], atol=1e-4)
+        assert row.n == len(d) and row.above == (d > 0).sum()
+
+
+def test_the_table_in_the_results_is_that_of_the_rows():
+    text = (PROJECT / "results" / "README.md").read_text(encoding="utf-8")
+    rows, table = verdicts.read(verdicts.FILE), verdicts.read(verdicts.FILE.with_suffix(".verdicts.csv"))
+    shown = re.findall(r"<!-- whole networks: (.*?) -->\n(.*?)\n<!-- end of whole networks -->", text, flags=re.S)
+    names = [name for name in (verdicts.PROBE, *verdicts.JOINT) if name in set(rows["contender"])]
+    assert shown and all(lines == markdown(rows, table, "para", [setting], names) for setting, lines in shown)
+    assert verdicts.health(rows)[["stuck", "failed"]].to_numpy().sum() == 0
