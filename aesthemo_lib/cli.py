@@ -80,15 +80,17 @@ def _parser() -> argparse.ArgumentParser:
     predict.add_argument("--csv", type=Path, help="write the table there")
     predict.add_argument("--sheet", type=Path, help="write contact sheets of the photos and judgements there, 48 a "
                          "page: all in one .pdf, or the first in a .png or .jpg and further ones in NAME-2.png, ..")
-    predict.add_argument("--device", help="cpu, cuda or mps")
     predict.set_defaults(command=_predict)
     evaluate = commands.add_parser("evaluate", help="test a finished run on a data set")
     evaluate.add_argument("run", type=Path, help="a run folder")
     evaluate.add_argument("--data", required=True, help=DATA_HELP)
     evaluate.add_argument("--root", type=Path, help="the data set's folder")
     evaluate.add_argument("--json", type=Path, help="write the metrics there")
-    evaluate.add_argument("--device", help="cpu, cuda or mps")
     evaluate.set_defaults(command=_evaluate)
+    for judge in (predict, evaluate):
+        judge.add_argument("--direct", action="store_true", help="resize photographs at once to what the network sees "
+                           "[0063], not by way of training's pixels")
+        judge.add_argument("--device", help="cpu, cuda or mps")
     export = commands.add_parser("export", help="a finished run as a torch.export program and ONNX")
     export.add_argument("run", type=Path, nargs="?", help="a run folder; left out: the bundled network for photographs")
     export.add_argument("--out", type=Path, default=Path("export"), help="the folder to write to")
@@ -162,7 +164,7 @@ def _predict(given) -> None:
         run, named = packaged_run("photographs"), [str(run), *named]
         print("aesthemo: the bundled network answers. It learnt from 25,336 photographs of PARA and their raters' "
               "votes: high is a mean score above 3 of 5, positive a majority of positive emotions", file=sys.stderr)
-    table = Predictor(run, given.device).predict(photographs(named), given.on_bad_image)
+    table = Predictor(run, given.device, given.direct).predict(photographs(named), given.on_bad_image)
     if given.csv:
         write_table(given.csv, table)
     if given.sheet:
@@ -177,7 +179,7 @@ def _evaluate(given) -> None:
     from .prediction import evaluate
 
     check_target(given.json)
-    result = evaluate(given.run, given.data, given.root, given.device)
+    result = evaluate(given.run, given.data, given.root, given.device, given.direct)
     print(f"aesthemo: tested on {result['images']}", file=sys.stderr)
     for task, reason in result["left_out"].items():
         print(f"aesthemo: {task} is left out: {reason}", file=sys.stderr)

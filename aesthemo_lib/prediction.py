@@ -33,19 +33,23 @@ from .training.runs import Config, open_data
 
 
 class Predictor:
-    """A trained network that takes files: that of a finished ``run``; ``device``: see ``device.pick_device``."""
+    """A trained network that takes files: that of a finished ``run``; ``device``: see ``device.pick_device``.
 
-    def __init__(self, run: Run | Path | str, device: str | None = None):
+    With ``direct``, photos are resized to the network's side at once, as [0063] says, not by way of training's pixels.
+    """
+
+    def __init__(self, run: Run | Path | str, device: str | None = None, direct: bool = False):
         set_threads()
         self.run = run if isinstance(run, Run) else Run(run)
-        self.tasks = self.run.tasks
+        self.tasks, settings = self.run.tasks, self.run.settings
+        self.sides = (settings.resize, settings.crop) if direct else (settings.resize,)
         self.network, self.mean = self.run.network(device)
         self.device = next(self.network.parameters()).device
 
     def answers(self, paths: Sequence[Path | str], exact: bool = False) -> Answers:
         """What it says to the photos that can be read, and what is wrong with the others.
 
-        A photo is read and resized exactly as in training's cache and then as [0063] says.
+        A photo is read and resized as in training's cache, by which it is known again, and then to the network's side.
         """
         files = [Path(path) for path in paths]
         if not files:
@@ -57,14 +61,15 @@ class Predictor:
         ahead, starts = 0 if self.device.type == "cpu" else AHEAD, range(0, len(files), CHUNK)
         with (ThreadPoolExecutor(allowed_cores()) as pool,
               tqdm(total=len(files), desc="judging", unit="photo", disable=not show_progress()) as bar):
-            chunks = decoded(files, starts, self.run.settings.resize, pool, ahead)
-            for start, (pixels, faults) in zip(starts, chunks, strict=True):
+            chunks = zip(*(decoded(files, starts, side, pool, ahead) for side in self.sides), strict=True)
+            for start, ((pixels, faults), *direct) in zip(starts, chunks, strict=True):
                 bad |= {files[start + int(row)]: reason for row, reason in faults.items()}
                 good = np.setdiff1d(np.arange(len(pixels)), [int(row) for row in faults])
                 rows.append(start + good)
                 digests += pixel_digests(pixels[good])
                 if len(good):
-                    parts.append(predict_logits(self.network, pixels, good, self.mean, self.run.settings.crop,
+                    shown = direct[0][0] if direct else pixels
+                    parts.append(predict_logits(self.network, shown, good, self.mean, self.run.settings.crop,
                                                 self.device, CHUNK, exact))
                 bar.update(len(pixels))
         shares = {t.name: softmax(np.concatenate([p[t.name] for p in parts])) for t in self.tasks} if parts else {}
@@ -149,12 +154,13 @@ def _inside(folder: Path) -> tuple[list[Path], list[Path]]:
     return images, sorted({*there}.difference(images))
 
 
-def evaluate(run: Run | Path | str, data: str, root: Path | None = None, device: str | None = None) -> dict:
+def evaluate(run: Run | Path | str, data: str, root: Path | None = None, device: str | None = None,
+             direct: bool = False) -> dict:
     """Test a finished run on a data set.
 
     On the set that it was trained on, only the run's own test images (by its predictions.csv) count, with the labels
     that they have now; on any other set, all images that the run was neither trained nor selected on. Images are
-    recognised by names and pixels. ``data`` names a data set, and ``root`` is its folder.
+    recognised by names and pixels. ``data`` names a data set, ``root`` is its folder; ``direct``: see ``Predictor``.
 
     Returns:
         {'tasks': metrics as in metrics.json, 'data', 'run', 'images': what was tested on, 'left_out': why, by task}.
@@ -162,7 +168,7 @@ def evaluate(run: Run | Path | str, data: str, root: Path | None = None, device:
     Raises:
         ValueError: the run and the data share no task, or the run knows all images.
     """
-    predictor = Predictor(run, device)
+    predictor = Predictor(run, device, direct)
     run = predictor.run
     images = _opened(run, data, root)
     labels, left_out = _shared_labels(run, images)

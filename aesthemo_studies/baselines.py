@@ -11,14 +11,20 @@ import numpy as np
 import pandas as pd
 
 from aesthemo_lib.evaluation.calibration import truth_and_probabilities
-from aesthemo_lib.evaluation.metrics import prediction_table
+from aesthemo_lib.evaluation.metrics import prediction_table, softmax
 from aesthemo_lib.tasks import Task
 from aesthemo_lib.training.config import Config
-from aesthemo_lib.training.probe import fitted
+from aesthemo_lib.training.probe import regression
 from aesthemo_lib.training.runs import prepare, train
 
 from .endpoints import endpoints
 from .people import new_panel, one_rater
+
+
+def fitted(x: np.ndarray, y: np.ndarray, groups: np.ndarray, classes: int) -> Callable[[np.ndarray], np.ndarray]:
+    """``probe.regression`` as a function from (M, D) to (M, C) probabilities; classes that don't occur get 0."""
+    weight, bias = regression(x, y, groups, classes)
+    return lambda x: softmax(np.asarray(x, dtype=np.float64) @ weight.T + bias)
 
 
 def baseline_metrics(

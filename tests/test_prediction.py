@@ -1,11 +1,13 @@
 """Judging and testing: what a run may be tested on, and what one bad photograph costs."""
 
+import json
 import shutil
 import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image, PngImagePlugin
 
 from aesthemo_lib import cli
@@ -52,6 +54,30 @@ def test_its_own_data_give_its_own_metrics(trained, colours_root):
     assert report["images"] == f"the run's {len(of(trained, 'test'))} test images" and report["left_out"] == {}
     for task, metrics in trained.metrics.items():
         assert same(report["tasks"][task], metrics)
+
+
+def test_the_direct_resize_shows_the_network_what_pillow_makes_of_the_file(trained, colours_root, tmp_path):
+    """[0063]: at once to the network's side, with the mean image beside it; the test images are known all the same."""
+    names, settings = of(trained, "test"), trained.settings
+    network, mean = trained.network()
+    squares = [np.asarray(Image.open(colours_root / name).convert("RGB").resize((settings.crop,) * 2, Image.BILINEAR))
+               for name in names]
+    mean = torch.nn.functional.interpolate(torch.as_tensor(mean).permute(2, 0, 1)[None], (settings.crop,) * 2,
+                                           mode="bilinear", antialias=True)
+    x = (torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2) - mean) / 255
+    with torch.no_grad():
+        logits = network((x / torch.tensor(network.std)[:, None, None]).contiguous(memory_format=torch.channels_last))
+    expected = torch.softmax(logits["emotion"].double(), dim=1).numpy()
+    answers = Predictor(trained, direct=True).answers([colours_root / name for name in names], exact=True)
+    np.testing.assert_allclose(answers.probabilities["emotion"], expected, atol=2e-5)
+    usual = Predictor(trained).answers([colours_root / name for name in names], exact=True)
+    assert np.abs(usual.probabilities["emotion"] - expected).max() > 2e-4 and answers.digests == usual.digests
+    out = tmp_path / "direct.json"
+    assert cli.main(["evaluate", str(trained.folder), "--data", "csv", "--root", str(colours_root), "--direct",
+                     "--json", str(out)]) == 0
+    report = json.loads(out.read_text(encoding="utf-8"))
+    assert report["images"] == f"the run's {len(names)} test images"
+    assert report["tasks"]["emotion"]["log_loss"] != pytest.approx(trained.metrics["emotion"]["log_loss"], abs=1e-6)
 
 
 @pytest.mark.parametrize("change", ["label", "photo", "fewer", "order"])

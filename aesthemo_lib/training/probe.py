@@ -11,7 +11,6 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor, nn
 
-from ..evaluation.metrics import softmax
 from ..models.inference import evaluating, logits_of
 
 STRENGTHS = tuple(10.0**power for power in range(-5, 2))
@@ -57,12 +56,6 @@ def start_heads(
             with torch.no_grad():
                 layer.weight.copy_(torch.from_numpy(weight))
                 layer.bias.copy_(torch.from_numpy(np.maximum(bias, NEVER)))
-
-
-def fitted(x: np.ndarray, y: np.ndarray, groups: np.ndarray, classes: int) -> Callable[[np.ndarray], np.ndarray]:
-    """``regression`` as a function from (M, D) to (M, C) probabilities; classes that don't occur get 0."""
-    weight, bias = regression(x, y, groups, classes)
-    return lambda x: softmax(np.asarray(x, dtype=np.float64) @ weight.T + bias)
 
 
 def regression(x: np.ndarray, y: np.ndarray, groups: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:

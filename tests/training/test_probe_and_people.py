@@ -23,7 +23,7 @@ from aesthemo_lib.training import probe
 from aesthemo_lib.training.config import Config
 from aesthemo_lib.training.runs import build_network, prepare, train
 from aesthemo_studies import baselines, people
-from aesthemo_studies.baselines import baseline_metrics, late_fusion
+from aesthemo_studies.baselines import baseline_metrics, fitted, late_fusion
 from aesthemo_studies.endpoints import endpoints
 
 
@@ -45,15 +45,15 @@ def test_the_probe_is_scikit_learns_regression_with_its_best_strength(columns):
     best = min(loss, key=loss.get)
     assert min(probe.STRENGTHS) < best < max(probe.STRENGTHS)
     expected = pipeline(best).fit(x, y).predict_proba(x)
-    np.testing.assert_allclose(probe.fitted(x, y, groups, 3)(x), expected, atol=5e-3)
+    np.testing.assert_allclose(fitted(x, y, groups, 3)(x), expected, atol=5e-3)
 
 
 def test_classes_that_training_lacks_get_nothing():
     x = np.random.default_rng(0).normal(size=(12, 2))
-    p = probe.fitted(x, np.array([1, 3] * 6), np.arange(12), 4)(x)
+    p = fitted(x, np.array([1, 3] * 6), np.arange(12), 4)(x)
     assert (p[:, [0, 2]] == 0).all() and p.sum(axis=1) == pytest.approx(np.ones(12))
-    assert (probe.fitted(x, np.full(12, 2), np.arange(12), 4)(x) == np.eye(4)[2]).all()
-    assert probe.fitted(x, np.array([1, 3] * 6), np.zeros(12), 4)(x).shape == (12, 4)  # one group: nothing to choose by
+    assert (fitted(x, np.full(12, 2), np.arange(12), 4)(x) == np.eye(4)[2]).all()
+    assert fitted(x, np.array([1, 3] * 6), np.zeros(12), 4)(x).shape == (12, 4)  # one group: nothing to choose by
 
 
 def test_shares_of_votes_are_labels_with_weights():
@@ -76,7 +76,7 @@ def test_the_method_is_the_regression_on_the_untrained_networks_features(colours
     network.branches[0].head[-1] = nn.Identity()
     x = predict_logits(network, prepared.pixels, np.arange(len(labels)), prepared.mean, 32, torch.device("cpu"))
     rows = prepared.split.train
-    p = probe.fitted(x["aesthetics"][rows], labels[rows], prepared.images.groups[rows], 2)(x["aesthetics"])
+    p = fitted(x["aesthetics"][rows], labels[rows], prepared.images.groups[rows], 2)(x["aesthetics"])
     np.testing.assert_allclose(run.predictions()["aesthetics_high"], p[prepared.split.test, 1], atol=0.02)
     assert run.metrics["aesthetics"]["auc"] > 0.9 and run.metrics["emotion"]["auc"] > 0.8
     assert len(run.history()) == 1 and run.history()["epoch"][0] == 0
