@@ -113,12 +113,12 @@ def ordered_names(root: Path) -> np.ndarray:
 
 
 def places(cell: Cell) -> slice:
-    """Where in the order a cell's training set lies; controls have the beginning of the sets of the smallest size."""
+    """Where in the order a cell's training set lies; smaller ones are the beginning of the sets of 2,000."""
     plan = protocol()
     if cell.setting == "pilot":
         return slice(plan["pilot"]["from"], plan["pilot"]["from"] + plan["pilot"]["photographs"])
     size = plan["sizes"][cell.setting]
-    first = cell.number * max(size, min(int(s) for s in plan["sizes"] if s.isdigit()))
+    first = cell.number * max(size, plan["apart"])
     return slice(first, first + size)
 
 
