@@ -18,8 +18,8 @@ from aesthemo_studies.whole_networks.study import Cell
 
 PROJECT = Path(__file__).resolve().parents[2]
 PLAN = whole.protocol()
-SMALL = PLAN | {"side": 64, "batch": 4, "epochs": 1, "sizes": {"10": 10, "20": 20, "copies": 8, "permuted": 8}, "apart": 10,
-                "pilot": {"from": 20, "photographs": 5, "rates": [1e-3, 2e-3]}, "validation": 0.2}
+SMALL = PLAN | {"side": 64, "batch": 4, "epochs": 1, "sizes": {"10": 10, "20": 20, "copies": 8, "permuted": 8},
+                "apart": 10, "pilot": {"from": 20, "photographs": 5, "rates": [1e-3, 2e-3]}, "validation": 0.2}
 
 
 @pytest.fixture(scope="module")
