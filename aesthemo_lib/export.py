@@ -21,8 +21,7 @@ TOLERANCE = 1e-4
 
 
 class FromGreyLevels(nn.Module):
-    """A run's network, including its mean image and scale: (B, 3, s, s) float32 in 0..255 to the tasks' (B, C) logits.
-    """
+    """A run's network with its mean image and scale: (B, 3, s, s) float32 in 0..255 to the tasks' (B, C) logits."""
 
     def __init__(self, network: nn.Module, mean: np.ndarray, side: int):
         super().__init__()

@@ -5,6 +5,15 @@ from dataclasses import dataclass, replace
 MIKELS_EMOTIONS = ("amusement", "awe", "contentment", "excitement", "anger", "disgust", "fear", "sadness")
 """The eight emotions of [0042], in the patent's order. Published sets order them differently."""
 
+TASK_COLOURS = {"aesthetics": "#0072B2", "emotion": "#D55E00"}
+"""Fixed everywhere; from the palette of Okabe & Ito (2008), which colour-blind readers can tell apart."""
+MORE_COLOURS = ("#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+
+
+def task_colour(name: str) -> str:
+    """A task's colour: the fixed one, or one that depends only on its name, so that arousal's isn't valence's."""
+    return TASK_COLOURS.get(name) or MORE_COLOURS[sum(k * b for k, b in enumerate(name.encode())) % len(MORE_COLOURS)]
+
 
 @dataclass(frozen=True)
 class Task:

@@ -75,6 +75,10 @@ def _parser() -> argparse.ArgumentParser:
     photographs.add_argument("--oasis", type=Path, required=True, help="OASIS' folder, on which it is tested too")
     photographs.add_argument("--out", type=Path, default=Path("runs/photographs"))
     photographs.set_defaults(command=_photographs)
+    familiar = commands.add_parser("familiar", help="measure what the inspector calls far from the training data")
+    familiar.add_argument("--root", type=Path, required=True, help="PARA's folder")
+    familiar.add_argument("--oasis", type=Path, required=True, help="OASIS' folder")
+    familiar.set_defaults(command=_familiar)
     notebooks = commands.add_parser("notebooks", help="run every notebook headless, and nbval")
     notebooks.add_argument("--out", type=Path, default=Path("out"))
     notebooks.set_defaults(command=_notebooks)
@@ -252,6 +256,12 @@ def _photographs(given) -> None:
     from .photographs import make
 
     print(make(given.root, given.oasis, given.out))
+
+
+def _familiar(given) -> None:
+    from .familiar import measure
+
+    print(measure(given.root, given.oasis))
 
 
 def _notebooks(given) -> None:

@@ -40,7 +40,7 @@ def write_page(runs: Mapping[str, Path], out: Path) -> Path:
 def _page(name: str, run: Path) -> dict:
     subject = Subject(run)
     data = subject.run.described["data"]
-    if data != "scenes" and subject.knows_its_photos:
+    if data != "scenes" and (run / "predictions.csv").exists():
         raise ValueError(f"{run} was trained on {data}, whose photographs may not be put into a page; name a run "
                          f"trained on scenes, or open the notebook 07_inspector")
     if not subject.switches:
@@ -52,7 +52,7 @@ def _page(name: str, run: Path) -> dict:
                  for name, one in images.items()}
     donors = _donors(subject, uncut)
     return subject.page([
-        photo(path, truth, credit or "Drawn scene") | {"unusual": subject.unusual(path)}
+        photo(path, truth, credit or "Drawn scene") | {"unusual": subject.unusual(images[path.name])}
         | _beforehand(subject, images, path.name, donors, uncut[path.name])
         for path, truth, credit in chosen
     ]) | {"donors": donors, "run": name}

@@ -15,13 +15,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from aesthemo_lib.data.batches import resize, to_device
-from aesthemo_lib.files import atomic_folder, write_json
-from aesthemo_lib.inspector.familiar import STATISTICS, sampled
+from aesthemo_lib.files import atomic_folder
+from aesthemo_lib.inspector.familiar import STATISTICS
 from aesthemo_lib.models.inference import evaluating
 from aesthemo_lib.prediction import BUNDLED
 from aesthemo_lib.training.run import Run, training_command
-from aesthemo_lib.training.runs import Config, open_data, prepare
+from aesthemo_lib.training.runs import Config, prepare
 
+from .familiar import statistics
 from .kept_runs import copy_small
 
 MOST_BYTES = 16 * 10**6
@@ -67,7 +68,7 @@ def pack(run: Run | Path | str, out: Path | str | None = None, root: Path | None
         record = copy_small(run.folder, temporary)
         if data != "scenes":
             (temporary / "predictions.csv").unlink()
-            write_json(temporary / STATISTICS, statistics(run, root))
+            save_file(statistics(run, root), temporary / STATISTICS)
         save_file(halved(load_file(run.folder / "model.safetensors")), temporary / "model.safetensors")
         size, off = (temporary / "model.safetensors").stat().st_size, largest_difference(run, Run(temporary), root)
         if size > MOST_BYTES:
@@ -77,13 +78,6 @@ def pack(run: Run | Path | str, out: Path | str | None = None, root: Path | None
         text = card(run, record["weights"], size, off, foreign or {})
         (temporary / "README.md").write_text(text, encoding="utf-8", newline="\n")
     return out
-
-
-def statistics(run: Run, root: Path | None) -> list[list[float]]:
-    """What the inspector knows of photographs that are not passed on: see ``inspector.familiar``."""
-    described = run.described
-    images = open_data(Config(described["data"], preset=described["preset"]), root)
-    return sampled([images.paths[row] for row in images.split(described["split"]).train]).round(4).tolist()
 
 
 def halved(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -121,8 +115,9 @@ contentment or awe, against neutral and negative ones.
 **What it can't do.** It has not seen paintings, screenshots or drawings, and the taste that it learnt is that of its
 raters. Faces and bodies move its answer, so it is no judge of people. It sees squares: the aspect ratio is lost.""",
         """PARA is for research and learning, and
-is not to be sold or passed on; no photograph, rating or prediction of it is here, only weights, and
-eight statistics of the pixels of 64 photographs (`familiar.json`). Use them for research and learning too."""),
+is not to be sold or passed on; no photograph, rating or prediction of it is here, only weights, and how
+the means of its channels scatter over 768 photographs (`familiar.safetensors`), by which the inspector
+says that a photo lies far from them: `results/familiar.json` has which do. Use them for research and learning too."""),
 }
 """By data set: the folder in ``BUNDLED``, what it was trained on, what it knows, and the terms."""
 

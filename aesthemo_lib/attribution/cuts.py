@@ -4,12 +4,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from ..evaluation.metrics import majority_class, softmax, task_metrics
-from ..models.inference import predict_logits
 from .streams import Stream, hook_point, record, replaced
 
 CUTS = ("zero", "mean", "resample")
@@ -53,29 +50,3 @@ def cut(
         for stream in which:
             stack.enter_context(replaced(hook_point(network, stream), instead(stream)))
         yield network
-
-
-def cut_table(
-    network: nn.Module, pixels: np.ndarray, rows: np.ndarray, truth: dict[str, np.ndarray], mean: np.ndarray, side: int,
-    cuts: dict[str, Sequence[Stream]], how: str = "zero", reference: Tensor | None = None, seed: int = 0,
-) -> pd.DataFrame:
-    """The test set again with streams cut, after the uncut network as 'nothing'.
-
-    Args:
-        pixels, rows, mean, side: see ``image_batches``.
-        truth: (M,) class numbers of these rows by task name, negative where unlabelled.
-        cuts: the streams of each cut, by a name for it; how, reference, seed: see ``cut``.
-
-    Returns:
-        one row per cut and task: cut, task, ``evaluation.task_metrics``, and changed: the share of answers that change.
-    """
-    device, table, uncut = next(network.parameters()).device, [], {}
-    for name, which in {"nothing": [], **cuts}.items():
-        with cut(network, which, how, reference, seed):
-            logits = predict_logits(network, pixels, rows, mean, side, device)
-        uncut = uncut or {task: values.argmax(1) for task, values in logits.items()}
-        for task, values in logits.items():
-            metrics = task_metrics(truth[task], softmax(values), majority_class(truth[task]))
-            changed = float((values.argmax(1) != uncut[task]).mean())
-            table.append({"cut": name, "task": task, **metrics, "changed": changed})
-    return pd.DataFrame(table)

@@ -13,8 +13,8 @@ so that they add up to logit(image) - logit(baseline), whatever the network.
   branches: what they do to this logit through later layers. The bias belongs to no stream.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from math import comb, sqrt
 
 import numpy as np
@@ -71,29 +71,12 @@ def coalitions(players: int) -> np.ndarray:
     return (np.arange(2**players)[:, None] >> np.arange(players)[::-1] & 1).astype(bool)
 
 
-def shapley(
-    value: Callable[[np.ndarray], np.ndarray], players: int, draws: int | None = None, seed: int = 0, chunk: int = ROWS,
-    plan: Callable | None = None,
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Shapley values, exact by enumeration or from drawn permutations.
-
-    Args:
-        value: (M, P) bool coalitions to (M, ...) float64.
-        players: P.
-        draws: how many permutations to draw, each with its reverse (together they vary less than two drawn apart);
-            None: exact where that takes up to ``EXACT`` coalitions, else ``DRAWS``.
-        chunk: coalitions in one call of ``value``.
-        plan: see ``play``.
-
-    Returns:
-        (P, ...) values and their standard errors, None where exact.
-    """
-    masks, combine = (plan or shapley_plan)(players, draws, seed)
-    return combine(np.concatenate([value(masks[start:start + chunk]) for start in range(0, len(masks), chunk)]))
-
-
 def shapley_plan(players: int, draws: int | None, seed: int) -> tuple[np.ndarray, Callable]:
-    """The distinct coalitions (M, P) that are needed, and what makes ``shapley``'s answer of their (M, ...) values."""
+    """The distinct coalitions (M, P) that are needed, and what makes the Shapley values of their (M, ...) values.
+
+    Those are (P, ...), with standard errors, None where exact. ``draws``: how many permutations to draw, each with its
+    reverse (together they vary less than two drawn apart); None: exact up to ``EXACT`` coalitions, else ``DRAWS``.
+    """
     if draws is None and 2**players <= EXACT:
         return coalitions(players), lambda values: (_exact(values, players), None)
     rng = np.random.default_rng(seed)
@@ -139,7 +122,7 @@ def trunk_ledger(
         network: any with streams between its branches; a ValueError refuses others.
         images: (B, 3, H, W).
         baseline: see ``attribution.baseline``; by default the mean image.
-        draws, seed: see ``shapley``.
+        draws, seed: see ``shapley_plan``.
 
     Returns:
         a ledger by task name, of 1 + (T-1) * layers players.
@@ -207,20 +190,3 @@ def _add(ledgers: dict, part: Part, shares: np.ndarray, error: np.ndarray | None
     ledger.values, ledger.baseline = ledger.values + mine[0], ledger.baseline + at_base / of
     if mine[1] is not None:  # every baseline has the same permutations, so their errors are not apart: add up
         ledger.standard_error = mine[1] + (0 if ledger.standard_error is None else ledger.standard_error)
-
-
-def over_set(ledger: Callable, network: nn.Module, batches: Iterable[Tensor], **options) -> dict:
-    """``trunk_ledger`` or ``layer_ledger``, with ``options``, over (B, 3, H, W) ``batches``."""
-    parts = [ledger(network, images, **options) for images in batches]
-    if not parts:
-        raise ValueError("no images were given")
-    return {key: _joined([part[key] for part in parts]) for key in parts[0]}
-
-
-def _joined(parts: Sequence[Ledger]) -> Ledger:
-    def whole(name: str) -> np.ndarray:
-        return np.concatenate([getattr(part, name) for part in parts])
-
-    error = None if parts[0].standard_error is None else whole("standard_error")
-    return replace(parts[0], values=whole("values"), logits=whole("logits"), baseline=whole("baseline"),
-                   standard_error=error)

@@ -5,7 +5,7 @@ own map, borrowed, where it takes another's. Each has a hook point (``models.fus
 for captum and hooks. The ledgers, which add up exactly, are in ``ledger.py``.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -158,8 +158,3 @@ def top_channels(attribution: SignedMap, count: int = 5) -> tuple[np.ndarray, np
     mean = attribution.channels.mean(axis=0)
     order = np.argsort(-np.abs(mean), kind="stable")[:count]
     return order, mean[order]
-
-
-def channel_means(network: nn.Module, batches: Iterable[Tensor], stream: Stream) -> np.ndarray:
-    """(N, K) each photo's mean activation of each channel of a stream: sort a column to find what excites it most."""
-    return np.concatenate([record(network, [stream], images)[stream].mean((2, 3)).cpu().numpy() for images in batches])

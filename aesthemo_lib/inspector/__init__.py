@@ -1,6 +1,1 @@
 """See what each branch borrows, photo by photo: in a notebook, in the browser, or as one page."""
-
-from .subject import Subject
-from .widget import Inspector
-
-__all__ = ["Inspector", "Subject"]

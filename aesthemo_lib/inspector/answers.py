@@ -1,8 +1,7 @@
 """A photo's answers under all cuts of borrowed streams, and maps of where in it a stream's part comes from; both fast.
 
-S borrowed streams have 2^S states of open and closed ones: few enough to compute all, by exact forward passes in which
-states that begin alike share their maps; nothing is left to compute when somebody clicks. A closed stream carries what
-it carries for the mean image (a *cut*; the ledger's baseline too), or for the donor of a *transplant*.
+S borrowed streams have 2^S states of open and closed ones: few enough to compute all by exact forward passes that share
+maps. A closed stream carries what it carries for the mean image (a *cut*), or for the donor of a *transplant*.
 """
 
 import numpy as np

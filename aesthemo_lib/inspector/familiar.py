@@ -1,36 +1,41 @@
-"""Whether a photo looks like the data that a network was trained on, judged by eight statistics of its pixels."""
+"""Whether a photo looks like the data that a network was trained on, judged by what its branches make of it.
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+By Mahalanobis's distance of the channels' means between the conv groups (Lee et al., NeurIPS 2018), with the covariance
+of Ledoit and Wolf (2004); a twentieth of held-out images lies beyond the limit (``results/familiar.json``).
+"""
 
-import numpy as np
+from contextlib import ExitStack
 
-from ..data.decoding import picture
+import torch
+from torch import Tensor, nn
 
-SAMPLE = SIDE = 64
-STATISTICS = "familiar.json"
-"""In a run's folder, what ``sampled`` gives, where its photographs are not passed on."""
+from ..models.inference import evaluating
 
-
-def pixel_statistics(path: Path | str) -> np.ndarray:
-    """(8,): each channel's mean and deviation, the log of the mean step to the next pixel, the share of flat steps."""
-    pixels = np.asarray(picture(path, SIDE).resize((SIDE, SIDE)), dtype=float)
-    steps = np.abs(np.diff(pixels.mean(axis=2), axis=1))
-    return np.array([*pixels.mean((0, 1)), *pixels.std((0, 1)), np.log1p(steps.mean()), (steps < 1).mean()])
+SAMPLE = 128
+STATISTICS = "familiar.safetensors"  #: In a run's folder, what ``learnt`` gives, where its photographs can't be had
 
 
-def sampled(paths: Sequence[Path]) -> np.ndarray:
-    """(n, 8) the statistics of up to ``SAMPLE`` images, evenly spaced."""
-    chosen = np.linspace(0, len(paths) - 1, min(SAMPLE, len(paths))).astype(int)
-    return np.stack([pixel_statistics(paths[row]) for row in chosen])
+def seen(network: nn.Module, images: Tensor) -> Tensor:
+    """(B, D) the mean of each channel between the conv groups of each branch, for (B, 3, s, s) images."""
+    means: dict[nn.Module, Tensor] = {}
+    with ExitStack() as stack, evaluating(network), torch.inference_mode():
+        for group in (group for groups, _ in network.parts() for group in groups[:-1] or groups):
+            hook = group.register_forward_hook(lambda g, _, x: means.update({g: x.float().mean((2, 3))}))
+            stack.callback(hook.remove)
+        network(images)
+    return torch.cat(list(means.values()), dim=1).cpu()
 
 
-def far_from(values: np.ndarray) -> Callable[[Path | str], bool]:
-    """Whether a photo lies farther, by Mahalanobis's distance, from training images' statistics than each of these."""
-    centre, inverse = values.mean(axis=0), np.linalg.pinv(np.cov(values.T) + 1e-3 * np.eye(8))
+def learnt(values: Tensor) -> dict[str, Tensor]:
+    """From (n, D) of training images: half of them give the centre and the whitening, the others the limit."""
+    from sklearn.covariance import LedoitWolf
 
-    def distance(one: np.ndarray) -> float:
-        return float((one - centre) @ inverse @ (one - centre))
+    fitted = LedoitWolf().fit(values[::2].double().numpy())
+    whitening = torch.linalg.cholesky(torch.tensor(fitted.precision_))
+    known = {"centre": torch.tensor(fitted.location_).float(), "whitening": whitening.half()}
+    return known | {"limit": distances(known, values[1::2]).quantile(0.95)}
 
-    limit = max(map(distance, values))
-    return lambda path: distance(pixel_statistics(path)) > limit
+
+def distances(known: dict[str, Tensor], values: Tensor) -> Tensor:
+    """(B,) of (B, D) values from the centre, in standard deviations."""
+    return ((values - known["centre"]) @ known["whitening"].float()).norm(dim=1)

@@ -286,7 +286,7 @@ function stage(s) {
   };
   return { element: make("div", { class: "stage" }, ...s.views.map((view) => view.element), brief), draw };
 }
-const UNUSUAL = "Far from the training data: in colour, contrast and detail its pixels differ more from the training photos than these do from one another. The answers may mean little";
+const UNUSUAL = "Far from the training data: what the network sees in it differs more from the training photos than 19 of 20 of these do. The answers may mean little";
 function viewOf(s, slot) {
   const picture = make("img", { class: "photo", alt: "" });
   const caption = make("figcaption");

@@ -20,23 +20,22 @@ def shown_rows(values: np.ndarray) -> np.ndarray:
 
 def beyond(ledger: Ledger, bars: dict) -> np.ndarray:
     """(rows,) how much of what the first image's logits borrow lies outside a task's 'low' and 'high' of the null."""
-    values, borrowed = shown_rows(ledger.values[0]), [stream is not None for stream in ledger.streams]
-    return (values - values.clip(bars["low"], bars["high"]))[:, borrowed].sum(axis=1)
+    mine = [s is not None and s.borrowed and s.receiver == ledger.task for s in ledger.streams]
+    values = shown_rows(ledger.values[0])
+    return (values - values.clip(bars["low"], bars["high"]))[:, mine].sum(axis=1)
 
 
-def null_bars(run: Run, players: int) -> dict:
-    """What the inspector shows behind the bars of a run, whose ledgers have so many players.
+def null_bars(run: Run, players: int, part: str = "tasks") -> dict:
+    """{'tasks': {name: {'low', 'high'}}, 'note'} for runs of its kind, with so many players; without any, only 'note'.
 
-    Returns:
-        {'tasks': {name: {'low', 'high': (rows, P)}}, 'note'} where ``results/attribution`` has them for such a run;
-        else only the 'note', which says so.
+    ``part``: 'tasks' (rows, P) of trunk ledgers, 'layer 1' (rows, P) of a layer's, 'means' (P,) of many photos.
     """
     networks: list[dict] = []
     with contextlib.suppress(FileNotFoundError):  # a wheel has no checkout around it
         networks = read_json(project_folder() / NULL)["networks"]
     for entry in networks:
         if (all(entry[key] == run.described[key] for key in KIND)
-                and all(len(bars["low"][0]) == players for bars in entry["tasks"].values())):
-            return {"tasks": entry["tasks"], "note": entry["note"]}
+                and part in entry and all(len(bars["low"][0]) == players for bars in entry["tasks"].values())):
+            return {"tasks": entry[part], "note": entry["note"]}
     return {"note": f"No null stands behind the bars: {NULL} has none for {run.name}, {run.described['preset']}, "
                     f"{run.described['data']}."}

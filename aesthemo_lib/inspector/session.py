@@ -63,7 +63,8 @@ class Session:
         with tempfile.TemporaryDirectory() as folder:
             own = Path(folder) / "own"
             own.write_bytes(base64.b64decode(address.partition(",")[2]))
-            return self.subject.images(own), self.subject.unusual(own)
+            images = self.subject.images(own)
+        return images, self.subject.unusual(images)
 
 
 def label(folder: Path) -> str:

@@ -1,12 +1,11 @@
 """The inspector: a photo's answers under every cut and transplant of borrowed streams, for a page and for a widget.
 
-``inspector.js`` and ``inspector.css`` draw both. In a page all answers are known beforehand; the widget asks its
-kernel, which sends numbers, never pictures.
+``inspector.js`` draws both. In a page all answers are known; the widget asks its kernel, which sends only numbers.
 """
 
 import base64
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
@@ -19,14 +18,14 @@ from ..attribution.ledger import trunk_ledger
 from ..attribution.maps import SignedMap, integrated_gradients, top_channels
 from ..attribution.streams import streams
 from ..data.decoding import decode, picture
-from ..files import read_json
+from ..files import read_tensors
 from ..models.inference import evaluating, image_batches
-from ..plots.style import task_colour
 from ..prediction import Predictor, own_test_rows
+from ..tasks import task_colour
 from ..training.run import Run
 from ..training.runs import Config, open_data
 from .answers import all_logits, distinct, idle, stream_maps, switches
-from .familiar import STATISTICS, far_from, sampled
+from .familiar import SAMPLE, STATISTICS, distances, learnt, seen
 from .null import null_bars, shown_rows
 from .samples import samples
 
@@ -56,10 +55,16 @@ class Subject:
             self.switches, self.reason = [], str(fault)
 
     @cached_property
-    def unusual(self) -> Callable[[Path | str], bool]:
-        """Whether a photo lies far from the training data; after ``photos``."""
-        known = self.run.folder / STATISTICS
-        return far_from(np.array(read_json(known)) if known.exists() else sampled(self.seen))
+    def familiar(self) -> dict[str, Tensor]:
+        """What ``familiar.learnt`` knows of the training data; after ``photos``."""
+        if (file := self.run.folder / STATISTICS).exists():
+            return read_tensors(file)
+        some = self.seen[::-(-len(self.seen) // SAMPLE)]
+        return learnt(torch.cat([seen(self.network, self.images(path)) for path in some]))
+
+    def unusual(self, images: Tensor) -> bool:
+        """Whether (1, 3, s, s) lies far from the training data; after ``photos``."""
+        return bool(distances(self.familiar, seen(self.network, images)) > self.familiar["limit"])
 
     def page(self, photos: Sequence[dict]) -> dict:
         """What ``inspector.js`` draws: the network's shape, and photos (see ``photo``), answered or not."""
@@ -128,14 +133,9 @@ class Subject:
 
     def photos(self, count: int, root: Path | None = None) -> list[tuple[Path, dict, str]]:
         """What is shown of a run: path, consensus by task, credit. Its own test images, or else ``samples``."""
-        if self.knows_its_photos:
+        if (self.run.folder / "predictions.csv").exists():  # which name them
             return [(path, truth, "") for path, truth in self.test_photos(count, root)]
         return samples()[:count]
-
-    @property
-    def knows_its_photos(self) -> bool:
-        """Whether the run was kept with its predictions, which name its test images."""
-        return (self.run.folder / "predictions.csv").exists()
 
     def test_photos(self, count: int, root: Path | None = None) -> list[tuple[Path, dict]]:
         """The first test images of the run's own data, each with its consensus class by task."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..tasks import Task
+from .lite0 import efficientnet_lite0
 
 IMAGENET_STD = (0.229, 0.224, 0.225)  #: What torchvision's weights expect: (x - mean) / 255 / std
 HALF = (0.5, 0.5, 0.5)  #: What EfficientNet-Lite's weights expect: (x - mean) / 127.5
@@ -75,8 +76,7 @@ class Network(nn.Module):
         self.frozen = nn.Sequential()
 
     def parts(self) -> list[tuple[list[nn.Module], nn.Sequential]]:
-        """For each branch its conv groups, shared ones included, and its head: all that has the backbone's weights.
-        """
+        """For each branch its conv groups, shared ones included, and its head: all with the backbone's weights."""
         raise NotImplementedError
 
     def exchange_parameters(self) -> Iterator[nn.Parameter]:
@@ -140,9 +140,12 @@ def _vgg(name: str, classes: int, weights: str) -> Backbone:
 
 def _timm(name: str, classes: int, weights: str) -> Backbone:
     """A network of timm, split where its maps shrink: EfficientNet-Lite0 by 2, 4, 8, 16, 32, as VGG16's groups do."""
-    import timm
+    if lite0 := name in LITE0:
+        network = efficientnet_lite0()
+    else:
+        import timm
 
-    network, lite0 = timm.create_model(LITE0.get(name, name)), name in LITE0
+        network = timm.create_model(name)
     std, hub = network.pretrained_cfg["std"], network.pretrained_cfg.get("hf_hub_id")
     if weights != "none":
         path = Path(weights) if weights != "imagenet" else packaged_lite0() if lite0 else timm_weights_file(name, hub)

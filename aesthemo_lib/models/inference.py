@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -28,7 +27,7 @@ def image_batches(
         yield resize(to_device(pixels, np.asarray(rows[start:start + batch]), device), mean, std, side)
 
 
-@contextmanager
+@contextlib.contextmanager
 def evaluating(network: nn.Module) -> Iterator[None]:
     """The network in evaluation mode, then as it was."""
     was_training = network.training

@@ -26,6 +26,8 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, pad
 from torch.utils.checkpoint import checkpoint
 
+from .lite0 import pad_same
+
 SWITCH = "AESTHEMO_QUICK_CPU"
 """The environment variable that turns this page off: 0 leaves all layers as they are."""
 LARGE = 2**20  #: Weights of a fully connected layer above which rounding them costs as much as the product
@@ -66,7 +68,7 @@ def _quicker(network: nn.Module) -> Iterator[tuple[nn.Module, Callable[..., Tens
 
 
 def _is_known(layer: nn.Module) -> bool:
-    return type(layer).__name__ in ("Conv2d", "Conv2dSame")  # torch's, and timm's, which pads as TensorFlow does
+    return type(layer) is nn.Conv2d or type(layer).__name__ == "Conv2dSame" and layer.dilation == (1, 1)  # ours, timm's
 
 
 def _convolve(layer: nn.Conv2d, norm: nn.BatchNorm2d | None, x: Tensor) -> Tensor:
@@ -86,9 +88,7 @@ def _convolve(layer: nn.Conv2d, norm: nn.BatchNorm2d | None, x: Tensor) -> Tenso
         rounded = [None if values is None else values.to(torch.bfloat16) for values in (x, weight, bias)]
         return Depthwise.apply(*rounded, layer.stride[0])
     if type(layer) is not nn.Conv2d:
-        from timm.layers.padding import pad_same
-
-        x = pad_same(x, layer.kernel_size, layer.stride, layer.dilation)
+        x = pad_same(x, layer.kernel_size, layer.stride)
     return layer._conv_forward(x, weight, bias)
 
 
@@ -117,8 +117,7 @@ def _is_depthwise(layer: nn.Conv2d) -> bool:
 
 
 def _large_linear(layer: nn.Linear, x: Tensor) -> Tensor:
-    """A ``LARGE`` fully connected layer leaves CPU autocast while training, which takes as long: its weights would be
-    rounded anew at every step, and held twice (0.5 GB of a VGG16 pair)."""
+    """A ``LARGE`` layer leaves CPU autocast in training: its weights would be rounded at each step, and held twice."""
     if not (x.device.type == "cpu" and torch.is_autocast_enabled("cpu") and torch.is_grad_enabled()):
         return type(layer).forward(layer, x)
     with torch.autocast("cpu", enabled=False):
@@ -126,8 +125,7 @@ def _large_linear(layer: nn.Linear, x: Tensor) -> Tensor:
 
 
 def _max_pool(layer: nn.MaxPool2d, x: Tensor) -> Tensor:
-    """Max-pooling finds the largest pixels again in the backward pass instead of keeping where they were: torch notes
-    that in eight bytes each, 0.4 GB of a VGG16 pair at batch 16, for a hundredth of its time."""
+    """Max-pooling finds the largest pixels again in the backward pass: to keep where they were takes 8 bytes each."""
     if not (layer.training and torch.is_grad_enabled()):
         return type(layer).forward(layer, x)
     return checkpoint(partial(type(layer).forward, layer), x, use_reentrant=False, preserve_rng_state=False)
@@ -185,8 +183,7 @@ def _by_weights(slope: Tensor, x: Tensor, weight: Tensor, stride: int, padding: 
 
 
 def _by_5x5(slope: Tensor, x: Tensor, stride: int, biased: bool):
-    """The gradients (K, 1, 5, 5) by the weights and (K,) by the bias, from padded maps that would hold a kernel of
-    6x6: one of 3x3 at each of its corners."""
+    """The gradients (K, 1, 5, 5) by the weights and (K,) by the bias: of 3x3 at each corner of a padded 6x6 kernel."""
     (height, width), channels = slope.shape[2:], slope.shape[1]
     part, whole, by_bias = slope.new_empty(channels, 1, 3, 3), slope.new_empty(channels, 1, 6, 6), None
     for top, left in product((0, 3), repeat=2):

@@ -93,16 +93,20 @@ def _look(ledger: Ledger, player: int) -> dict:
     return {"color": 1 - shade * (1 - colour), "hatch": "" if stream.receiver == ledger.task else "////"}
 
 
-def flow_bars(ledgers: dict[str, Ledger], image_classes: dict[str, np.ndarray]) -> Figure:
+def flow_bars(ledgers: dict[str, Ledger], image_classes: dict[str, np.ndarray], null: Mapping | None = None) -> Figure:
     """Over a set: each player's share of one logit, mean and 95 % interval over images; the tick is its mean size.
 
-    ``ledgers``: trunk ledgers by task name; ``image_classes``: (N,) by task name, such as each image's answer.
+    ``ledgers``: trunk ledgers by task name; ``image_classes``: (N,) by task name, such as each image's answer;
+    ``null``: by task name, the 'low' and 'high' (P,) of networks with nothing to borrow, grey behind what is borrowed.
     """
     figure, axes = panels(len(ledgers))
     for ax, (task, ledger) in zip(axes, ledgers.items(), strict=True):
         values = ledger.values[np.arange(len(ledger.values)), image_classes[task]]  # (N, P)
         half = 1.96 * values.std(axis=0, ddof=1) / len(values) ** 0.5
         for p in range(len(half)):
+            if null and ledger.streams[p]:
+                low = null[task]["low"][p]
+                ax.barh(p, null[task]["high"][p] - low, 0.9, left=low, color="#C9C9C9")
             ax.barh(p, values[:, p].mean(), 0.7, xerr=half[p], error_kw={"lw": 1.2}, **_look(ledger, p))
             ax.plot(np.abs(values[:, p]).mean(), p, "|", color="black", ms=14, mew=2)
         ax.axvline(0, color=NEUTRAL, lw=1)

@@ -9,17 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from ..files import atomic
+from ..tasks import MORE_COLOURS, TASK_COLOURS, task_colour as task_colour
 
-TASK_COLOURS = {"aesthetics": "#0072B2", "emotion": "#D55E00"}
-"""Fixed everywhere; from the palette of Okabe & Ito (2008), which colour-blind readers can tell apart."""
-MORE_COLOURS = ("#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 NEUTRAL = "#6B6B6B"  #: What belongs to no task: reference lines, notes, shared parts
-
-
-def task_colour(name: str) -> str:
-    """A task's colour: the fixed one, or for any other task one that depends only on its name."""
-    number = sum(place * byte for place, byte in enumerate(name.encode()))  # of valence and arousal two different ones
-    return TASK_COLOURS.get(name) or MORE_COLOURS[number % len(MORE_COLOURS)]
 
 
 def use_style() -> None:

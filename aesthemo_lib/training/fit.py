@@ -142,8 +142,7 @@ class _Loop:
                         if settings.averaging and value.is_floating_point()}
 
     def begin(self, history: list[dict], data: Data) -> list[dict]:
-        """Start the last layers if nothing was resumed, give every process the first one's state, and wrap the network
-        for several processes; returns the history of the first."""
+        """Start the last layers if nothing was resumed, and give every process the first one's state and history."""
         history, scaler = distributed.broadcast([history, self.scaler.state_dict()], self.device)
         if isinstance(self.network, NDDR) and not history:
             self._start_norms(data)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
 from torch import Tensor, nn
 
 from ..models.inference import evaluating, logits_of
@@ -95,6 +94,8 @@ def _log_loss(logits: np.ndarray, y: np.ndarray) -> float:
 
 def _regressions(x: np.ndarray, y: np.ndarray, strengths) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Weights and biases for each C, from simple to complex, each started where the last one ended."""
+    from scipy.optimize import minimize
+
     mean, std, present = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-6), y.sum(axis=0) > 0
     z, target = (x - mean) / std, y[:, present]
     wide = len(x) < x.shape[1]  # the penalty's optimum lies in the rows' span: no other axes are needed

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -15,10 +16,35 @@ from torch import Tensor, nn
 
 from aesthemo_lib.attribution.cuts import cut
 from aesthemo_lib.attribution.ledger import Ledger
-from aesthemo_lib.attribution.streams import Stream, streams
-from aesthemo_lib.models.inference import evaluating
+from aesthemo_lib.attribution.streams import Stream, record, streams
+from aesthemo_lib.evaluation.metrics import majority_class, softmax, task_metrics
+from aesthemo_lib.inspector.null import beyond, shown_rows
+from aesthemo_lib.models.inference import evaluating, predict_logits
 
 from .marks import bounded_interval, detectable, p_value, scatter
+
+
+def over_set(ledger: Callable, network: nn.Module, batches: Iterable[Tensor], **options) -> dict:
+    """``trunk_ledger`` or ``layer_ledger``, with ``options``, over (B, 3, H, W) ``batches``."""
+    parts = [ledger(network, images, **options) for images in batches]
+    if not parts:
+        raise ValueError("no images were given")
+    return {key: _joined([part[key] for part in parts]) for key in parts[0]}
+
+
+def _joined(parts: Sequence[Ledger]) -> Ledger:
+    def whole(name: str) -> np.ndarray:
+        return np.concatenate([getattr(part, name) for part in parts])
+
+    error = None if parts[0].standard_error is None else whole("standard_error")
+    return replace(parts[0], values=whole("values"), logits=whole("logits"), baseline=whole("baseline"),
+                   standard_error=error)
+
+
+def channel_means(network: nn.Module, batches: Iterable[Tensor], stream: Stream) -> np.ndarray:
+    """(N, K) each photo's mean activation of each channel of a stream: sort a column to find what excites it most."""
+    return np.concatenate([record(network, [stream], images)[stream].mean((2, 3)).cpu().numpy() for images in batches])
+
 
 # --- what a ledger says of an image, comparable between networks
 
@@ -70,6 +96,19 @@ def cancelled(table: pd.DataFrame) -> pd.Series:
     return 1 - table.groupby("seed")["net borrowed"].sum() / borrowed.groupby(table["seed"]).sum()
 
 
+def beyond_null(ledger: Ledger, bars: dict, classes: Sequence[str]) -> str:
+    """How much the first image's answer borrows and what of it lies beyond the null, in words.
+
+    Args:
+        bars: the task's 'low' and 'high', see ``inspector.null.null_bars``.
+        classes: of the ledger's task; of two, their logits' difference is what is split.
+    """
+    two, at = len(classes) == 2, int(ledger.logits[0].argmax())
+    part, outside = shown_rows(ledger.borrowed()[0])[0 if two else at], beyond(ledger, bars)[0 if two else at]
+    of = f"{classes[1]} minus {classes[0]}" if two else classes[at]
+    return f"{ledger.task}, {of}: borrowed {part:+.2f}; {outside:+.2f} of it lies beyond the null"
+
+
 def image_table(ledger: Ledger, truth: np.ndarray, **columns) -> pd.DataFrame:
     """One row an image: the given columns, 'share ..', 'support ..' and 'along ..' of each player, and 'net borrowed'.
 
@@ -101,6 +140,7 @@ def excess(table: pd.DataFrame, what: str = "share", level: float = 0.95, null: 
     Raises:
         ValueError: a null is missing.
     """
+    table = table.dropna(axis=1, how="all")  # the players of networks with more layers
     columns = [name for name in table if name.startswith(f"{what} ")]
     images = table.groupby(["seed", "image"])["group"].first()
     values = {run: rows.groupby(["seed", "image"])[columns].mean().rename(columns=lambda name: name.split(" ", 1)[1])
@@ -206,6 +246,32 @@ def cut_changes(
         task = stream.receiver
         changes[stream] = change(before[task], after[task], truth[task])
     return changes
+
+
+def cut_table(
+    network: nn.Module, pixels: np.ndarray, rows: np.ndarray, truth: dict[str, np.ndarray], mean: np.ndarray, side: int,
+    cuts: dict[str, Sequence[Stream]], how: str = "zero", reference: Tensor | None = None, seed: int = 0,
+) -> pd.DataFrame:
+    """The test set again with streams cut, after the uncut network as 'nothing'.
+
+    Args:
+        pixels, rows, mean, side: see ``image_batches``.
+        truth: (M,) class numbers of these rows by task name, negative where unlabelled.
+        cuts: the streams of each cut, by a name for it; how, reference, seed: see ``cut``.
+
+    Returns:
+        one row per cut and task: cut, task, ``evaluation.task_metrics``, and changed: the share of answers that change.
+    """
+    device, table, uncut = next(network.parameters()).device, [], {}
+    for name, which in {"nothing": [], **cuts}.items():
+        with cut(network, which, how, reference, seed):
+            logits = predict_logits(network, pixels, rows, mean, side, device)
+        uncut = uncut or {task: values.argmax(1) for task, values in logits.items()}
+        for task, values in logits.items():
+            metrics = task_metrics(truth[task], softmax(values), majority_class(truth[task]))
+            changed = float((values.argmax(1) != uncut[task]).mean())
+            table.append({"cut": name, "task": task, **metrics, "changed": changed})
+    return pd.DataFrame(table)
 
 
 def photo_correlations(links: pd.DataFrame, pairs: Sequence[tuple[str, str]]) -> pd.DataFrame:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from aesthemo_lib.attribution.baselines import baselines_of
-from aesthemo_lib.attribution.ledger import shapley
+from aesthemo_lib.attribution.ledger import ROWS, shapley_plan
 from aesthemo_lib.attribution.maps import one_task, patch_numbers
 from aesthemo_lib.attribution.mixtures import maps_sent, with_flow
 from aesthemo_lib.attribution.streams import Stream, hook_point, record
@@ -214,6 +214,24 @@ def pointing(maps: np.ndarray, masks: np.ndarray) -> pd.DataFrame:
     chance = (hits[:, known].sum(axis=1) - own) / max(known.sum() - 1, 1)
     table = pd.DataFrame({"image": range(len(maps)), "hit": own, "area": masks.mean(axis=(1, 2)), "chance": chance})
     return table[known]
+
+
+def shapley(
+    value: Callable[[np.ndarray], np.ndarray], players: int, draws: int | None = None, seed: int = 0, chunk: int = ROWS,
+    plan: Callable = shapley_plan,
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Shapley values of a game that is given as a function, exact by enumeration or from drawn permutations.
+
+    Args:
+        value: (M, P) bool coalitions to (M, ...) float64.
+        players, draws, seed, plan: P; see ``ledger.shapley_plan``, which is the plan by default.
+        chunk: coalitions in one call of ``value``.
+
+    Returns:
+        (P, ...) values and their standard errors, None where exact.
+    """
+    masks, combine = plan(players, draws, seed)
+    return combine(np.concatenate([value(masks[start:start + chunk]) for start in range(0, len(masks), chunk)]))
 
 
 def patch_shapley(

@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from aesthemo_lib.attribution.ledger import Ledger, layer_ledger, over_set, trunk_ledger
+from aesthemo_lib.attribution.ledger import Ledger, layer_ledger, trunk_ledger
 from aesthemo_lib.attribution.streams import streams
 from aesthemo_lib.evaluation.metrics import METRICS
 from aesthemo_lib.files import BUNDLED, project_folder
@@ -72,15 +72,31 @@ def _null(place: Workplace, setting: str, seed: int) -> Iterator[pd.DataFrame]:
             networks |= {("start", 0): start} | {
                 ("permuted", k): place.network(setting, seed, f"{null}-{OTHER[task]}") for k, null in enumerate(NULLS)}
         for (run, number), network in networks.items():
-            ledger = over_set(trunk_ledger, network, trained.batches)[task]
+            ledger = checks.over_set(trunk_ledger, network, trained.batches)[task]
             yield checks.image_table(ledger, trained.truth[task], run=run, permutation=number,
                                      **trained.columns(setting, seed))
+
+
+def _layers(place: Workplace, setting: str, seed: int) -> Iterator[pd.DataFrame]:
+    """The layer ledgers of the trained network and of both its permuted nulls, in shares: a row an image and layer."""
+    of = explained(place, setting, seed, PHOTOS)
+    for task in TASKS:
+        networks = {("trained", 0): of.network} | {
+            ("permuted", k): place.network(setting, seed, f"{null}-{OTHER[task]}") for k, null in enumerate(NULLS)}
+        for (run, number), network in networks.items():
+            for (layer, receiver), ledger in checks.over_set(layer_ledger, network, of.batches).items():
+                if receiver == task:
+                    players = ("own", f"borrowed at {layer}", "via the other: own", "via the other: borrowed")
+                    table = pd.DataFrame({"task": task, "run": run, "permutation": number, "layer": layer,
+                                          **of.columns(setting, seed)})
+                    table[[f"share {player}" for player in players]] = checks.shares(ledger)
+                    yield table
 
 
 def _flow(place: Workplace, setting: str, seed: int) -> Iterator[pd.DataFrame]:
     """What flows on average into each logit, by the photos' class in each task: a row for each logit and player."""
     of = explained(place, setting, seed, PHOTOS)
-    ledgers, rows = over_set(trunk_ledger, of.network, of.batches), []
+    ledgers, rows = checks.over_set(trunk_ledger, of.network, of.batches), []
     for task, by in product(of.network.tasks, of.network.tasks):
         means, _ = class_means(ledgers[task.name], of.truth[by.name], len(by.classes))
         counts = np.bincount(of.truth[by.name][of.truth[by.name] >= 0], minlength=len(by.classes))
@@ -93,7 +109,7 @@ def _flow(place: Workplace, setting: str, seed: int) -> Iterator[pd.DataFrame]:
 def _links(place: Workplace, setting: str, seed: int) -> Iterator[pd.DataFrame]:
     """Each borrowed stream by every measure: both ledgers and three cuts."""
     of = explained(place, setting, seed, PHOTOS)
-    trunk, layer = (over_set(ledger, of.network, of.batches) for ledger in (trunk_ledger, layer_ledger))
+    trunk, layer = (checks.over_set(ledger, of.network, of.batches) for ledger in (trunk_ledger, layer_ledger))
     reference = torch.cat(of.batches)
     cuts = {how: checks.cut_changes(of.network, of.batches, of.truth, how, reference)
             for how in ("zero", "mean", "resample")}
@@ -182,12 +198,12 @@ def _interchange(place: Workplace, setting: str, seed: int) -> Iterator[pd.DataF
 def _paths(place: Workplace, setting: str, seed: int) -> Iterator[pd.DataFrame]:
     """The path ledger: what is borrowed, seen by the other branch itself or a round trip."""
     of = explained(place, setting, seed, FEW if setting == PHOTOGRAPHS else PHOTOS)
-    for task, ledger in over_set(path_ledger, of.network, of.batches).items():
+    for task, ledger in checks.over_set(path_ledger, of.network, of.batches).items():
         yield checks.image_table(ledger, of.truth[task], **of.columns(setting, seed))
 
 
 KINDS = {kind.__name__[1:]: kind for kind in (
-    _null, _interchange, _concepts, _paths, _faithful, _exact, _flow, _pointing, _links)}
+    _null, _layers, _interchange, _concepts, _paths, _faithful, _exact, _flow, _pointing, _links)}
 
 
 # --- running, keeping, reading

@@ -17,14 +17,15 @@ from aesthemo_lib import plots
 from aesthemo_lib.attribution import ledger, mixtures
 from aesthemo_lib.attribution.baselines import baseline
 from aesthemo_lib.attribution.cuts import cut
-from aesthemo_lib.attribution.ledger import layer_ledger, over_set, play, shapley, trunk_ledger
+from aesthemo_lib.attribution.ledger import layer_ledger, play, trunk_ledger
 from aesthemo_lib.attribution.maps import integrated_gradients, stream_map
 from aesthemo_lib.attribution.players import layer_games, trunk_games
 from aesthemo_lib.attribution.streams import Stream, hook_point, record, replaced, streams
 from aesthemo_lib.models.backbones import Backbone
 from aesthemo_lib.models.networks import METHODS, CrossBranch, Exchanging, build
 from aesthemo_lib.tasks import PATENT_TASKS, Task
-from aesthemo_studies.attribution_checks.maps import patch_shapley
+from aesthemo_studies.attribution_checks.ledgers import over_set
+from aesthemo_studies.attribution_checks.maps import patch_shapley, shapley
 from aesthemo_studies.attribution_checks.paths import owen_plan, path_ledger
 from aesthemo_studies.attribution_checks.study import class_means
 from bench import ledgers as bench
@@ -482,7 +483,14 @@ def test_bars_lie_end_to_end_and_an_empty_map_can_be_drawn(images):
     figure = plots.ledger_bars([result["emotion"]], {"emotion": network.tasks[1].classes}, image=1, null=null)
     pale = [[bar.get_alpha() for bar in bars.patches] for bars in figure.axes[0].containers]
     assert all([a is not None for a in of_class] == [c == 2 for c in range(len(of_class))] for of_class in pale)
-    plots.flow_bars(result, {name: np.zeros(2, int) for name in result})
+    players = len(result["emotion"].players)
+    null = {name: {"low": np.full(players, -1.0), "high": np.arange(players)} for name in result}
+    figure = plots.flow_bars(result, {name: np.zeros(2, int) for name in result}, null)
+    for ax in figure.axes:
+        grey = [bar for bar in ax.patches if bar.get_height() == pytest.approx(0.9)]
+        reach = [(bar.get_y() + 0.45, bar.get_x(), bar.get_width()) for bar in grey]
+        assert reach == [(p, -1, p + 1) for p in range(1, players)], "the own bar has no null"
+        assert len(ax.patches) == 2 * players - 1
 
 
 STREAMED = [name for name, network in METHODS.items() if issubclass(network, Exchanging)]

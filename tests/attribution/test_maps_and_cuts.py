@@ -10,7 +10,7 @@ from torch import nn
 
 from aesthemo_lib import attribution
 from aesthemo_lib.attribution.baselines import baseline
-from aesthemo_lib.attribution.cuts import cut, cut_table
+from aesthemo_lib.attribution.cuts import cut
 from aesthemo_lib.attribution.maps import one_task, stream_map
 from aesthemo_lib.attribution.streams import Stream, hook_point, record, streams
 from aesthemo_lib.data.batches import resize
@@ -19,6 +19,7 @@ from aesthemo_lib.models.fusion import HookPoint
 from aesthemo_lib.models.inference import image_batches, predict_logits
 from aesthemo_lib.models.networks import METHODS, build
 from aesthemo_lib.tasks import PATENT_TASKS
+from aesthemo_studies.attribution_checks.ledgers import channel_means, cut_table
 
 AESTHETICS_BORROWS = Stream(1, "aesthetics", "emotion")
 
@@ -174,7 +175,7 @@ def test_channels_and_what_excites_them(network, images):
     assert np.allclose(result.channels.sum(1), result.cells.sum((1, 2)))
     with pytest.raises(ValueError, match="integrated gradients"):
         attribution.top_channels(stream_map(network, images, AESTHETICS_BORROWS, "aesthetics", 1, "grad_cam"))
-    activity = attribution.channel_means(network, [images[:2], images[2:]], AESTHETICS_BORROWS)
+    activity = channel_means(network, [images[:2], images[2:]], AESTHETICS_BORROWS)
     assert np.allclose(activity, network.branches[1].groups[0](images).mean((2, 3)).detach(), atol=1e-5)
 
 

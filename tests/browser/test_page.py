@@ -392,7 +392,8 @@ def test_names_are_text_never_markup(open_page, tmp_path):
 @pytest.mark.parametrize(("tasks", "groups", "switched"), [(1, 3, 0), (3, 3, 6), (2, 11, 10)])
 def test_networks_of_other_shapes_are_drawn(open_page, tmp_path, tasks, groups, switched):
     """One task, three tasks, ten layers: a row of boxes each, switches for the last layers, and cuts that work."""
-    from aesthemo_lib.inspector import Subject, page as page_module
+    from aesthemo_lib.inspector import page as page_module
+    from aesthemo_lib.inspector.subject import Subject
 
     subject = shaped(Subject(packaged_run()), tasks, groups)
     images = torch.rand(1, 3, 16, 16)

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.spatial.distance import mahalanobis
+from sklearn.covariance import LedoitWolf
 from torch import nn
 
 from aesthemo_lib import prediction
@@ -17,8 +19,10 @@ from aesthemo_lib.attribution.cuts import cut
 from aesthemo_lib.attribution.ledger import trunk_ledger
 from aesthemo_lib.attribution.maps import integrated_gradients
 from aesthemo_lib.evaluation.metrics import softmax
+from aesthemo_lib.files import project_folder, read_json
 from aesthemo_lib.inspector import (
     answers as answers_module,
+    familiar,
     page as page_html,
     samples,
     session as session_module,
@@ -26,6 +30,7 @@ from aesthemo_lib.inspector import (
     widget as widget_module,
 )
 from aesthemo_lib.models.backbones import Backbone
+from aesthemo_lib.models.inference import image_batches
 from aesthemo_lib.models.networks import CrossBranch
 from aesthemo_lib.prediction import Predictor
 from aesthemo_lib.tasks import PATENT_TASKS
@@ -127,11 +132,32 @@ def test_the_boxes_show_the_mean_of_what_leaves_their_group(run):
 def test_a_photograph_is_far_from_drawn_scenes_and_a_held_out_scene_is_not(run, tmp_path):
     subject = subject_module.Subject(run.folder)
     held_out = [path for path, _ in subject.test_photos(99)]
-    assert np.mean([subject.unusual(path) for path in held_out]) <= 0.2
+    assert np.mean([subject.unusual(subject.images(path)) for path in held_out]) <= 0.25
     noise = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
     Image.fromarray(noise).save(tmp_path / "noise.png")
     Image.new("RGB", (300, 200), "white").save(tmp_path / "white.png")
-    assert all(subject.unusual(tmp_path / name) for name in ("noise.png", "white.png"))
+    assert all(subject.unusual(subject.images(tmp_path / name)) for name in ("noise.png", "white.png"))
+
+
+def test_the_distance_is_mahalanobis_with_a_shrunk_covariance_and_its_limit_a_twentieth_of_the_other_half():
+    random = torch.Generator().manual_seed(0)
+    values = torch.randn(120, 6, generator=random) @ torch.randn(6, 6, generator=random) + 3
+    known, fitted = familiar.learnt(values), LedoitWolf().fit(values[::2].numpy())
+    expected = [mahalanobis(x, fitted.location_, fitted.precision_) for x in values.numpy()]
+    np.testing.assert_allclose(familiar.distances(known, values), expected, rtol=5e-3)  # it is kept in float16
+    assert float(known["limit"]) == pytest.approx(np.quantile(expected[1::2], 0.95), rel=5e-3)
+
+
+def test_the_bundled_network_for_photographs_knows_noise_and_keeps_what_was_measured():
+    """``results/familiar.json`` has all of it; here a part of it again."""
+    subject, rng = subject_module.Subject(prediction.packaged_run("photographs")), np.random.default_rng(1)
+    side = subject.run.settings.resize
+    pixels = rng.integers(0, 256, (4, side, side, 3), dtype=np.uint8)
+    (noise,) = image_batches(subject.network, pixels, range(4), subject.predictor.mean, side)
+    assert all(subject.unusual(image[None]) for image in noise)
+    measured = read_json(project_folder() / "results" / "familiar.json")
+    assert measured["photographs of PARA's official test"]["flagged"] < 0.1
+    assert measured["white noise"]["flagged"] == 1
 
 
 def test_large_maps_are_summed_not_thinned():

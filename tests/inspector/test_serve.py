@@ -1,6 +1,8 @@
 """The inspector alone, over HTTP: who has the token gets the page and the network's answers, others get nothing."""
 
 import json
+import subprocess
+import sys
 from http.server import ThreadingHTTPServer
 from threading import Thread
 from urllib.error import HTTPError
@@ -38,6 +40,24 @@ def test_the_page_and_its_answers_are_the_sessions(session, address):
         assert json.load(urlopen(f"{address}/token/ask", json.dumps(asked).encode())) == session.answer(asked)
     lost = json.load(urlopen(f"{address}/token/ask", json.dumps(question | {"image": "data:,none"}).encode()))
     assert "not an image" in lost["problem"]
+
+
+def test_the_page_is_served_before_a_photo_is_judged_and_without_slow_imports():
+    """What made it slow: torchvision's import of torch's compiler (five CPU-seconds), matplotlib, captum, SciPy."""
+    script = """if True:
+        import sys
+        from aesthemo_lib.inspector import session, subject
+        from aesthemo_lib.inspector.serve import handler
+        from aesthemo_lib.prediction import packaged_run
+        judged = []
+        subject.Subject.answers = lambda *_: judged.append(1)
+        opened = session.Session(packaged_run("photographs").folder)
+        handler(opened, "token")
+        slow = {"torch._dynamo", "torchvision", "timm", "matplotlib", "captum", "scipy", "sklearn", "anywidget"}
+        print(len(opened.page["photos"]), judged, sorted(slow & {*sys.modules}))
+    """
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert said.split(maxsplit=1) == ["7", "[] []\n"]
 
 
 @pytest.mark.parametrize(("path", "data"), [("/", None), ("/another/", None), ("/ask", b"{}"), ("/another/ask", b"{}")])

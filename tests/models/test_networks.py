@@ -10,6 +10,7 @@ from torch import nn
 from aesthemo_lib.models import backbones, networks
 from aesthemo_lib.models.backbones import backbone
 from aesthemo_lib.models.fusion import CrossBranchLayer
+from aesthemo_lib.models.lite0 import efficientnet_lite0
 from aesthemo_lib.models.networks import METHODS, build, count_multiplies, count_parameters
 from aesthemo_lib.tasks import PATENT_TASKS, Task
 
@@ -114,6 +115,23 @@ def test_lite0_keeps_timms_function_and_the_packages_weights():
     for group in branch.groups.eval():
         x = group(x)
     torch.testing.assert_close(branch.head.eval()(x), reference.eval()(images))
+
+
+def test_lite0_is_timms_to_the_bit_and_starts_at_random_as_it_does():
+    import timm
+
+    torch.manual_seed(3)
+    reference, after = timm.create_model("tf_efficientnet_lite0"), torch.rand(1)
+    torch.manual_seed(3)
+    mine = efficientnet_lite0()
+    assert torch.equal(torch.rand(1), after), "what is drawn next must not change either"
+    expected, actual = reference.state_dict(), mine.state_dict()
+    assert list(actual) == list(expected) and all(torch.equal(actual[name], expected[name]) for name in expected)
+    assert sum(layer.eps == 1e-3 for layer in mine.modules() if isinstance(layer, nn.BatchNorm2d)) == 49
+    images = torch.randn(2, 3, 75, 90)  # of odd and even sides, which are padded differently
+    for _ in range(2):  # with the batch's statistics, and then with what has become of the running ones
+        assert torch.equal(mine(images), reference(images))
+        mine.eval(), reference.eval()
 
 
 def test_lite0_weights_know_a_photograph(oasis_root):
@@ -262,28 +280,6 @@ def test_shared_bottom_shares_exactly_its_first_groups(depth):
     apart = build("independent", PATENT_TASKS, "tiny", "none")
     saved = sum(p.numel() for group in list(apart.branches[0].groups)[:depth] for p in group.parameters())
     assert count_parameters(shared) == count_parameters(apart) - saved
-
-
-@pytest.mark.parametrize("depth", [1, 3])
-def test_a_shared_bottom_of_earlier_versions_is_read(depth):
-    """They numbered what follows the trunk in one row: the groups, then the head."""
-    network = build("shared_bottom", PATENT_TASKS, "tiny", "none", depth=depth, seed=1)
-    groups, head = network.branches[1].groups, network.branches[1].head
-    state = network.state_dict()
-    old = {key: value for key, value in state.items() if key.startswith("trunk.")}
-    for t in range(2):
-        for name in (key for key in state if key.startswith(f"branches.{t}.")):
-            rest = name.removeprefix(f"branches.{t}.")
-            rest = rest.removeprefix("groups.") if "groups." in rest else rest.replace("head", str(3 - depth), 1)
-            old[f"branches.{t}.{rest}"] = state[name]
-    assert f"branches.1.{3 - depth}.6.weight" in old and len(old) == len(state)
-    again = build("shared_bottom", PATENT_TASKS, "tiny", "none", depth=depth, seed=2)
-    again.load_state_dict(old)
-    images = torch.randn(1, 3, 32, 32)
-    x = images
-    for part in (*network.trunk, *groups, head):
-        x = part(x)
-    assert torch.equal(again(images)["emotion"], x) and len(groups) == 3 - depth
 
 
 @pytest.mark.parametrize(("method", "keys"), [

@@ -100,8 +100,10 @@ def test_the_card_says_what_stands_beside_it(name, words):
 def test_the_network_for_photographs_holds_nobodys_truth_and_is_the_last_stage_of_the_record():
     run = prediction.packaged_run("photographs")
     assert {path.name for path in run.folder.iterdir()} == {
-        "README.md", "config.json", "familiar.json", "history.csv", "metrics.json", "model.safetensors", "timing.json"}
-    assert np.shape(read_json(run.folder / "familiar.json")) == (64, 8), "numbers of pixels, and nobody's names"
+        "README.md", "config.json", "familiar.safetensors", "history.csv", "metrics.json", "model.safetensors",
+        "timing.json"}
+    known = {name: tuple(values.shape) for name, values in load_file(run.folder / "familiar.safetensors").items()}
+    assert known == {"centre": (384,), "whitening": (384, 384), "limit": ()}, "of channels, and no photograph"
     record = read_json(project_folder() / "results" / "photographs.json")
     assert record["stages"][-1]["test"] == run.metrics and run.metrics["aesthetics"]["n"] == 3000
     for what in ("beauty", "valence"):
