@@ -45,7 +45,8 @@ def write_null(
         seeds: networks for each task, of null 'permuted'.
         root: the data's folder.
         out: the file; by default ``NULL``. What it says of other kinds stays.
-        null: 'permuted' trains networks; 'untrained' changes the run's own.
+        null: 'permuted' trains networks, and is also that of lesson 6's layer ledgers and means; 'untrained' changes
+            the run's own network, and is that of trunk ledgers only.
     """
     out = out or project_folder() / NULL
     described, names = run.described, [task.name for task in run.tasks]
@@ -57,7 +58,8 @@ def write_null(
         trunk = [ledgers[name] for ledgers in found]
         photos = len(trunk[0].values)
         parts.setdefault("tasks", {})[name] = _reach(trunk)
-        parts.setdefault("means", {})[name] = _reach_of_means(trunk)
+        if null == "permuted":
+            parts.setdefault("means", {})[name] = _reach_of_means(trunk)
         for layer in (key[0] for key in found[0] if key[1:] == (name,)):
             parts.setdefault(f"layer {layer}", {})[name] = _reach([ledgers[layer, name] for ledgers in found])
     note = NOTE + (f"{photos} test photos, this network with the other branch as it was before its training."
@@ -106,7 +108,7 @@ def with_branch_of(network: nn.Module, other: nn.Module, branch: int) -> nn.Modu
 
 
 def _untrained(run: Run, task: str, root: Path | None) -> dict:
-    """The ledgers over some of the split's test photos, all branches but the task's being untrained."""
+    """The trunk ledgers over some of the split's test photos, all branches but the task's being untrained."""
     described, settings = run.described, run.settings
     (network, mean), start = run.network("cpu"), before_training(run)
     for branch, other in enumerate(network.tasks):
@@ -116,7 +118,7 @@ def _untrained(run: Run, task: str, root: Path | None) -> dict:
                               data_options=described["data_options"]), root)
     rows = images.split(described["split"]).test[:PHOTOS]
     pixels = np.stack([decode(images.paths[row], settings.resize) for row in rows])
-    return _ledgers(network, image_batches(network, pixels, range(len(rows)), mean, settings.crop))
+    return over_set(trunk_ledger, network, image_batches(network, pixels, range(len(rows)), mean, settings.crop))
 
 
 def _permuted(run: Run, permuted: list[str], runs: Path, seeds: int, root: Path | None) -> Iterator[dict]:
