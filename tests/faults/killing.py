@@ -211,12 +211,13 @@ def surroundings(home: Path) -> dict[str, str]:
 
 
 def kill_commands(command: list, home: Path, out: Path, kills: int, longest: float, dice: random.Random,
-                  begun: Callable[[], bool], alone_first: bool = False) -> int:
+                  begun: Callable[[], bool], alone_first: bool = False, last: list | None = None) -> int:
     """The same for a command of a small project. Kills take its children along, or, in turns, leave them as orphans.
 
     Args:
         longest: the seconds within which a kill falls, counted from when ``begun()`` becomes true.
         alone_first: whether the first kill leaves orphans.
+        last: what is started after the last kill, by default the command.
 
     Returns:
         how many kills hit the command at work; it has ended well after the last one.
@@ -238,7 +239,7 @@ def kill_commands(command: list, home: Path, out: Path, kills: int, longest: flo
         process.wait()
         check_whole(out)
     for _ in range(60):
-        done = subprocess.run(command, cwd=home, env=surroundings(home), capture_output=True, encoding="utf-8")
+        done = subprocess.run(last or command, cwd=home, env=surroundings(home), capture_output=True, encoding="utf-8")
         if "another process" not in done.stderr:
             break
         time.sleep(1)  # it was refused, since an orphan is still at work

@@ -16,6 +16,7 @@ import killing
 import psutil
 import pytest
 from filelock import FileLock
+from forked import forked_kernels
 from PIL import Image
 
 from aesthemo_lib import files
@@ -125,7 +126,8 @@ def test_ctrl_c_in_a_notebook(colours_root, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     code = IN_A_NOTEBOOK.replace("OUT", repr(str(tmp_path / "runs"))).replace("ROOT", repr(str(colours_root)))
     first, again = code.replace("STOP", "5"), code.replace("STOP", "0")
-    manager, client = start_new_kernel(kernel_name="python3", startup_timeout=LONG)
+    with forked_kernels():
+        manager, client = start_new_kernel(kernel_name="python3", startup_timeout=LONG)
     try:
         # A kernel refuses what reaches it in the moment after an error: a person is slower than that, this is not.
         asked = client.execute(first, stop_on_error=False)
@@ -171,10 +173,10 @@ def test_a_study_that_is_killed(tmp_path):
     """Its workers end with it, so the next start is not refused, resumes, and ends with the same bits."""
     home = killing.small_project(tmp_path, splits=2)
     out = home / "studies"
-    command = [sys.executable, "run.py", "study", "NOENV=1", "STUDY=tiny",
-               f"ARGS=--jobs 2 --out {shlex.quote(str(out))}"]
-    hits = killing.kill_commands(command, home, out, 1, 0.5, random.Random(4),
-                                 lambda: killing.exists_below(out, "epoch-*"), alone_first=True)
+    two, one = ([sys.executable, "run.py", "study", "NOENV=1", "STUDY=tiny",
+                 f"ARGS=--jobs {jobs} --out {shlex.quote(str(out))}"] for jobs in (2, 1))
+    hits = killing.kill_commands(two, home, out, 1, 0.5, random.Random(4),
+                                 lambda: killing.exists_below(out, "epoch-*"), alone_first=True, last=one)
     assert hits == 1
     assert len(list((out / "tiny" / "rows").glob("*.csv"))) == 2
     data = next(path for path in (out / "data").iterdir() if path.is_dir())
