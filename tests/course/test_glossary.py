@@ -29,7 +29,7 @@ HEADINGS = {
     "concept", "part", "networks", "factor", "what", "value", "over", "check", "case", "seeds", "sign", "exact",
     "any", "any: chain minus separate", "any: chain shuffled minus chain", "any: mlp minus separate", "as it is",
     "blue", "chain", "comparison", "cycle weight 10", "cycle weight 2", "green", "holm's p", "measure", "mlp", "red",
-    "separate", "separate decoded", "the truth", "whole sheet", "both",
+    "separate", "separate decoded", "the truth", "whole sheet", "both", "layer",
 }
 """Words of a heading that need no definition where they stand: their table's caption or the sentence above it does."""
 
