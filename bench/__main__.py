@@ -32,8 +32,9 @@ def _measure(given) -> None:
     from .report import run
 
     if given.inspector:
-        from .inspector import inspector_speed  # imports what a machine with a GPU may lack
+        from .inspector import OPENING, inspector_speed, opening  # imports what a machine with a GPU may lack
 
+        print(f"opens in {opening(given.inspector, given.root):.1f} s (at most {OPENING:.0f})")
         print(inspector_speed(given.inspector, given.root).round(3).to_string(index=False))
         return
     name = "gpu" if given.device else "bench"

@@ -7,8 +7,11 @@ Run it by ``python -m bench --inspector RUN``. What it takes to draw, and the wa
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
+from urllib.request import urlopen
 
 import numpy as np
 import pandas as pd
@@ -17,8 +20,22 @@ from aesthemo_lib.attribution.ledger import layer_ledger, trunk_ledger
 from aesthemo_lib.inspector.subject import photo
 from aesthemo_lib.inspector.widget import Inspector
 
-FIRST, CHANGE = 2.0, 0.3
-"""Seconds that a first view and a change may take."""
+OPENING, FIRST, CHANGE = 5.0, 2.0, 0.3
+"""Seconds that opening, a first view and a change may take."""
+
+
+def opening(run: Path | str, root: Path | None = None) -> float:
+    """Seconds from the start of ``aesthemo inspect`` until its address has answered with the page."""
+    began, place = time.perf_counter(), ["--root", str(root)] if root else []
+    command = [sys.executable, "-m", "aesthemo_lib.cli", "inspect", str(run), "--no-browser", *place]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout
+            with urlopen(server.stdout.readline().split()[-1]) as page:
+                page.read()
+            return time.perf_counter() - began
+        finally:
+            server.terminate()
 
 
 def inspector_speed(run: Path | str, root: Path | None = None, photos: int = 4) -> pd.DataFrame:

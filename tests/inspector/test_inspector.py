@@ -37,7 +37,7 @@ from aesthemo_lib.tasks import PATENT_TASKS
 from aesthemo_lib.training.run import Run
 from aesthemo_lib.training.runs import Config, train
 from aesthemo_studies import inspector_page as page_module
-from bench.inspector import inspector_speed
+from bench.inspector import inspector_speed, opening
 
 PAGE = Path(__file__).resolve().parents[2] / "figures" / "inspector.html"
 
@@ -203,6 +203,7 @@ def test_each_question_that_one_waits_for_is_timed(run):
     actual = inspector_speed(run.folder, photos=1).set_index("question")
     assert list(actual.index) == ["first view", "first view of an own photo", "transplant", "maps at layer 1",
                                   "maps at layer 2", "all ledgers"]
+    assert opening(run.folder) > 0, "the command has answered with the page"
     assert (actual["seconds"] > 0).all() and (actual["slowest"] >= actual["seconds"]).all()
     assert list(actual["most"]) == [2.0, 2.0, 0.3, 0.3, 0.3, 0.3]
     assert actual.loc["first view", "kilobytes"] > actual.loc["transplant", "kilobytes"], "the ledger comes with it"
