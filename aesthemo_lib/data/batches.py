@@ -78,11 +78,7 @@ def resize(pixels: Tensor, mean: Tensor, std: Tensor, side: int) -> Tensor:
 
 
 def _resized(planes: Tensor, side: int) -> Tensor:
-    """(B, 3, S, S) to (B, 3, s, s); grey levels stay whole, which a CPU resizes in a quarter of the time.
-
-    Rounding moves a pixel by a level at most, and as a rule by less than half of one, as the bfloat16 that the network
-    reads does.
-    """
+    """(B, 3, S, S) to (B, 3, s, s); grey levels stay whole, which a CPU resizes in a quarter of the time."""
     if planes.shape[-1] == side:
         return planes
     whole = planes.dtype == torch.uint8

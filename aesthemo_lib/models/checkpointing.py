@@ -18,8 +18,9 @@ def checkpointed(network: Network) -> Iterator[None]:
     """
     groups = list(dict.fromkeys(group for groups, _ in network.parts() for group in groups))
     for group in groups:
-        once = partial(_uncounted, [m for m in group.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)])
-        group.forward = partial(checkpoint, group.forward, use_reentrant=False, context_fn=once)
+        norms = [m for m in group.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        group.forward = partial(checkpoint, group.forward, use_reentrant=False,  # for the first and the second pass
+                                context_fn=lambda norms=norms: (contextlib.nullcontext(), _still(norms)))
     try:
         yield
     finally:
@@ -27,13 +28,9 @@ def checkpointed(network: Network) -> Iterator[None]:
             del group.forward  # the class' own is there again
 
 
-def _uncounted(norms: list[nn.Module]) -> tuple:
-    """The contexts of the first and of the second computation; in the second, running statistics stay as they are."""
-    return contextlib.nullcontext(), _still(norms)
-
-
 @contextlib.contextmanager
 def _still(norms: list[nn.Module]) -> Iterator[None]:
+    """Running statistics stay as they are."""
     before = [(norm, norm.momentum, norm.num_batches_tracked.clone()) for norm in norms
               if norm.training and norm.track_running_stats]
     for norm, *_ in before:

@@ -157,6 +157,17 @@ class SharedBottom(Branches):
         if not 1 <= depth <= groups:
             raise ValueError(f"depth: {backbones[0].name} has {groups} conv groups; expected 1..{groups}, got {depth}")
         super().__init__(tasks, backbones, depth)
+        self.register_load_state_dict_pre_hook(_as_groups_and_head)
+
+
+def _as_groups_and_head(network: SharedBottom, state: dict[str, Tensor], prefix: str, *_) -> None:
+    """Read weights of earlier versions, which numbered a branch's groups and its head in one row."""
+    rest = len(network.branches[0].groups)
+    for key in [key for key in state if key.startswith(f"{prefix}branches.")]:
+        branch, number, name = key.removeprefix(f"{prefix}branches.").split(".", 2)
+        if number.isdigit():
+            part = f"groups.{number}" if int(number) < rest else "head"
+            state[f"{prefix}branches.{branch}.{part}.{name}"] = state.pop(key)
 
 
 class LinearProbe(SharedBottom):

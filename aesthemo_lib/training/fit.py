@@ -276,11 +276,8 @@ class _AfterFrozen(nn.Module):
 
 
 def _rates(network: nn.Module, settings: Settings, aggregation: nn.Module) -> list[dict]:
-    """Parameter groups with a ``factor`` each, times which the step's learning rate is theirs.
-
-    The head has 1; each conv group further from it has ``group_decay`` of the one behind it; exchange layers and last
-    layers have factors of their own.
-    """
+    """Parameter groups with a ``factor`` each of the step's learning rate: 1 for the head, less by ``group_decay`` for
+    each conv group further from it, and their own for exchange layers and last layers."""
     factors = {id(p): settings.exchange_factor for p in network.exchange_parameters()}
     factors |= {id(p): settings.head_factor for p in network.fresh_parameters()}
     for conv_groups, _ in network.parts():

@@ -282,6 +282,28 @@ def test_shared_bottom_shares_exactly_its_first_groups(depth):
     assert count_parameters(shared) == count_parameters(apart) - saved
 
 
+@pytest.mark.parametrize("depth", [1, 3])
+def test_a_shared_bottom_of_earlier_versions_is_read(depth):
+    """They numbered what follows the trunk in one row: the groups, then the head."""
+    network = build("shared_bottom", PATENT_TASKS, "tiny", "none", depth=depth, seed=1)
+    groups, head = network.branches[1].groups, network.branches[1].head
+    state = network.state_dict()
+    old = {key: value for key, value in state.items() if key.startswith("trunk.")}
+    for t in range(2):
+        for name in (key for key in state if key.startswith(f"branches.{t}.")):
+            rest = name.removeprefix(f"branches.{t}.")
+            rest = rest.removeprefix("groups.") if "groups." in rest else rest.replace("head", str(3 - depth), 1)
+            old[f"branches.{t}.{rest}"] = state[name]
+    assert f"branches.1.{3 - depth}.6.weight" in old and len(old) == len(state)
+    again = build("shared_bottom", PATENT_TASKS, "tiny", "none", depth=depth, seed=2)
+    again.load_state_dict(old)
+    images = torch.randn(1, 3, 32, 32)
+    x = images
+    for part in (*network.trunk, *groups, head):
+        x = part(x)
+    assert torch.equal(again(images)["emotion"], x) and len(groups) == 3 - depth
+
+
 @pytest.mark.parametrize(("method", "keys"), [
     ("cross_branch", {"branches.1.groups.2.0.weight", "branches.0.head.6.bias", "exchanges.1.convs.0.weight"}),
     ("independent", {"branches.1.groups.2.0.weight", "branches.0.head.6.bias"}),

@@ -34,7 +34,8 @@ def fetch(root: str | Path, sensitive: bool = False, server: str = SERVER) -> Pa
     import pooch
     from tqdm import tqdm
 
-    names = {name: sha for name, sha in checksums().items() if sensitive or not _is_sensitive(name)}
+    names = {name: sha for name, sha in checksums().items()
+             if sensitive or theme_stem(Path(name).stem) not in SENSITIVE_THEMES}
     root = Path(root).expanduser()
     (root / "images").mkdir(parents=True, exist_ok=True)
     pooch.get_logger().setLevel("ERROR")  # else a line per file, over the progress bar
@@ -48,10 +49,6 @@ def fetch(root: str | Path, sensitive: bool = False, server: str = SERVER) -> Pa
     finally:
         pool.shutdown(cancel_futures=True)
     return root
-
-
-def _is_sensitive(name: str) -> bool:
-    return theme_stem(Path(name).stem) in SENSITIVE_THEMES
 
 
 def _fetch(files, name: str) -> None:
