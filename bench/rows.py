@@ -83,7 +83,7 @@ ROWS = {
     "para_cache": Spec("para_cache", "PARA's 31,220 photographs (224 px copy) decoded into a cold cache", "CPU min",
                        4.0, "less", "Seconds of each part:"),
     "start_help": Spec("starting", "aesthemo --help", "CPU s", 0.3, "less", EACH),
-    "start_training": Spec("starting", "all that a training imports, beyond torch (pandas, timm, scikit-learn)",
+    "start_training": Spec("starting", "all that a training imports, beyond torch (pandas, scikit-learn)",
                            "CPU s"),
     "reproduce_wall": Spec("reproduce", "make reproduce, from nothing drawn or decoded", "min", 4.0, "less",
                            "Where the time goes:"),
