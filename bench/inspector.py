@@ -28,7 +28,7 @@ def opening(run: Path | str, root: Path | None = None) -> float:
     """Seconds from the start of ``aesthemo inspect`` until its address has answered with the page."""
     began, place = time.perf_counter(), ["--root", str(root)] if root else []
     command = [sys.executable, "-m", "aesthemo_lib.cli", "inspect", str(run), "--no-browser", *place]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8") as server:
         try:
             assert server.stdout
             with urlopen(server.stdout.readline().split()[-1]) as page:

@@ -50,7 +50,9 @@ def ledger_bars(
         null: by task, the 'low' and 'high' (rows, P) of trunk ledgers with nothing to borrow.
     """
     widest, shown = max(len(classes[ledger.task]) for ledger in ledgers), photo is not None
-    figure, axes = panels(len(ledgers) + shown, height=2.2 + 0.36 * widest)
+    columns = 1 if max(len(label) for ledger in ledgers for label in ledger.players) > 24 else 2
+    lines = max(len(ledger.players) // columns for ledger in ledgers) + 1  # of the legend
+    figure, axes = panels(len(ledgers) + shown, height=2.2 + 0.36 * widest + 0.25 * max(0, lines - 3))
     if photo is not None:
         axes[0].imshow(_pixels(photo))
         axes[0].set_axis_off()
@@ -68,7 +70,7 @@ def ledger_bars(
                yticklabels=names, ylim=(len(at) - 0.4, -0.6))
         ax.locator_params(axis="x", nbins=6)
         ax.grid(axis="y", visible=False)
-        ax.legend(loc="upper center", bbox_to_anchor=(0.45, -0.45 / (0.36 * widest + 0.4)), ncols=2)
+        ax.legend(loc="upper center", bbox_to_anchor=(0.45, -0.45 / (0.36 * widest + 0.4)), ncols=columns)
     return figure
 
 

@@ -56,7 +56,7 @@ def test_the_page_is_served_before_a_photo_is_judged_and_without_slow_imports():
         slow = {"torch._dynamo", "torchvision", "timm", "matplotlib", "captum", "scipy", "sklearn", "anywidget"}
         print(len(opened.page["photos"]), judged, sorted(slow & {*sys.modules}))
     """
-    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, encoding="utf-8", check=True).stdout
     assert said.split(maxsplit=1) == ["7", "[] []\n"]
 
 
