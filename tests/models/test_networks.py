@@ -392,14 +392,13 @@ def test_a_trained_network_lends_its_exchanges_to_the_same_method():
     """Each layer from the one in its place, also where frozen groups leave the first ones out; others start afresh."""
     run = Path(networks.__file__).parents[1] / "bundled" / "photographs"
     start = (PATENT_TASKS, "efficientnet_lite0", str(run))
-    whole, cut, own = (build("cross_branch", *start, "diagonal", **more) for more in ({}, {"frozen": 2}, {"alpha": 0.5}))
+    whole, cut = build("cross_branch", *start, "diagonal"), build("cross_branch", *start, "diagonal", frozen=2)
     published = read_tensors(run / "model.safetensors")
     for i, layer in enumerate(whole.exchanges):
         assert torch.equal(layer.convs[1].weight, published[f"exchanges.{i}.convs.1.weight"].float())
-        assert torch.equal(layer.convs[1].weight, own.exchanges[i].convs[1].weight)
     for mine, theirs in zip(cut.exchanges, list(whole.exchanges)[2:], strict=True):
         assert torch.equal(mine.convs[0].weight, theirs.convs[0].weight)
     fresh = CrossBranchLayer(2, whole.exchanges[0].channels).convs[1].weight
     assert not torch.equal(whole.exchanges[0].convs[1].weight, fresh)
-    renamed = tuple(replace(task, name=f"my {task.name}") for task in PATENT_TASKS)
+    renamed = tuple(replace(task, name=f"my_{task.name}") for task in PATENT_TASKS)
     assert torch.equal(build("cross_branch", renamed, *start[1:], "diagonal").exchanges[0].convs[1].weight, fresh)
