@@ -107,3 +107,24 @@ def answers(start: str, form: str, name: str, images: AnnotatedImages, x: np.nda
         "majority_accuracy": measured["majority_accuracy"], "balanced_accuracy": measured["balanced_accuracy"],
         "log_loss": measured["log_loss"],
     }
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """The table as results/README shows it: for each task and form, AUC and accuracy from either start."""
+    lines = ["| task | classes | tested on | start | AUC (95 % interval) | accuracy (95 % interval) | majority class |",
+             "|---|---|---|---|---|---|---|"]
+    order = ["", *FORMS]
+    for row in table.sort_values("form", key=lambda form: form.fillna("").map(order.index), kind="stable").itertuples():
+        form = f", {row.form}" if row.form else ""
+        lines.append(f"| {row.task}{form} | {row.classes} | {row.test:,} | {row.start} | {_interval(row, 'auc')} | "
+                     f"{_interval(row, 'accuracy')} | {_short(row.majority_accuracy)} |")
+    return "\n".join(lines)
+
+
+def _interval(row, name: str) -> str:
+    value, low, high = (_short(getattr(row, f"{name}{end}")) for end in ("", "_low", "_high"))
+    return f"{value} ({low}, {high})"
+
+
+def _short(value: float) -> str:
+    return f"{value:.3f}".removeprefix("0")
