@@ -37,7 +37,7 @@ CHUNK = 512
 
 
 def measure(root: Path, out: Path, to: Path | None = None) -> Path:
-    """Write ``results/studies/para_forms.csv``; features are kept below ``out`` (about 15 CPU-minutes), then read.
+    """Write ``results/para_forms.csv``; features are kept below ``out`` (about 15 CPU-minutes), then read.
 
     Args:
         root: PARA's folder.
@@ -52,7 +52,7 @@ def measure(root: Path, out: Path, to: Path | None = None) -> Path:
         for form, of_form in forms.items():
             rows.append(answers(start, form, "emotion", of_form, x["emotion"]))
             print(rows[-1], flush=True)
-    to = to or project_folder() / "results" / "studies"
+    to = to or project_folder() / "results"
     with atomic(to / "para_forms.csv") as temporary:
         pd.DataFrame(rows).round(5).to_csv(temporary, index=False)
     return to / "para_forms.csv"

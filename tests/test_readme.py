@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from aesthemo_lib.evaluation.comparison import markdown_table
+from aesthemo_lib.evaluation.comparison import collect, markdown_table, paired_differences
 from aesthemo_studies import plots as study_plots, protocol as studies, readme_figures as figures
 from aesthemo_studies.attribution_checks import ledgers as checks, study as check_study
 
@@ -140,3 +140,15 @@ def test_the_studies_that_tell_nothing_apart_tell_nothing_apart(name):
     if name == "start":
         means = table.groupby(table["method"].str.contains("random|default"))["mean"]
         assert means.max()[True] < means.min()[False], "README says that random starts lie below diagonal ones"
+
+
+def test_what_readme_says_of_drawn_scenes_is_what_the_kept_runs_give():
+    runs = collect(PROJECT / "results" / "runs" / "scenes")
+    table = paired_differences(runs, "auc", "independent", studies.OVERLAP)
+    apart = table[(table["low"] > 0) | (table["high"] < 0)]
+    (row,) = apart.itertuples()
+    mean, low, high = (f"{value:.3f}".removeprefix("0") for value in (row.mean, row.low, row.high))
+    assert f"one excludes zero, barely ({mean} ({low}, {high}), {row.task})" in README
+    assert len(table) == 6 and row.method == "cross_branch.diagonal"
+    auc = runs.groupby(["task", "method"])["auc"].mean().unstack()
+    assert (auc.drop(columns="linear_probe").min(axis=1) > auc["linear_probe"]).all()

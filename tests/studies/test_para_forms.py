@@ -69,7 +69,7 @@ def test_what_enters_the_last_layers_makes_the_logits(root, method, monkeypatch)
 
 
 def test_the_kept_table_is_what_the_text_shows():
-    table = pd.read_csv(PROJECT / "results" / "studies" / "para_forms.csv")
+    table = pd.read_csv(PROJECT / "results" / "para_forms.csv")
     text = (PROJECT / "results" / "README.md").read_text(encoding="utf-8")
     assert para_forms.markdown(table) in text
     assert list(table.groupby("start").size()) == [4, 4] and set(table["test"].iloc[:3]) == {3000}
