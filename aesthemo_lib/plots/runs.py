@@ -160,7 +160,7 @@ def recalls(table: pd.DataFrame) -> Figure:
 def confusion(matrices: dict[str, np.ndarray], classes: tuple[str, ...], colour: str) -> Figure:
     """(C, C) confusion matrices by title, side by side: the part of its row (the colour) and the count, if any.
 
-    ``colour``: of a whole row, such as ``plots.task_colour`` gives.
+    ``colour``: such as ``plots.task_colour`` gives; a whole row's shade is light enough for black numbers.
     """
     shades = LinearSegmentedColormap.from_list("shares", ["white", colour])
     draw = []
@@ -168,7 +168,7 @@ def confusion(matrices: dict[str, np.ndarray], classes: tuple[str, ...], colour:
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         draw.append((title, shares, lambda i, j, s=shares, n=counts:
                      f"{100 * s[i, j]:.0f} %\n({n[i, j]})" if n[i, j] else ""))
-    return _matrices(draw, classes, shades, 0, 1)
+    return _matrices(draw, classes, shades, 0, 1.4)
 
 
 def confusion_difference(difference: np.ndarray, marked: np.ndarray, classes: tuple[str, ...], title: str) -> Figure:
