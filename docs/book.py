@@ -47,7 +47,8 @@ MATHJAX_SHA256 = "1b9c0a1c44df864e915690558e72adb9cc5203360daefd385084ced3b6c64c
 MATHJAX_FILES = ("LICENSE", "es5/tex-svg-full.js")
 SOLUTION = re.compile(r"### BEGIN (?:SOLUTION|HIDDEN TESTS)\n(.*?)### END", re.DOTALL)
 WIDGET = "application/vnd.jupyter.widget-view+json"
-INSTEAD = '<p>A widget; it needs a kernel. The same on a page: <a href="../inspector.html">inspector</a>.</p>'
+INSTEAD = "<p>A widget; it needs a kernel.</p>"
+INSPECTOR = '<p>A widget; it needs a kernel. The same on a page: <a href="../inspector.html">inspector</a>.</p>'
 PAGES = {
     "README.md": "start.md", "results/README.md": "results/index.md",
     "aesthemo_lib/bundled/scenes/README.md": "results/card.md",
@@ -251,7 +252,7 @@ def stage_lesson(path: Path, folder: Path, preset: str) -> nbformat.NotebookNode
     for output in (output for cell in notebook.cells for output in cell.get("outputs", ())):
         if WIDGET in output.get("data", {}):
             html_instead = output["data"].get("text/html")
-            output["data"] = {"text/html": html_instead or INSTEAD}
+            output["data"] = {"text/html": html_instead or (INSPECTOR if "inspector" in path.stem else INSTEAD)}
     nbformat.write(notebook, folder / path.name)
     return notebook
 

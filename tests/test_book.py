@@ -103,6 +103,19 @@ def test_a_lesson_has_a_button_for_colab_where_the_repository_is_on_github(book,
     assert (f'href="{link}"' in note) == shown == ("olab" in note)
 
 
+@pytest.mark.parametrize("lesson, linked", [("07_inspector", True), ("more/13_your_class", False)])
+def test_only_the_inspectors_place_links_to_its_page(book, tmp_path, lesson, linked):
+    notebook = nbformat.read(PROJECT / "notebooks" / f"{lesson}.ipynb", as_version=4)
+    code = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    code.outputs = [nbformat.v4.new_output("display_data", {book.WIDGET: {}, "text/plain": "Inspector()"})]
+    executed = tmp_path / f"{lesson.removeprefix('more/')}.ipynb"
+    nbformat.write(notebook, executed)
+    (tmp_path / "pages").mkdir()
+    page = book.stage_lesson(executed, tmp_path / "pages", "teach")
+    (shown,) = (output["data"]["text/html"] for cell in page.cells for output in cell.get("outputs", ()))
+    assert "needs a kernel" in shown and ("inspector.html" in shown) == linked
+
+
 def test_colabs_copy_of_a_lesson_differs_in_the_address_alone(book, tmp_path):
     book.colab.write_copies("ann/art", book.lessons(), PROJECT, tmp_path)
     for lesson in book.lessons():
