@@ -195,6 +195,8 @@ def stage(source: Path, notebooks: list[Path], preset: str) -> None:
 def page_text(text: str) -> str:
     """A Markdown file of the checkout as a page: its links to files that are pages here lead to these."""
     text = re.sub(r"^# Two judgements of one photograph$", "# Start here", text, count=1, flags=re.MULTILINE)
+    # An alternative text's line breaks would be lost, and with them the spaces between its words.
+    text = re.sub(r"!\[[^\]]+\]\(", lambda alt: " ".join(alt[0].split()), text)
     text = re.sub(r"\[([^\]]+)\]\((?:figures/)?(\w+\.html)\)", r'<a href="\2">\1</a>', text)
     for file, page in PAGES.items():
         text = text.replace(f"]({file}", f"]({page}")

@@ -82,6 +82,7 @@ def test_links_between_files_become_links_between_pages(book):
     title, links = "# Two judgements of one photograph\n", "[b](notebooks/more/09_x.ipynb) [c](docs/glossary.md)"
     assert book.page_text(title + links) == "# Start here\n[b](lessons/09_x.ipynb) [c](glossary.md)"
     assert book.page_text("[`a`](figures/inspector.html)") == '<a href="inspector.html">`a`</a>'
+    assert book.page_text("![two\nlines](a.png)\nand [a\nlink](b)") == "![two lines](a.png)\nand [a\nlink](b)"
     text = "[g](../../docs/glossary.md#words) [r](../README.md) [n](more/09_x.ipynb) ![f](../figures/a.png)"
     assert book.lesson_text(text) == "[g](../glossary.md#words) [r](../start.md) [n](09_x.ipynb) ![f](../figures/a.png)"
 
