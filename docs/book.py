@@ -174,7 +174,7 @@ def stage(source: Path, notebooks: list[Path], preset: str) -> None:
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(PROJECT / "docs", source, ignore=shutil.ignore_patterns("[!c]*.py", "colab.py", "__pycache__"))
     for page in source.glob("*.md"):  # their links are those of the checkout
-        text = page.read_text(encoding="utf-8").replace("](../results/", "](results/")
+        text = in_one_line(page.read_text(encoding="utf-8")).replace("](../results/", "](results/")
         page.write_text(re.sub(r"\]\(\.\./notebooks/(?:more/)?(\w+\.ipynb)", r"](lessons/\1", text), encoding="utf-8")
     shutil.copytree(PROJECT / "figures", source / "figures")
     (source / "extra").mkdir()
@@ -195,13 +195,17 @@ def stage(source: Path, notebooks: list[Path], preset: str) -> None:
 def page_text(text: str) -> str:
     """A Markdown file of the checkout as a page: its links to files that are pages here lead to these."""
     text = re.sub(r"^# Two judgements of one photograph$", "# Start here", text, count=1, flags=re.MULTILINE)
-    # An alternative text's line breaks would be lost, and with them the spaces between its words.
-    text = re.sub(r"!\[[^\]]+\]\(", lambda alt: " ".join(alt[0].split()), text)
+    text = in_one_line(text)
     text = re.sub(r"\[([^\]]+)\]\((?:figures/)?(\w+\.html)\)", r'<a href="\2">\1</a>', text)
     for file, page in PAGES.items():
         text = text.replace(f"]({file}", f"]({page}")
     text = re.sub(r"\]\(docs/", "](", text)
     return re.sub(r"\]\(notebooks/(?:\w+/)?(\w+)\.ipynb", r"](lessons/\1.ipynb", text)
+
+
+def in_one_line(text: str) -> str:
+    """Markdown with each alternative text in one line: MyST drops its line breaks, which stand between words."""
+    return re.sub(r"!\[[^\]]+\]\(", lambda alt: " ".join(alt[0].split()), text)
 
 
 def vendor_mathjax(folder: Path) -> None:
