@@ -23,6 +23,8 @@ SPLITS = 3
 """Or as many seeds, where the publisher fixed the split."""
 READING_NOTEBOOKS = ("00_tour", "04_compare", "05_confusion", "06_attribution")
 """The lessons that read runs."""
+FIRST_NOTEBOOKS = ("01_data_and_labels", "02_network")
+"""They read none, so of drawn scenes they always show what ``notebooks/rendered`` has."""
 EXTRA_NOTEBOOKS = ("12_neighbours",)
 """The neighbouring systems, each of which trains something small of its own."""
 
@@ -44,6 +46,7 @@ def reproduce(data: str, root: Path | None, preset: str, out: Path, extra: bool 
     images = open_data(Config(data=data, preset=preset), root)
     configs = planned(data, preset, images.fixed is not None)
     notebooks = READING_NOTEBOOKS + (EXTRA_NOTEBOOKS if extra else ())
+    notebooks += FIRST_NOTEBOOKS if data != "scenes" else ()
     print(f"{data}: {len(images)} images, {len(configs)} runs of preset {preset}, {jobs.at_once} at a time, and "
           f"{len(notebooks)} notebooks; results in {out / data}", flush=True)
     hashes = [digest(describe(config, images)) for config in configs]
