@@ -37,7 +37,7 @@ CHUNK = 512
 
 
 def measure(root: Path, out: Path, to: Path | None = None) -> Path:
-    """Write ``results/para_forms.csv``; features are kept below ``out`` (about 15 CPU-minutes), then read.
+    """Write ``results/para_forms.csv``; features are kept below ``out`` (about 15 CPU-minutes in all).
 
     Args:
         root: PARA's folder.
@@ -114,7 +114,8 @@ def markdown(table: pd.DataFrame) -> str:
     lines = ["| task | classes | tested on | start | AUC (95 % interval) | accuracy (95 % interval) | majority class |",
              "|---|---|---|---|---|---|---|"]
     order = ["", *FORMS]
-    for row in table.sort_values("form", key=lambda form: form.fillna("").map(order.index), kind="stable").itertuples():
+    table = table.fillna({"form": ""}).sort_values("form", key=lambda form: form.map(order.index), kind="stable")
+    for row in table.itertuples():
         form = f", {row.form}" if row.form else ""
         lines.append(f"| {row.task}{form} | {row.classes} | {row.test:,} | {row.start} | {_interval(row, 'auc')} | "
                      f"{_interval(row, 'accuracy')} | {_short(row.majority_accuracy)} |")
