@@ -73,3 +73,19 @@ def test_the_kept_table_is_what_the_text_shows():
     text = (PROJECT / "results" / "README.md").read_text(encoding="utf-8")
     assert para_forms.markdown(table) in text
     assert list(table.groupby("start").size()) == [4, 4] and set(table["test"].iloc[:3]) == {3000}
+
+
+def test_what_the_text_says_of_the_forms_is_in_the_table():
+    table = pd.read_csv(PROJECT / "results" / "para_forms.csv").fillna({"form": ""}).set_index(["form", "start"])
+    text = " ".join((PROJECT / "results" / "README.md").read_text(encoding="utf-8").split())
+
+    def shown(column: str, start: str, forms: tuple = ("eight", "felt"), minus: str = "") -> list[str]:
+        values = [table[column][form, start] - (table[column][form, minus] if minus else 0) for form in forms]
+        return [f"{value:.3f}".removeprefix("0") for value in values]
+
+    gain = " and ".join(shown("auc", "photographs", ("", "positive"), "imagenet"))
+    assert f"{gain} of AUC ahead of the probe" in text
+    ours, theirs = (" and ".join(shown("auc", start)) for start in ("photographs", "imagenet"))
+    assert f"({ours} where ImageNet's features give {theirs})" in text
+    pairs = zip(shown("log_loss", "photographs"), shown("log_loss", "imagenet"), strict=True)
+    assert f"log-loss higher ({', '.join(f'{ours} against {theirs}' for ours, theirs in pairs)})" in text
