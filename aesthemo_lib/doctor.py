@@ -15,9 +15,9 @@ from .device import allowed_cores, fast_precision, free_memory, pick_device, set
 PROJECT = Path(__file__).resolve().parents[1]
 MAKE = ("run 'python run.py fetch', which makes the environment .venv" if (PROJECT / "run.py").is_file()
         else "install the wheel again, with its dependencies")
-IMAGES, WHOLE = {"scenes": 240, "oasis": 488}, 3.9
+IMAGES, WHOLE = {"scenes": 240, "oasis": 488}, {"scenes": 3.9, "oasis": 2.0}
 """Training images of ``reproduce``'s splits; and what it takes over the steps of its 15 branches, since frozen maps,
-probes, tests and lessons come on top: for scenes 627 s of a core, of which about 160 s were steps (115 images/s)."""
+probes, tests and lessons come on top: for scenes 160 s by the clock, of which about 43 s were steps (250 images/s)."""
 
 
 @dataclass(frozen=True)
@@ -216,6 +216,6 @@ def _minutes(name: str) -> tuple:
         loss.item()  # waits for a GPU
         done, began = done + 1, began or time.perf_counter()
     rate = done * len(maps) / (time.perf_counter() - began)
-    minutes = WHOLE * 15 * settings.epochs * IMAGES.get(name, 0) / rate / 60
+    minutes = WHOLE.get(name, 0) * 15 * settings.epochs * IMAGES.get(name, 0) / rate / 60
     return "ok", f"a branch trains at {rate:.0f} images/s of {settings.crop} px beside what else runs now" + (
         f", so 'reproduce' with PRESET=teach takes about {max(1, minutes):.0f} minutes" if minutes else "")

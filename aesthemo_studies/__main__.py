@@ -47,6 +47,10 @@ def _parser() -> argparse.ArgumentParser:
     whole = _study_parser(commands, "whole-networks", "the same with every layer trained, on PARA; asks for a GPU",
                           _whole_networks)
     whole.add_argument("--pilot", action="store_true", help="run what the rates were chosen with, and nothing else")
+    forms = commands.add_parser("para-forms", help="PARA's test in each form of the emotion, by last layers alone")
+    forms.add_argument("--root", type=Path, required=True, help="PARA's folder")
+    forms.add_argument("--out", type=Path, default=Path("runs/studies"), help="the folder of all studies")
+    forms.set_defaults(command=_para_forms)
     small = commands.add_parser("small-para", help="write a copy of PARA that is small enough to travel to a GPU")
     small.add_argument("--root", type=Path, required=True, help="PARA's folder")
     small.add_argument("--out", type=Path, default=Path("out/small_para"))
@@ -193,6 +197,12 @@ def _whole_networks(given) -> None:
     kept = verdicts.keep_pilot if given.pilot else verdicts.keep
     for path in kept(study, given.to or project_folder() / "results" / "studies"):
         print(path)
+
+
+def _para_forms(given) -> None:
+    from .para_forms import measure
+
+    print(measure(given.root, given.out))
 
 
 def _small_para(given) -> None:

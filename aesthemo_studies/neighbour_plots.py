@@ -62,7 +62,7 @@ def broken_rules(rows: pd.DataFrame) -> Figure:
         colour, low = MORE_COLOURS[0 if measure == "whole_sheet" else 1], np.maximum(low, 0)
         ax.barh(range(len(SHEETS)), 100 * mean, xerr=100 * np.array([mean - low, high - mean]), color=colour)
         ax.set(title=title, xlabel="% of the sheets", yticks=range(len(SHEETS)), yticklabels=SHEETS.values())
-        ax.set_xlim(0, max(100 * high.max(), 10))
+        ax.set_xlim(0, max(104 * high.max(), 10))
     axes[0, 0].invert_yaxis()
     return figure
 

@@ -167,6 +167,7 @@ def soft_against_hard(rows: pd.DataFrame, metrics: Sequence[str]) -> Figure:
         better = "left" if metric in LOWER_IS_BETTER else "right"
         ax.set(title=f"{endpoint_name(metric)} ({better}: better)", xlabel="soft minus hard",
                ylim=(len(order) - 0.5, -0.5))
+        ax.locator_params(axis="x", nbins=3)
         ax.set_yticks(range(len(order)), order)
     _legend(figure, axes)
     return figure

@@ -166,6 +166,29 @@ def differences(rows: pd.DataFrame, metric: str, reference: str = "independent")
         columns=["task", "method", "mean", "low", "high", "pairs", "condition"])
 
 
+def auc_table(rows: pd.DataFrame, tasks: tuple[str, ...], reference: str = "independent") -> str:
+    """Each contender's mean AUC by task, and what it is ahead of the reference by, as Markdown.
+
+    Args:
+        rows: as ``selected`` returns them, of one condition.
+    """
+    ahead = differences(rows, "auc", reference).set_index(["method", "task"])
+    lines = ["| contender | " + " | ".join(f"AUC {task} | minus {reference}'s" for task in tasks) + " |",
+             "|---" * (1 + 2 * len(tasks)) + "|"]
+    for contender, of in rows.groupby("contender", sort=False):
+        cells = []
+        for task in tasks:
+            cells.append(_short(of.loc[of["task"] == task, "auc"].mean()))
+            one = None if contender == reference else ahead.loc[(contender, task)]
+            cells.append("" if one is None else f"{_short(one['mean'])} ({_short(one['low'])}, {_short(one['high'])})")
+        lines.append(f"| `{contender}` | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _short(value: float) -> str:
+    return f"{value:.3f}".replace("0.", ".", 1)
+
+
 def recipe(rows: pd.DataFrame, method: str = "cross_branch", endpoint: str = "auc") -> dict:
     """What ``results/recipe.json`` holds: a method minus each other contender, on the same splits, each tuned alike.
 

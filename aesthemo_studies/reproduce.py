@@ -21,9 +21,10 @@ MAIN_METHODS = {"scenes": QUICK_METHODS, "oasis": QUICK_METHODS}
 OTHER_METHODS = (("independent", ""), ("shared_bottom", ""), ("cross_branch", "diagonal"), ("cross_branch", "random"))
 SPLITS = 3
 """Or as many seeds, where the publisher fixed the split."""
-READING_NOTEBOOKS = ("00_tour", "01_data_and_labels", "02_network", "04_compare", "05_confusion", "06_attribution")
-RUNLESS = ("01_data_and_labels", "02_network")
-"""Those of them that read no run."""
+READING_NOTEBOOKS = ("00_tour", "04_compare", "05_confusion", "06_attribution")
+"""The lessons that read runs."""
+FIRST_NOTEBOOKS = ("01_data_and_labels", "02_network")
+"""They read none, so of drawn scenes they always show what ``notebooks/rendered`` has."""
 EXTRA_NOTEBOOKS = ("12_neighbours",)
 """The neighbouring systems, each of which trains something small of its own."""
 
@@ -45,6 +46,7 @@ def reproduce(data: str, root: Path | None, preset: str, out: Path, extra: bool 
     images = open_data(Config(data=data, preset=preset), root)
     configs = planned(data, preset, images.fixed is not None)
     notebooks = READING_NOTEBOOKS + (EXTRA_NOTEBOOKS if extra else ())
+    notebooks += FIRST_NOTEBOOKS if data != "scenes" else ()
     print(f"{data}: {len(images)} images, {len(configs)} runs of preset {preset}, {jobs.at_once} at a time, and "
           f"{len(notebooks)} notebooks; results in {out / data}", flush=True)
     hashes = [digest(describe(config, images)) for config in configs]
@@ -60,11 +62,11 @@ def reproduce(data: str, root: Path | None, preset: str, out: Path, extra: bool 
             left.append(config)
     left.sort(key=lambda config: config.method in ("shared_bottom", "linear_probe"))  # short ones last
     trainings = _trainings(left, root, out, jobs)
-    reads = {name: Job(name, partial(_read_runs, name, _shared_parameters(data, root, preset, 0, out),
-                                     out / data / f"{name}.ipynb", [*hashes, digest(seen)])) for name in notebooks}
+    reads = [Job(name, partial(_read_runs, name, _shared_parameters(data, root, preset, 0, out),
+                               out / data / f"{name}.ipynb", [*hashes, digest(seen)])) for name in notebooks]
     with headless():
-        jobs.run([*trainings, *(reads.pop(name) for name in RUNLESS if name in reads)])
-        jobs.run(list(reads.values()))
+        jobs.run(trainings)
+        jobs.run(reads)
     write_json(out / data / "timing.json", {
         "seconds": jobs.seconds(), "at_once": jobs.at_once, "threads": jobs.threads, "preset": preset,
         "runs": len(left), "runs_finished_before": len(configs) - len(left),

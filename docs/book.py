@@ -47,7 +47,8 @@ MATHJAX_SHA256 = "1b9c0a1c44df864e915690558e72adb9cc5203360daefd385084ced3b6c64c
 MATHJAX_FILES = ("LICENSE", "es5/tex-svg-full.js")
 SOLUTION = re.compile(r"### BEGIN (?:SOLUTION|HIDDEN TESTS)\n(.*?)### END", re.DOTALL)
 WIDGET = "application/vnd.jupyter.widget-view+json"
-INSTEAD = '<p>A widget; it needs a kernel. The same on a page: <a href="../inspector.html">inspector</a>.</p>'
+INSTEAD = "<p>A widget; it needs a kernel.</p>"
+INSPECTOR = '<p>A widget; it needs a kernel. The same on a page: <a href="../inspector.html">inspector</a>.</p>'
 PAGES = {
     "README.md": "start.md", "results/README.md": "results/index.md",
     "aesthemo_lib/bundled/scenes/README.md": "results/card.md",
@@ -173,7 +174,7 @@ def stage(source: Path, notebooks: list[Path], preset: str) -> None:
     shutil.rmtree(source, ignore_errors=True)
     shutil.copytree(PROJECT / "docs", source, ignore=shutil.ignore_patterns("[!c]*.py", "colab.py", "__pycache__"))
     for page in source.glob("*.md"):  # their links are those of the checkout
-        text = page.read_text(encoding="utf-8").replace("](../results/", "](results/")
+        text = in_one_line(page.read_text(encoding="utf-8")).replace("](../results/", "](results/")
         page.write_text(re.sub(r"\]\(\.\./notebooks/(?:more/)?(\w+\.ipynb)", r"](lessons/\1", text), encoding="utf-8")
     shutil.copytree(PROJECT / "figures", source / "figures")
     (source / "extra").mkdir()
@@ -194,11 +195,17 @@ def stage(source: Path, notebooks: list[Path], preset: str) -> None:
 def page_text(text: str) -> str:
     """A Markdown file of the checkout as a page: its links to files that are pages here lead to these."""
     text = re.sub(r"^# Two judgements of one photograph$", "# Start here", text, count=1, flags=re.MULTILINE)
+    text = in_one_line(text)
     text = re.sub(r"\[([^\]]+)\]\((?:figures/)?(\w+\.html)\)", r'<a href="\2">\1</a>', text)
     for file, page in PAGES.items():
         text = text.replace(f"]({file}", f"]({page}")
     text = re.sub(r"\]\(docs/", "](", text)
     return re.sub(r"\]\(notebooks/(?:\w+/)?(\w+)\.ipynb", r"](lessons/\1.ipynb", text)
+
+
+def in_one_line(text: str) -> str:
+    """Markdown with each alternative text in one line: MyST drops its line breaks, which stand between words."""
+    return re.sub(r"!\[[^\]]+\]\(", lambda alt: " ".join(alt[0].split()), text)
 
 
 def vendor_mathjax(folder: Path) -> None:
@@ -251,7 +258,7 @@ def stage_lesson(path: Path, folder: Path, preset: str) -> nbformat.NotebookNode
     for output in (output for cell in notebook.cells for output in cell.get("outputs", ())):
         if WIDGET in output.get("data", {}):
             html_instead = output["data"].get("text/html")
-            output["data"] = {"text/html": html_instead or INSTEAD}
+            output["data"] = {"text/html": html_instead or (INSPECTOR if "inspector" in path.stem else INSTEAD)}
     nbformat.write(notebook, folder / path.name)
     return notebook
 

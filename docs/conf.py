@@ -52,7 +52,8 @@ html_show_sourcelink = False
 html_show_search_summary = False  # the search would fetch each page it finds, which a browser refuses for files
 html_theme_options = {
     "light_css_variables": {"color-brand-primary": "#0072B2", "color-brand-content": "#0072B2"},
-    "dark_css_variables": {"color-brand-primary": "#56B4E9", "color-brand-content": "#56B4E9"},
+    "dark_css_variables": {"color-brand-primary": "#56B4E9", "color-brand-content": "#56B4E9",
+                           "picture-brightness": ".9", "mystnb-source-border-color": "var(--color-background-border)"},
 }
 
 

@@ -82,6 +82,7 @@ def test_links_between_files_become_links_between_pages(book):
     title, links = "# Two judgements of one photograph\n", "[b](notebooks/more/09_x.ipynb) [c](docs/glossary.md)"
     assert book.page_text(title + links) == "# Start here\n[b](lessons/09_x.ipynb) [c](glossary.md)"
     assert book.page_text("[`a`](figures/inspector.html)") == '<a href="inspector.html">`a`</a>'
+    assert book.page_text("![two\nlines](a.png)\nand [a\nlink](b)") == "![two lines](a.png)\nand [a\nlink](b)"
     text = "[g](../../docs/glossary.md#words) [r](../README.md) [n](more/09_x.ipynb) ![f](../figures/a.png)"
     assert book.lesson_text(text) == "[g](../glossary.md#words) [r](../start.md) [n](09_x.ipynb) ![f](../figures/a.png)"
 
@@ -101,6 +102,19 @@ def test_a_lesson_has_a_button_for_colab_where_the_repository_is_on_github(book,
     note = book.stage_lesson(PROJECT / "notebooks" / "more" / "10_how_sure.ipynb", tmp_path, "teach").cells[1].source
     link = "https://colab.research.google.com/github/ann/art/blob/colab/notebooks/more/10_how_sure.ipynb"
     assert (f'href="{link}"' in note) == shown == ("olab" in note)
+
+
+@pytest.mark.parametrize("lesson, linked", [("07_inspector", True), ("more/13_your_class", False)])
+def test_only_the_inspectors_place_links_to_its_page(book, tmp_path, lesson, linked):
+    notebook = nbformat.read(PROJECT / "notebooks" / f"{lesson}.ipynb", as_version=4)
+    code = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    code.outputs = [nbformat.v4.new_output("display_data", {book.WIDGET: {}, "text/plain": "Inspector()"})]
+    executed = tmp_path / f"{lesson.removeprefix('more/')}.ipynb"
+    nbformat.write(notebook, executed)
+    (tmp_path / "pages").mkdir()
+    page = book.stage_lesson(executed, tmp_path / "pages", "teach")
+    (shown,) = (output["data"]["text/html"] for cell in page.cells for output in cell.get("outputs", ()))
+    assert "needs a kernel" in shown and ("inspector.html" in shown) == linked
 
 
 def test_colabs_copy_of_a_lesson_differs_in_the_address_alone(book, tmp_path):

@@ -144,10 +144,10 @@ def test_vgg16_weights_are_looked_for_where_torchvision_keeps_them(tmp_path, mon
 
 
 def test_minutes_follow_from_a_measured_step(monkeypatch):
-    """Of 400 scenes 240 are learnt from, in 5 epochs by 15 branches: 18,000 images."""
+    """Of 400 scenes 240 are learnt from, in 3 epochs by 15 branches: 10,800 images."""
     said = look("", lambda: doctor._minutes("scenes"))
-    rate, minutes = re.search(r"at (\d+) images/s of 128 px .* about (\d+) minutes", said.finding).groups()
-    wanted = max(1, 3.9 * 18_000 / int(rate) / 60)
+    rate, minutes = re.search(r"at (\d+) images/s of 96 px .* about (\d+) minutes", said.finding).groups()
+    wanted = max(1, 3.9 * 10_800 / int(rate) / 60)
     assert said.status == "ok" and int(minutes) == pytest.approx(wanted, rel=0.1, abs=0.6)
     monkeypatch.setattr(doctor, "IMAGES", {})
     assert "minutes" not in look("", lambda: doctor._minutes("scenes")).finding

@@ -5,10 +5,11 @@ import re
 import shlex
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from PIL import Image
 
-from aesthemo_lib.evaluation.comparison import markdown_table
+from aesthemo_lib.evaluation.comparison import collect, markdown_table, paired_differences
 from aesthemo_studies import plots as study_plots, protocol as studies, readme_figures as figures
 from aesthemo_studies.attribution_checks import ledgers as checks, study as check_study
 
@@ -140,3 +141,28 @@ def test_the_studies_that_tell_nothing_apart_tell_nothing_apart(name):
     if name == "start":
         means = table.groupby(table["method"].str.contains("random|default"))["mean"]
         assert means.max()[True] < means.min()[False], "README says that random starts lie below diagonal ones"
+
+
+def test_what_readme_says_of_drawn_scenes_is_what_the_kept_runs_give():
+    runs = collect(PROJECT / "results" / "runs" / "scenes")
+    table = paired_differences(runs, "auc", "independent", studies.OVERLAP)
+    apart = table[(table["low"] > 0) | (table["high"] < 0)]
+    (row,) = apart.itertuples()
+    mean, low, high = (f"{value:.3f}".removeprefix("0") for value in (row.mean, row.low, row.high))
+    assert f"one excludes zero, barely ({mean} ({low}, {high}), {row.task})" in README
+    assert len(table) == 6 and row.method == "cross_branch.diagonal"
+    auc = runs.groupby(["task", "method"])["auc"].mean().unstack()
+    assert (auc.drop(columns="linear_probe").min(axis=1) > auc["linear_probe"]).all()
+
+
+def test_the_tuned_table_of_oasis_is_what_both_studies_give():
+    shown = re.search(r"<!-- oasis tuned -->\n(.*?)\n<!-- end of oasis tuned -->", RESULTS, flags=re.S)[1]
+    tuned = studies.read("teach")
+    whole = tuned.groupby("contender")["split"].transform("nunique") == 3  # others were begun
+    rows = pd.concat([studies.selected(tuned[whole]), studies.selected(studies.read("teach_probe"))])
+    names = re.findall(r"^\| `([^`]+)`", shown, flags=re.M)
+    assert set(names) == set(rows["contender"])
+    in_order = pd.concat([rows[rows["contender"] == name] for name in names])
+    assert shown == studies.auc_table(in_order, ("aesthetics", "emotion"))
+    chosen = studies.selected(tuned[whole])["candidate"]
+    assert f"{(chosen == 'learning_rate=5e-05').sum()} of {len(chosen)} choices are the lowest rate" in RESULTS

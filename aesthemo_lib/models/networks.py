@@ -1,7 +1,6 @@
 """The networks, all with one interface: ``network(images) -> {task name: logits}``.
 
-Images are (B, 3, H, W) float tensors as ``data.batches`` makes them; logits are (B, C) by task name. Everything that
-evaluates, predicts or explains needs only this interface, so it is written once for all methods.
+Images are (B, 3, H, W) float tensors as ``data.batches`` makes them; logits are (B, C) by task name.
 """
 
 import inspect
@@ -198,31 +197,33 @@ def build(
     Args:
         method, tasks: one of ``METHODS``, and T tasks.
         name, weights: of every branch, see ``backbones.backbone``; or the folder of a finished run as weights, where
-            each branch starts from the branch of its task there (the last layers apart).
+            branches start from those of their tasks (without last layers), exchanges from those of the same method.
         variant: one of ``VARIANTS[method]``.
         frozen: so many of the first conv groups stay as they are, one copy for all branches, which begin behind them.
         options: the method's own, such as ``depth``, ``alpha`` or ``after_last``.
 
     Raises:
-        ValueError: an unknown method, variant or option; or so many frozen groups that no exchange would be left:
-            equal branches exchange equal maps.
+        ValueError: an unknown method, variant or option; or so many frozen groups that no exchange is left.
     """
     options = checked_options(method, variant, options)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         run = Path(weights) / "config.json"
         backbones = [backbone(name, len(task.classes), "none" if run.is_file() else weights) for task in tasks]
-        if run.is_file():
-            _take_over(backbones, tasks, run.parent)
+        trained = _take_over(backbones, tasks, run.parent) if run.is_file() else None
         trunk = _cut_off(method, backbones, frozen, options) if frozen else None
         network = METHODS[method](tasks, backbones, **options)
+        if isinstance(trained, Exchanging) and type(trained) is type(network):
+            gone = frozen - len(trained.frozen)  # layers that lie among frozen groups, where there are none
+            for mine, theirs in zip(network.exchanges[max(-gone, 0):], trained.exchanges[max(gone, 0):], strict=False):
+                mine.load_state_dict(theirs.state_dict())
     if trunk is not None:
         network.frozen = trunk.requires_grad_(False)
     return network
 
 
-def _take_over(backbones: Sequence[Backbone], tasks: tuple[Task, ...], run: Path) -> None:
-    """Start branches where a finished run ended: each from the branch of its task, or else from the first one."""
+def _take_over(backbones: Sequence[Backbone], tasks: tuple[Task, ...], run: Path) -> Network | None:
+    """Start branches where a run ended (its task's, or the first); returns its network, if that has these tasks."""
     config = read_json(run / "config.json")["config"]
     known = tuple(Task(t["name"], tuple(t["classes"]), t["loss_weight"]) for t in config["tasks"])
     settings = config["settings"]
@@ -241,14 +242,14 @@ def _take_over(backbones: Sequence[Backbone], tasks: tuple[Task, ...], run: Path
         for mine, theirs in zip(new, old, strict=True):
             mine.load_state_dict(theirs.state_dict())
         branch.weights = f"run {run.name}"
+    return trained if names == [task.name for task in tasks] else None
 
 
 def _cut_off(method: str, backbones: Sequence[Backbone], frozen: int, options: dict) -> nn.Sequential:
     """Take the first groups off all branches; returns those of the first branch, which serve the others as well."""
     groups = len(backbones[0].groups)
     if not hasattr(METHODS[method], "after_frozen"):
-        raise ValueError(f"frozen_groups: method {method!r} reads the pixels themselves, so nothing can be frozen "
-                         f"below it; use frozen_groups=0")
+        raise ValueError(f"frozen_groups: method {method!r} reads the pixels themselves; use frozen_groups=0")
     live = groups - 1 - frozen + bool(options.get("after_last"))
     if frozen >= groups or (issubclass(METHODS[method], Exchanging) and live < 1):
         raise ValueError(

@@ -56,8 +56,7 @@ def ledger_bars(
     if photo is not None:
         axes[0].imshow(_pixels(photo))
         axes[0].set_axis_off()
-        axes = axes[1:]
-    for ax, ledger in zip(axes, ledgers, strict=True):
+    for ax, ledger in zip(axes[shown:], ledgers, strict=True):
         names = classes[ledger.task]
         values, whole = ledger.values[image], ledger.logits[image] - ledger.baseline[image]
         if len(names) == 2:  # the two logits are mirror images
@@ -70,7 +69,8 @@ def ledger_bars(
                yticklabels=names, ylim=(len(at) - 0.4, -0.6))
         ax.locator_params(axis="x", nbins=6)
         ax.grid(axis="y", visible=False)
-        ax.legend(loc="upper center", bbox_to_anchor=(0.45, -0.45 / (0.36 * widest + 0.4)), ncols=columns)
+        key = ax.legend(loc="upper center", bbox_to_anchor=(0.45, -0.45 / (0.36 * widest + 0.4)), ncols=columns)
+        mpl.artist.setp(key.legend_handles, alpha=1)  # the first class's bar may be pale
     return figure
 
 
@@ -82,7 +82,7 @@ def _stacked(ax: Axes, ledger: Ledger, values: np.ndarray, null: Mapping | None)
                        **_look(ledger, p))
         for c, bar in enumerate(bars):
             if null and null["low"][c][p] <= values[c, p] <= null["high"][c][p]:
-                bar.set_alpha(0.25)
+                bar.set_alpha(0.35)
 
 
 def _look(ledger: Ledger, player: int) -> dict:
@@ -90,7 +90,7 @@ def _look(ledger: Ledger, player: int) -> dict:
     if stream is None:
         return {"color": task_colour(ledger.task)}
     layers = sorted({s.layer for s in ledger.streams if s})
-    shade = 1.0 if len(layers) == 1 else 0.3 + 0.7 * layers.index(stream.layer) / (len(layers) - 1)
+    shade = 1.0 if len(layers) == 1 else 0.45 + 0.55 * layers.index(stream.layer) / (len(layers) - 1)
     colour = np.array(mpl.colors.to_rgb(task_colour(stream.source)))
     return {"color": 1 - shade * (1 - colour), "hatch": "" if stream.receiver == ledger.task else "////"}
 

@@ -37,7 +37,7 @@ def learning_curves(history: pd.DataFrame, constant: dict[str, float] | None = N
     ``constant``: by task name, the loss of the best answer that looks at no image.
     """
     tasks = [name.removeprefix("validation_loss_") for name in history if name.startswith("validation_loss_")]
-    figure, axes = panels(len(tasks))
+    figure, axes = panels(len(tasks), height=3.5)
     for ax, task in zip(axes, tasks, strict=True):
         rows = history[history[f"validation_loss_{task}"].notna()]
         kept, colour = rows.loc[rows["validation_loss"].idxmin()], task_colour(task)
@@ -49,7 +49,7 @@ def learning_curves(history: pd.DataFrame, constant: dict[str, float] | None = N
             ax.axhline(constant[task], ls=":", color=NEUTRAL, label="best constant answer")
         ax.set(title=task, xlabel="epoch", ylabel="cross-entropy (nats)")
         ax.xaxis.get_major_locator().set_params(integer=True)
-        ax.legend(frameon=True, edgecolor="none")
+        ax.legend(loc="upper center", bbox_to_anchor=(0.45, -0.2), ncols=2, columnspacing=0.9)
     return figure
 
 
@@ -127,13 +127,13 @@ def _limits(seen: list[float], ends: list[float]) -> tuple[float, float]:
 
 
 def reliability(tables: dict[str, dict[str, pd.DataFrame]]) -> Figure:
-    """How often answers of a given confidence are right, by task and method; the larger the dot, the more images."""
+    """How often answers of a given confidence are right: larger dots are of more images, lines join those of five."""
     figure, axes = panels(len(tables), width=4.2, height=3.8, sharey=True)
     for ax, (task, methods) in zip(axes, tables.items(), strict=True):
         ax.plot([0, 1], [0, 1], ":", color=NEUTRAL, label="calibrated")
         for method, table in methods.items():
             table, colour = table[table["images"] > 0], _method_colour(method)
-            ax.plot(table["confidence"], table["accuracy"], "-", color=colour, lw=1.5, label=method)
+            ax.plot("confidence", "accuracy", "-", data=table[table["images"] > 4], color=colour, lw=1.5, label=method)
             ax.scatter(table["confidence"], table["accuracy"], 120 * table["images"] / table["images"].max(),
                        color=colour, alpha=0.7, lw=0)
         ax.set(title=task, xlabel="confidence: the answer's probability", xlim=(0, 1), ylim=(-0.02, 1.02))
@@ -160,7 +160,7 @@ def recalls(table: pd.DataFrame) -> Figure:
 def confusion(matrices: dict[str, np.ndarray], classes: tuple[str, ...], colour: str) -> Figure:
     """(C, C) confusion matrices by title, side by side: the part of its row (the colour) and the count, if any.
 
-    ``colour``: of a whole row, such as ``plots.task_colour`` gives.
+    ``colour``: such as ``plots.task_colour`` gives; a whole row's shade is light enough for black numbers.
     """
     shades = LinearSegmentedColormap.from_list("shares", ["white", colour])
     draw = []
@@ -168,13 +168,13 @@ def confusion(matrices: dict[str, np.ndarray], classes: tuple[str, ...], colour:
         shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         draw.append((title, shares, lambda i, j, s=shares, n=counts:
                      f"{100 * s[i, j]:.0f} %\n({n[i, j]})" if n[i, j] else ""))
-    return _matrices(draw, classes, shades, 0, 1)
+    return _matrices(draw, classes, shades, 0, 1.4)
 
 
 def confusion_difference(difference: np.ndarray, marked: np.ndarray, classes: tuple[str, ...], title: str) -> Figure:
     """The difference of two row-normalised (C, C) confusion matrices, in percentage points; marked cells are framed."""
     most = max(0.1, np.nanmax(np.abs(difference)))
-    cells = [(title, difference, lambda i, j: f"{difference[i, j]:+.0%}".rstrip("%")
+    cells = [(title, difference, lambda i, j: f"{difference[i, j]:+.0%}".rstrip("%").replace("-", "−")
               if difference[i, j] and np.isfinite(difference[i, j]) else "")]
     figure = _matrices(cells, classes, "PuOr", -most, most)
     for i, j in np.argwhere(marked):
@@ -190,10 +190,10 @@ def _matrices(draw: list[tuple[str, np.ndarray, Callable]], classes, shades, low
     for ax in (axes := figure.subplots(rows, columns, squeeze=False).ravel())[len(draw):]:
         ax.set_axis_off()
     for number, (ax, (title, values, text)) in enumerate(zip(axes, draw, strict=False)):
-        ax.imshow(values, cmap=shades, vmin=low, vmax=high)
-        for i, j in np.ndindex(values.shape):
-            dark = abs(values[i, j]) > 0.6 * high
-            ax.text(j, i, text(i, j), ha="center", va="center", color="white" if dark else "black")
+        shown = ax.imshow(values, cmap=shades, vmin=low, vmax=high)
+        luminance = shown.to_rgba(values)[..., :3] ** 2.2 @ [0.2126, 0.7152, 0.0722]
+        for (i, j), light in np.ndenumerate(luminance):
+            ax.text(j, i, text(i, j), ha="center", va="center", color="white" if light < 0.18 else "black")
         ticks = range(len(classes))
         first = number % columns == 0
         ax.set(title=title, xlabel="answer", ylabel="truth" if first else "", yticks=ticks)

@@ -90,7 +90,7 @@ def fit(
     if state is not None and first:
         history = resume(state, loop)
     history = loop.begin(history, data)
-    if isinstance(network, LinearProbe):
+    if not settings.epochs or isinstance(network, LinearProbe):
         return [{"epoch": 0, **loop.validate(data)}]
     thrifty = checkpointed(network) if settings.checkpoint else contextlib.nullcontext()
     with thrifty, contextlib.nullcontext() if settings.compile else quick_cpu(network):
@@ -166,7 +166,7 @@ class _Loop:
 
     def _start_heads(self, data: Data) -> None:
         rows = data.train
-        if not isinstance(self.network, LinearProbe):
+        if self.settings.epochs and not isinstance(self.network, LinearProbe):
             rows = np.sort(np.random.default_rng([self.seed, 4]).permutation(rows)[:START_ROWS])
         groups = np.arange(len(data.pixels)) if data.groups is None else data.groups
         start_heads(self.network, self.forward, self.batches.plain, rows, data.learned(), groups, self.device)

@@ -124,8 +124,9 @@ def destroyed(rows: pd.DataFrame) -> Figure:
             ax.fill_between(curve["step"], curve["image_low"], curve["image_high"], color=task_colour(task), alpha=0.12)
         ax.axhline(0, color=NEUTRAL, lw=1)
         ax.set_xticks([0, *curve["step"]], ["nothing", *curve["stage"]], rotation=60, ha="right")
-        ax.set(title=task, ylabel="rank correlation with the map" if ax is axes[0] else "", ylim=(-0.6, 1.05))
-        ax.legend(title="destroyed from the top to ..")
+        ax.set(title=task, xlabel="destroyed from the top down to", ylim=(-0.6, 1.05))
+        ax.legend()
+    axes[0].set_ylabel("rank correlation with the map")
     return figure
 
 
@@ -160,7 +161,8 @@ def flow_diagram(excesses: dict[str, pd.DataFrame]) -> Figure:
                              arrowstyle=f"simple,tail_width={width},head_width={width + 6},head_length=9",
                              shrinkA=0, shrinkB=0))
             low, high = (row["low"], row["high"]) if np.isfinite(row["low"]) else row[["image_low", "image_high"]]
-            text = f"{row['trained']:.0%}\nnull {row['null']:.0%}\nexcess {100 * low:+.0f} to {high:+.0%}"
+            excess = f"excess {round(100 * low):+d} to {round(100 * high):+d}%"
+            text = f"{row['trained']:.0%}\nnull {row['null']:.0%}\n{excess}"
             up = end > start
             ax.text(x + 0.12, 1.08 if up else -0.08, text, ha="center", va="bottom" if up else "top", fontsize=9)
     for i in range(len(layers)):
@@ -183,10 +185,12 @@ def flow_matrix(means: pd.DataFrame, title: str, label: str) -> Figure:
     ax, most = figure.subplots(), np.nanmax(np.abs(means.to_numpy())) or 1.0
     seaborn.heatmap(means, vmin=-most, vmax=most, cmap="RdBu_r", annot=True, fmt="+.2f", ax=ax,
                     cbar_kws={"label": label})
+    for text, value in zip(ax.texts, means.to_numpy().ravel(), strict=True):
+        text.set_color("white" if abs(value) > 0.7 * most else "black")
     ax.set_title(title)
     ax.set(xlabel="", ylabel="")
     ax.tick_params(axis="y", rotation=0)
-    ax.set_xticks(ax.get_xticks(), list(means.columns), rotation=30, ha="right")
+    ax.set_xticklabels([name.replace(" at ", "\nat ") for name in means], rotation=0)
     return figure
 
 

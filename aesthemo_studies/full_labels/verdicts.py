@@ -149,7 +149,7 @@ def draw_differences(ax: Axes, rows: pd.DataFrame, settings: Mapping[str, str], 
         ax.errorbar(mean, y, xerr=[mean - low, high - mean], fmt="osD"[number], markersize=4, linewidth=1.2,
                     color=MORE_COLOURS[number], label=f"{label} ({len(auc)} sets)")
         for at, value in zip(y[mean < SHOWN], mean[mean < SHOWN], strict=True):
-            ax.text(SHOWN, at, f"\u2190 {value:.2f}", va="center", color=MORE_COLOURS[number])
+            ax.text(SHOWN, at, f" \u2190 {value:.2f}", va="center", color=MORE_COLOURS[number])
     ax.set(yticks=range(len(contenders)), yticklabels=contenders, xlabel="AUC minus that of\nindependent networks")
     ax.set_xlim(max(SHOWN, ax.get_xlim()[0]), None)
 

@@ -483,6 +483,10 @@ def test_bars_lie_end_to_end_and_an_empty_map_can_be_drawn(images):
     figure = plots.ledger_bars([result["emotion"]], {"emotion": network.tasks[1].classes}, image=1, null=null)
     pale = [[bar.get_alpha() for bar in bars.patches] for bars in figure.axes[0].containers]
     assert all([a is not None for a in of_class] == [c == 2 for c in range(len(of_class))] for of_class in pale)
+    null = {"emotion": {"low": np.full(shape, -np.inf), "high": np.full(shape, np.inf)}}
+    figure = plots.ledger_bars([result["emotion"]], {"emotion": network.tasks[1].classes}, image=1, null=null)
+    assert all(bar.get_alpha() == 0.35 for bars in figure.axes[0].containers for bar in bars.patches)
+    assert {key.get_alpha() for key in figure.axes[0].get_legend().legend_handles} == {1}, "the legend is never pale"
     players = len(result["emotion"].players)
     null = {name: {"low": np.full(players, -1.0), "high": np.arange(players)} for name in result}
     figure = plots.flow_bars(result, {name: np.zeros(2, int) for name in result}, null)

@@ -213,7 +213,7 @@ def test_the_address_holds_the_state(page, open_page):
     assert other.locator('[data-ledger="emotion"][data-slot="0"] select option:checked').inner_text() == "fear"
     other.goto(FILE.as_uri() + f"#{NETWORK}&photo=scene_none.jpg&cut=9-nothing,<b>x</b>")
     assert "There is no photo scene_none.jpg here" in other.locator(".say").inner_text()
-    expect_state(other, DATA["photos"][0]["name"], 0)
+    expect_state(other, FIRST, 0)
     other.goto(FILE.as_uri() + f"#{NETWORK}&photo={quote(photo)}&cut={','.join(STREAMS[:2])}")
     expect_state(other, photo, 3)
 

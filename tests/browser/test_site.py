@@ -63,6 +63,11 @@ def test_pages_fit_and_can_be_read(site, open_page, pictures, width, scheme):
         text, ground = (brightness(page, what) for what in ("color", "backgroundColor"))
         assert abs(text - ground) > 120 and (ground > 200) == (scheme == "light")
         assert all(page.locator("article img").evaluate_all("all => all.map(one => one.naturalWidth > 0)"))
+        filters = page.locator("article img").evaluate_all("all => all.map(one => getComputedStyle(one).filter)")
+        assert {*filters} <= {{"light": "brightness(1)", "dark": "brightness(0.9)"}[scheme]}, "white must not glare"
+        sizes = page.locator(".cell_output td").evaluate_all(
+            "all => all.map(one => parseFloat(getComputedStyle(one).fontSize))")
+        assert min(sizes, default=12) >= 12, "nine points"
 
 
 def test_search_finds_a_lesson(site, open_page):

@@ -71,7 +71,7 @@ def test_each_figure_of_a_lesson_is_readable_at_the_sites_width(page):
 @pytest.mark.parametrize("path", sorted((PROJECT / "figures").glob("*.png")), ids=lambda path: path.stem)
 def test_each_figure_of_readme_is_readable_at_the_sites_width(path):
     with Image.open(path) as picture:
-        assert path.stem == "inspector" or rendering.type_size(picture) >= POINTS
+        assert rendering.type_size(picture) >= POINTS
 
 
 @pytest.mark.parametrize("inches, type_size, wanted", [(4, 9, 12.2), (10, 9, 6.8), (10, 12, 9.0), (4, 6, 8.1)])

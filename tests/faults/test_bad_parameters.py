@@ -136,6 +136,7 @@ def test_the_main_job_does_such_a_run_again(run, colours_root, tmp_path, monkeyp
     monkeypatch.setattr(reproduce, "OTHER_METHODS", (("cross_branch", "diagonal"),))
     monkeypatch.setattr(reproduce, "SPLITS", 1)
     monkeypatch.setattr(reproduce, "READING_NOTEBOOKS", ())
+    monkeypatch.setattr(reproduce, "FIRST_NOTEBOOKS", ())
     monkeypatch.setattr(reproduce, "execute_training", lambda *_: again.append(
         train(config, tmp_path / "runs", colours_root, redo=True)))
     reproduce.reproduce("csv", colours_root, "smoke", tmp_path / "runs")

@@ -80,7 +80,8 @@ def executed(request, tmp_path_factory) -> tuple[str, dict[str, Path]]:
         assert cli.main(["reproduce", "--data", data, "--root", str(root), "--preset", "smoke", "--out", str(out)]) == 0
         last = run_notebook("07_inspector", {"preset": "smoke", "data": data, "root": str(root)}, out)
     (trained,) = (out / data).glob("cross_branch.diagonal/smoke/split0-seed0/03_train.ipynb")
-    notebooks = {name: out / data / f"{name}.ipynb" for name in reproduce.READING_NOTEBOOKS}
+    names = (*reproduce.READING_NOTEBOOKS, *reproduce.FIRST_NOTEBOOKS)
+    notebooks = {name: out / data / f"{name}.ipynb" for name in names}
     return request.param, notebooks | {"03_train": trained, "07_inspector": last}
 
 

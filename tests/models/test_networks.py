@@ -1,12 +1,14 @@
 """Backbones, the cross-branch layer and the networks against the patent's numbers and plain rewrites."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
+from aesthemo_lib.files import read_tensors
 from aesthemo_lib.models import backbones, networks
 from aesthemo_lib.models.backbones import backbone
 from aesthemo_lib.models.fusion import CrossBranchLayer
@@ -385,3 +387,18 @@ def test_branches_that_hardly_differ_share_their_frozen_groups(monkeypatch):
     monkeypatch.setattr(networks, "SAME", 1e-5)
     with pytest.raises(ValueError, match=r"different weights \(run photographs\).* use frozen_groups=0"):
         build(*arguments, frozen=2)
+
+def test_a_trained_network_lends_its_exchanges_to_the_same_method():
+    """Each layer from the one in its place, also where frozen groups leave the first ones out; others start afresh."""
+    run = Path(networks.__file__).parents[1] / "bundled" / "photographs"
+    start = (PATENT_TASKS, "efficientnet_lite0", str(run))
+    whole, cut = build("cross_branch", *start, "diagonal"), build("cross_branch", *start, "diagonal", frozen=2)
+    published = read_tensors(run / "model.safetensors")
+    for i, layer in enumerate(whole.exchanges):
+        assert torch.equal(layer.convs[1].weight, published[f"exchanges.{i}.convs.1.weight"].float())
+    for mine, theirs in zip(cut.exchanges, list(whole.exchanges)[2:], strict=True):
+        assert torch.equal(mine.convs[0].weight, theirs.convs[0].weight)
+    fresh = CrossBranchLayer(2, whole.exchanges[0].channels).convs[1].weight
+    assert not torch.equal(whole.exchanges[0].convs[1].weight, fresh)
+    renamed = tuple(replace(task, name=f"my_{task.name}") for task in PATENT_TASKS)
+    assert torch.equal(build("cross_branch", renamed, *start[1:], "diagonal").exchanges[0].convs[1].weight, fresh)

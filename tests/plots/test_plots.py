@@ -191,7 +191,25 @@ def test_cells_without_images_are_blank():
     assert [text.get_text() for text in ax.texts] == ["75 %\n(3)", "25 %\n(1)", "", ""]
     change = np.array([[0.25, -0.25], [0, np.nan]])
     (ax,) = run_plots.confusion_difference(change, change > 0, ("low", "high"), "b").axes
-    assert [text.get_text() for text in ax.texts] == ["+25", "-25", "", ""]
+    assert [text.get_text() for text in ax.texts] == ["+25", "−25", "", ""]
+
+
+def test_numbers_stand_out_from_their_cells():
+    def luminance(colour):  # relative luminance of WCAG 2
+        linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in to_rgb(colour)]
+        return np.array(linear) @ [0.2126, 0.7152, 0.0722]
+
+    counts = np.diag(np.arange(1, 20)) + np.roll(np.diag(np.arange(19, 0, -1)), 1, axis=1)  # shares of .05 to .95
+    classes = tuple(map(str, range(19)))
+    change = np.linspace(-0.5, 0.5, 19 * 19).reshape(19, 19)
+    for figure in (run_plots.confusion({"a": counts}, classes, plots.TASK_COLOURS["emotion"]),
+                   run_plots.confusion({"a": counts}, classes, plots.TASK_COLOURS["aesthetics"]),
+                   run_plots.confusion_difference(change, change > 1, classes, "b")):
+        (image,) = figure.axes[0].images
+        cells = image.to_rgba(image.get_array()).reshape(-1, 4)
+        for text, cell in zip(figure.axes[0].texts, cells, strict=True):
+            low, high = sorted((luminance(text.get_color()), luminance(cell[:3])))
+            assert (high + 0.05) / (low + 0.05) > 4.4
 
 
 # --- the network

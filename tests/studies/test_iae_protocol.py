@@ -57,6 +57,7 @@ def rehearsal(iae, tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:  # two of the methods, to save time
         patch.setattr(reproduce, "OTHER_METHODS", (("independent", ""), ("cross_branch", "diagonal")))
         patch.setattr(reproduce, "READING_NOTEBOOKS", ())
+        patch.setattr(reproduce, "FIRST_NOTEBOOKS", ())
         patch.setattr(reproduce, "execute_training", train)
         reproduce.reproduce("iae", iae, "smoke", out)
     return out / "iae"

@@ -182,11 +182,12 @@ def test_a_study_without_lines_has_none(monkeypatch, tmp_path):
 
 
 def test_the_reliability_diagram_draws_the_bins():
-    truth = np.array([0, 0, 1, 1])
-    high = np.array([0.05, 0.25, 0.25, 0.95])  # confidences .95, .75, .75, .95; right, right, wrong, right
-    bins = reliability(truth, np.stack([1 - high, high], axis=1), bins=4)
+    truth = np.array([0, 0, 1, 1] * 3 + [0])
+    high = np.array([0.05, 0.25, 0.25, 0.95] * 3 + [0.45])  # confidences .95, .75, .75, .95; right, right, wrong, right
+    bins = reliability(truth, np.stack([1 - high, high], axis=1), bins=8)
     (ax,) = reliability_diagram({"aesthetics": {"independent": bins}}).axes
     diagonal, line = ax.lines
-    np.testing.assert_allclose(line.get_xydata(), [[0.75, 0.5], [0.95, 1.0]])
-    sizes = ax.collections[0].get_sizes()
-    assert sizes[0] == sizes[1] and diagonal.get_label() == "calibrated"
+    np.testing.assert_allclose(line.get_xydata(), [[0.75, 0.5], [0.95, 1.0]], err_msg="a bin of one image is no corner")
+    np.testing.assert_allclose(ax.collections[0].get_offsets(), [[0.55, 1.0], [0.75, 0.5], [0.95, 1.0]])
+    np.testing.assert_allclose(ax.collections[0].get_sizes(), [20, 120, 120])
+    assert diagonal.get_label() == "calibrated"

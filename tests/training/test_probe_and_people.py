@@ -86,10 +86,11 @@ def test_the_method_is_the_regression_on_the_untrained_networks_features(colours
         assert torch.equal(one, two), name
 
 
-def test_training_starts_from_the_probe(colours_root, tmp_path):
-    """With a learning rate of nothing, what is trained is the probe."""
+@pytest.mark.parametrize("still", [{"learning_rate": 0.0, "epochs": 1}, {"epochs": 0}])
+def test_training_starts_from_the_probe(still, colours_root, tmp_path):
+    """With a learning rate of nothing, or no epoch, what is trained is the probe."""
     common = {"data": "csv", "preset": "smoke"}
-    settings = {"probe_start": True, "learning_rate": 0.0, "epochs": 1}
+    settings = {"probe_start": True} | still
     probed = train(Config(**common, method="linear_probe"), tmp_path, colours_root)
     for method in ("independent", "shared_bottom"):
         run = train(Config(**common, method=method, settings=settings), tmp_path, colours_root)
