@@ -68,6 +68,19 @@ def test_what_enters_the_last_layers_makes_the_logits(root, method, monkeypatch)
         np.testing.assert_allclose(x @ last[name][0].T + last[name][1], logits[name], atol=0.02)
 
 
+def test_whole_networks_are_trained_on_each_form(root, tmp_path, monkeypatch):
+    small = {"backbone": "tiny", "weights": "none", "resize": 8, "crop": 8, "batch": 20, "learning_rate": 0.01}
+    monkeypatch.setattr(para_forms, "TRAINING", para_forms.TRAINING | small)
+    study = para_forms.trainings(tmp_path, root)
+    study.run(1)
+    rows = study.gather().set_index(["form", "task"])
+    assert list(rows.index) == [(form, task) for form in para.FORMS for task in ("aesthetics", "emotion")]
+    assert rows["classes"].tolist() == [2, 2, 2, 8, 2, 7] or list(para.FORMS) != ["positive", "eight", "felt"]
+    assert set(rows["start"]) == {para_forms.WHOLE} and rows["auc"].between(0, 1).all()
+    felt = rows.loc["felt", "emotion"]
+    assert 25 <= felt["test"] <= 27 and felt["train"] < rows.loc["eight", "emotion"]["train"]
+
+
 def test_the_kept_table_is_what_the_text_shows():
     table = pd.read_csv(PROJECT / "results" / "para_forms.csv")
     text = (PROJECT / "results" / "README.md").read_text(encoding="utf-8")
