@@ -10,23 +10,31 @@ import pandas as pd
 from aesthemo_lib.files import write_table
 
 from ..cells import STUDIES, Study
-from ..full_labels.verdicts import APART, CONTROLS, PROBE, compared, read
+from ..full_labels.verdicts import APART, CONTROLS as FIRST_CONTROLS, PROBE, compared, read
 from .study import protocol
 
 FILE = STUDIES / "whole_networks.csv"
-JOINT = tuple(name for name in protocol()["contenders"] if name not in (APART, PROBE))
+APART_FASTER = "independent, 8e-4"
+"""Independent networks at the rate of most joint ones, added when all else had been seen."""
+CONTROLS = (*FIRST_CONTROLS, "halves")
+JOINT = tuple(name for name in protocol()["contenders"] if name not in (APART, APART_FASTER, PROBE))
 PAIRS = (*((name, APART) for name in (PROBE, *JOINT)), ("cross_branch.diagonal", "cross_branch.own_twice"),
          ("cross_branch.diagonal", "shared_bottom"), ("cross_branch.random", "cross_branch.diagonal"))
+ADDED = tuple((name, APART_FASTER) for name in (APART, PROBE, *JOINT))
 
 
 def verdicts(rows: pd.DataFrame) -> pd.DataFrame:
-    """A row a comparison and task; Holm's family is PARA's settings, and the controls are one of their own.
+    """A row a comparison and task; Holm's family is PARA's settings. The controls are a family of their own, and so are
+    the comparisons that were added when the others had been seen.
 
     Args:
         rows: as ``full_labels.verdicts.read`` returns them.
     """
-    rows = rows.assign(family=np.where(rows["setting"].isin(CONTROLS), "controls", rows["source"]))
-    return pd.concat([compared(part, PAIRS) for _, part in rows.groupby("family", sort=False)], ignore_index=True)
+    control = rows["setting"].isin(CONTROLS)
+    main, controls = rows[~control].assign(family="para"), rows[control].assign(family="controls")
+    halves = ("shared_bottom", APART_FASTER), ("cross_branch.diagonal", APART_FASTER)
+    return pd.concat([compared(main, PAIRS), compared(main.assign(family="added"), ADDED),
+                      compared(controls, (*PAIRS, *halves))], ignore_index=True)
 
 
 def chosen_rates(pilot: pd.DataFrame) -> dict[str, float]:

@@ -18,7 +18,7 @@ from aesthemo_studies.whole_networks.study import Cell
 
 PROJECT = Path(__file__).resolve().parents[2]
 PLAN = whole.protocol()
-SMALL = PLAN | {"side": 64, "batch": 4, "epochs": 1, "sizes": {"10": 10, "20": 20, "copies": 8, "permuted": 8},
+SMALL = PLAN | {"side": 64, "batch": 4, "epochs": 1, "sizes": {"10": 10, "20": 20, "copies": 8, "permuted": 8, "halves": 10},
                 "apart": 10, "pilot": {"from": 20, "photographs": 5, "rates": [1e-3, 2e-3]}, "validation": 0.2}
 
 
@@ -75,6 +75,11 @@ def test_controls_change_what_is_learnt_and_nothing_that_is_tested(small):
     labels, targets = whole.learned(Cell("copies", 0, "", 0.0), images, train, validation)
     turned = {task: labels[task] != emotion for task in whole.TASKS}
     assert not targets and (turned["aesthetics"] != turned["emotion"]).any() and 0 < turned["emotion"].mean() < 0.5
+    labels, targets = whole.learned(Cell("halves", 0, "", 0.0), images, train, validation)
+    has = {task: labels[task] >= 0 for task in whole.TASKS}
+    assert (has["aesthetics"] != has["emotion"]).all() and 5 < has["emotion"].sum() < 37
+    assert all((labels[task][has[task]] == emotion[has[task]]).all() for task in whole.TASKS)
+    assert (targets["aesthetics"] == targets["emotion"]).all()
 
 
 @pytest.mark.parametrize("contender", ["independent", "cross_branch.diagonal", "linear_probe"])
@@ -120,7 +125,10 @@ def test_rates_are_chosen_by_both_tasks_log_losses():
 
 def test_the_rates_are_those_that_the_pilot_chose():
     pilot = verdicts.read(verdicts.FILE.with_suffix(".pilot.csv"))
-    assert set(pilot["contender"]) == set(PLAN["contenders"]) and PLAN["rates"] == verdicts.chosen_rates(pilot)
+    chosen, added = verdicts.chosen_rates(pilot), PLAN["pilot"]["without"]
+    assert set(pilot["contender"]) == set(PLAN["contenders"]) - set(added) and not set(added) & set(chosen)
+    assert {name: rate for name, rate in PLAN["rates"].items() if name not in added} == chosen
+    assert PLAN["rates"][verdicts.APART_FASTER] == PLAN["rates"]["cross_branch.diagonal"]
 
 
 def test_verdicts_are_what_the_rows_give():
