@@ -6,12 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from aesthemo_lib.files import write_table
+from aesthemo_lib.plots.runs import panels
+from aesthemo_lib.plots.style import save
 
 from ..cells import STUDIES, Study
-from ..full_labels.verdicts import APART, CONTROLS as FIRST_CONTROLS, PROBE, compared, read
-from .study import protocol
+from ..full_labels.verdicts import APART, CONTROLS as FIRST_CONTROLS, PROBE, compared, draw_differences, read
+from .study import TASKS, protocol
 
 FILE = STUDIES / "whole_networks.csv"
 APART_FASTER = "independent, 8e-4"
@@ -52,6 +55,20 @@ def health(rows: pd.DataFrame) -> pd.DataFrame:
                      first_epoch_best=("first", "sum"), failed=("failed", "sum")).reset_index()
 
 
+def picture(rows: pd.DataFrame) -> Figure:
+    """Each contender's AUC minus the independent networks', at their own rate and at the joint networks'."""
+    at_once = rows[(rows["setting"] == "2000") & (rows["contender"] != APART)].assign(setting="same rate")
+    rows = pd.concat([rows, at_once.replace({"contender": {APART_FASTER: APART}})], ignore_index=True)
+    words = {"500": "500", "2000": "2,000", "5000": "5,000", "same rate": "2,000, at one rate"}
+    figure, axes = panels(2, width=4.6, height=7.2, sharey=True)
+    for ax, task in zip(axes, TASKS, strict=True):
+        draw_differences(ax, rows[rows["task"] == task], words, (PROBE, *JOINT))
+        ax.set_title(task)
+    axes[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5), title="photographs to learn from")
+    axes[0].invert_yaxis()
+    return figure
+
+
 def keep_pilot(made: Study, folder: Path) -> list[Path]:
     """Write the pilot's rows; the rates that they choose are printed, to be put into the protocol."""
     path = folder / FILE.with_suffix(".pilot.csv").name
@@ -61,10 +78,11 @@ def keep_pilot(made: Study, folder: Path) -> list[Path]:
 
 
 def keep(made: Study, folder: Path) -> list[Path]:
-    """Write the rows and the verdicts; returns their paths. Comparisons are within sets, so that any number of sets
-    will do; each row of the verdicts says how many."""
-    paths = [folder / FILE.with_suffix(f".{ending}").name for ending in ("csv", "verdicts.csv")]
+    """Write the rows, the verdicts and the picture; returns their paths. Comparisons are within sets, so that any
+    number of sets will do; each row of the verdicts says how many."""
+    paths = [folder / FILE.with_suffix(f".{ending}").name for ending in ("csv", "verdicts.csv", "png")]
     write_table(paths[0], made.gather(), "%.5f")
     rows = read(paths[0])
     write_table(paths[1], verdicts(rows), "%.5f")
+    save(picture(rows), paths[2])
     return paths

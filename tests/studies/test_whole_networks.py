@@ -148,7 +148,42 @@ def test_verdicts_are_what_the_rows_give():
 def test_the_table_in_the_results_is_that_of_the_rows():
     text = (PROJECT / "results" / "README.md").read_text(encoding="utf-8")
     rows, table = verdicts.read(verdicts.FILE), verdicts.read(verdicts.FILE.with_suffix(".verdicts.csv"))
-    shown = re.findall(r"<!-- whole networks: (.*?) -->\n(.*?)\n<!-- end of whole networks -->", text, flags=re.S)
-    names = [name for name in (verdicts.PROBE, *verdicts.JOINT) if name in set(rows["contender"])]
-    assert shown and all(lines == markdown(rows, table, "para", [setting], names) for setting, lines in shown)
-    assert verdicts.health(rows)[["stuck", "failed"]].to_numpy().sum() == 0
+    learnt = verdicts.health(rows[~rows["setting"].isin(verdicts.CONTROLS)]).set_index(["setting", "contender"])
+    assert len(rows) == 2 * 320 and not learnt["stuck"].any()
+    assert learnt["failed"].sum() == learnt["failed"]["500", "cross_branch.random"] == 1
+    names = (verdicts.PROBE, *verdicts.JOINT)
+    shown = dict(re.findall(r"<!-- whole networks: (.*?) -->\n(.*?)\n<!-- end of whole networks -->", text, flags=re.S))
+    assert shown == {
+        "para": markdown(rows, table, "para", ["500", "2000", "5000"], names),
+        "added": markdown(rows, table, "added", ["2000"], names, verdicts.APART_FASTER),
+    }
+
+
+def test_what_the_text_says_of_whole_networks_is_in_the_table():
+    text = " ".join((PROJECT / "results" / "README.md").read_text(encoding="utf-8").split())
+    table = verdicts.read(verdicts.FILE.with_suffix(".verdicts.csv")).set_index(
+        ["family", "setting", "contender", "reference", "task"])
+
+    def both(family, setting, contender, reference, column="mean", sign=1):
+        values = [sign * table[column][family, setting, contender, reference, task] for task in whole.TASKS]
+        return " and ".join(f"{value:.3f}".replace("0.", ".", 1) if isinstance(value, float) else str(value)
+                            for value in values)
+
+    faster, diagonal, trunk = verdicts.APART_FASTER, "cross_branch.diagonal", "shared_bottom"
+    for said in (
+        f"`own_twice`, which exchanges nothing, by {both('para', '2000', 'cross_branch.own_twice', 'independent')}",
+        f"At 8e-4 they gain {both('added', '2000', 'independent', faster, sign=-1)}",
+        f"{both('added', '2000', diagonal, faster)} remain",
+        f"{both('added', '2000', diagonal, faster, 'detectable')} would have been found",
+        f"the shared trunk is ahead by {both('controls', 'halves', trunk, faster)}",
+        f"in {both('controls', 'halves', trunk, faster, 'above')} of 12 sets",
+        f"the exchange is level with independent networks ({both('controls', 'halves', diagonal, faster)})",
+        f"behind the trunk by {both('controls', 'halves', diagonal, trunk, sign=-1)}",
+        f"could only have found {both('controls', 'copies', trunk, 'independent', 'detectable')}",
+        f"with 5,000 it is {both('para', '5000', 'cross_branch.random', diagonal, sign=-1)} behind the diagonal start",
+        f"with 2,000 {both('para', '2000', 'cross_branch.random', diagonal, sign=-1)}",
+        f"Minus the probe, independent networks gain {both('para', '500', 'linear_probe', 'independent', sign=-1)} with "
+        f"500 photographs, {both('para', '2000', 'linear_probe', 'independent', sign=-1)} with 2,000 and "
+        f"{both('para', '5000', 'linear_probe', 'independent', sign=-1)} with 5,000",
+    ):
+        assert said in text, said
