@@ -1,8 +1,9 @@
-"""PARA's official test in each form of the emotion: last layers on frozen features, and two branches trained as a whole.
+"""PARA's official test in each form of the emotion: last layers on frozen features, and networks trained as a whole.
 
 The bundled network for photographs was trained on the form 'positive'. Here its two branches and their exchange stay as
-they are, and each task gets a new last layer, a logistic regression on the shares of the training photographs' votes. ``--train`` first fine-tunes two whole branches
-for each form, which asks for a GPU (`small-para` makes a copy of PARA that can travel to one):
+they are, and each task gets a new last layer, a logistic regression on the shares of the training photographs' votes.
+``--train`` first fine-tunes two whole branches for each form, which asks for a GPU (`small-para` makes a copy of PARA
+that can travel to one):
 
     python -m aesthemo_studies para-forms --root <PARA's folder> [--train]
 """
@@ -23,10 +24,10 @@ from aesthemo_lib.data import readers
 from aesthemo_lib.data.images import load_pixels, mean_image
 from aesthemo_lib.data.readers.para import FORMS
 from aesthemo_lib.data.table import AnnotatedImages
+from aesthemo_lib.device import pick_device, set_threads
 from aesthemo_lib.evaluation import task_metrics
 from aesthemo_lib.evaluation.health import accuracy_interval, auc_interval
 from aesthemo_lib.evaluation.metrics import majority_class, softmax
-from aesthemo_lib.device import pick_device, set_threads
 from aesthemo_lib.files import BUNDLED, atomic, digest, project_folder, show_progress
 from aesthemo_lib.models.inference import predict_logits
 from aesthemo_lib.models.networks import build
@@ -157,13 +158,13 @@ def _row(start: str, form: str, name: str, images: AnnotatedImages, p: np.ndarra
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """The table as results/README shows it: for each task and form, AUC and accuracy from either start."""
+    """The table as results/README shows it: for each task and form, AUC and accuracy of each start."""
     lines = ["| task | classes | tested on | start | AUC (95 % interval) | accuracy (95 % interval) | majority class |",
              "|---|---|---|---|---|---|---|"]
     order = ["", *FORMS]
     table = table.fillna({"form": ""}).sort_values("form", key=lambda form: form.map(order.index), kind="stable")
     for row in table.itertuples():
-        form = f", {row.form}" if row.form else ""
+        form = f", {'' if row.task == 'emotion' else 'trained with '}{row.form}" if row.form else ""
         lines.append(f"| {row.task}{form} | {row.classes} | {row.test:,} | {row.start} | {_interval(row, 'auc')} | "
                      f"{_interval(row, 'accuracy')} | {_short(row.majority_accuracy)} |")
     return "\n".join(lines)
