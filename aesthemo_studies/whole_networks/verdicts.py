@@ -22,7 +22,8 @@ CONTROLS = (*FIRST_CONTROLS, "halves")
 JOINT = tuple(name for name in protocol()["contenders"] if name not in (APART, APART_FASTER, PROBE))
 PAIRS = (*((name, APART) for name in (PROBE, *JOINT)), ("cross_branch.diagonal", "cross_branch.own_twice"),
          ("cross_branch.diagonal", "shared_bottom"), ("cross_branch.random", "cross_branch.diagonal"))
-ADDED = tuple((name, APART_FASTER) for name in (APART, PROBE, *JOINT))
+AS_FAST = tuple(name for name in JOINT if protocol()["rates"][name] == protocol()["rates"][APART_FASTER])
+ADDED = tuple((name, APART_FASTER) for name in (APART, PROBE, *AS_FAST))
 
 
 def verdicts(rows: pd.DataFrame) -> pd.DataFrame:
@@ -56,8 +57,9 @@ def health(rows: pd.DataFrame) -> pd.DataFrame:
 
 def picture(rows: pd.DataFrame) -> Figure:
     """Each contender's AUC minus the independent networks', at their own rate and at the joint networks'."""
-    at_once = rows[(rows["setting"] == "2000") & (rows["contender"] != APART)].assign(setting="same rate")
-    rows = pd.concat([rows, at_once.replace({"contender": {APART_FASTER: APART}})], ignore_index=True)
+    as_fast = rows[(rows["setting"] == "2000") & rows["contender"].isin([APART_FASTER, *AS_FAST])]
+    as_fast = as_fast.assign(setting="same rate").replace({"contender": {APART_FASTER: APART}})
+    rows = pd.concat([rows, as_fast], ignore_index=True)
     words = {"500": "500", "2000": "2,000", "5000": "5,000", "same rate": "2,000, at one rate"}
     figure, axes = panels(2, width=4.6, height=7.2, sharey=True)
     for ax, task in zip(axes, TASKS, strict=True):

@@ -156,7 +156,7 @@ def test_the_table_in_the_results_is_that_of_the_rows():
     shown = dict(re.findall(r"<!-- whole networks: (.*?) -->\n(.*?)\n<!-- end of whole networks -->", text, flags=re.S))
     assert shown == {
         "para": markdown(rows, table, "para", ["500", "2000", "5000"], names),
-        "added": markdown(rows, table, "added", ["2000"], names, verdicts.APART_FASTER),
+        "added": markdown(rows, table, "added", ["2000"], (verdicts.PROBE, *verdicts.AS_FAST), verdicts.APART_FASTER),
     }
 
 
