@@ -47,9 +47,10 @@ def _parser() -> argparse.ArgumentParser:
     whole = _study_parser(commands, "whole-networks", "the same with every layer trained, on PARA; asks for a GPU",
                           _whole_networks)
     whole.add_argument("--pilot", action="store_true", help="run what the rates were chosen with, and nothing else")
-    forms = commands.add_parser("para-forms", help="PARA's test in each form of the emotion, by last layers alone")
+    forms = commands.add_parser("para-forms", help="PARA's test in each form of the emotion")
     forms.add_argument("--root", type=Path, required=True, help="PARA's folder")
     forms.add_argument("--out", type=Path, default=Path("runs/studies"), help="the folder of all studies")
+    forms.add_argument("--train", action="store_true", help="first train two whole branches for each; asks for a GPU")
     forms.set_defaults(command=_para_forms)
     small = commands.add_parser("small-para", help="write a copy of PARA that is small enough to travel to a GPU")
     small.add_argument("--root", type=Path, required=True, help="PARA's folder")
@@ -200,8 +201,10 @@ def _whole_networks(given) -> None:
 
 
 def _para_forms(given) -> None:
-    from .para_forms import measure
+    from .para_forms import measure, trainings
 
+    if given.train:
+        trainings(given.out, given.root).run()
     print(measure(given.root, given.out))
 
 

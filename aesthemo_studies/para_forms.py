@@ -1,13 +1,17 @@
-"""PARA's official test in each form of the emotion: last layers on ImageNet's features, and on the bundled network's.
+"""PARA's official test in each form of the emotion: last layers on frozen features, and networks trained as a whole.
 
 The bundled network for photographs was trained on the form 'positive'. Here its two branches and their exchange stay as
-they are, and each task gets a new last layer, a logistic regression on the shares of the training photographs' votes:
+they are, and each task gets a new last layer, a logistic regression on the shares of the training photographs' votes.
+``--train`` first fine-tunes two whole branches for each form, which asks for a GPU (`small-para` makes a copy of PARA
+that can travel to one):
 
-    python -m aesthemo_studies para-forms --root <PARA's folder>
+    python -m aesthemo_studies para-forms --root <PARA's folder> [--train]
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,17 +24,27 @@ from aesthemo_lib.data import readers
 from aesthemo_lib.data.images import load_pixels, mean_image
 from aesthemo_lib.data.readers.para import FORMS
 from aesthemo_lib.data.table import AnnotatedImages
+from aesthemo_lib.device import pick_device, set_threads
 from aesthemo_lib.evaluation import task_metrics
 from aesthemo_lib.evaluation.health import accuracy_interval, auc_interval
 from aesthemo_lib.evaluation.metrics import majority_class, softmax
 from aesthemo_lib.files import BUNDLED, atomic, digest, project_folder, show_progress
 from aesthemo_lib.models.inference import predict_logits
 from aesthemo_lib.models.networks import build
+from aesthemo_lib.training import Config
+from aesthemo_lib.training.fit import Data, fit
 from aesthemo_lib.training.labels import targets
 from aesthemo_lib.training.probe import NEVER, regression
 from aesthemo_lib.training.run import Run
+from aesthemo_lib.training.runs import build_network, weighed
+
+from .cells import Study, key
+from .whole_networks.study import WEIGHTS
 
 STARTS = ("imagenet", "photographs")
+WHOLE = "all layers"  #: How the rows of networks that were trained as a whole are called
+TRAINING = {"epochs": 2, "patience": 2}
+"""What differs from preset teach's recipe for PARA: a second pass, since two branches start from ImageNet at once."""
 SIDE = 192
 """Of what the bundled network was trained on last, and so of both."""
 CHUNK = 512
@@ -45,17 +59,46 @@ def measure(root: Path, out: Path, to: Path | None = None) -> Path:
         to: the folder of the table.
     """
     forms = {form: readers.read("para", root, emotion=form) for form in FORMS}
-    images, rows = forms["positive"], []
+    images, rows, whole = forms["positive"], [], trainings(out, root)
     for start in STARTS:
         x = features(start, images, out)
         rows.append(answers(start, "", "aesthetics", images, x["aesthetics"]))
         for form, of_form in forms.items():
             rows.append(answers(start, form, "emotion", of_form, x["emotion"]))
             print(rows[-1], flush=True)
+    table = pd.DataFrame(rows)
+    if any(whole.path(name).exists() for name in whole.cells):
+        table = pd.concat([table, whole.gather()], ignore_index=True)
     to = to or project_folder() / "results"
     with atomic(to / "para_forms.csv") as temporary:
-        pd.DataFrame(rows).round(5).to_csv(temporary, index=False)
+        table.round(5).to_csv(temporary, index=False)
     return to / "para_forms.csv"
+
+
+def trainings(out: Path, root: Path) -> Study:
+    """Two branches and their exchange, fine-tuned as a whole for each form; a cell is a form."""
+    return Study("para_forms", {key(WHOLE, form, plan=TRAINING): form for form in FORMS},
+                 partial(whole_network, root=Path(root)), Path(out))
+
+
+def whole_network(form: str, root: Path) -> Iterator[dict]:
+    """Train both tasks on the official training part, from ImageNet and a linear probe; a row for each task."""
+    set_threads()
+    weights = Path(root) / WEIGHTS
+    config = Config("para", "cross_branch", data_options={"emotion": form},
+                    settings={"weights": str(weights) if weights.exists() else "imagenet"} | TRAINING)
+    settings, device = config.training_settings(), pick_device()
+    images, pixels = load_pixels(readers.read("para", root, emotion=form), settings.resize)
+    split, shares = images.split(0), targets(images, images.split(0), {}, 0)
+    network = build_network(config, weighed(config, images.tasks))
+    labels = {task.name: images.labels(task.name) for task in images.tasks}
+    data = Data(pixels, mean_image(pixels, split.train), labels, split.train, split.validation, shares,
+                np.asarray(images.groups))
+    fit(network, data, settings, 0, device, title=form)
+    logits = predict_logits(network, pixels, split.test, data.mean, settings.crop, device)
+    for task in images.tasks:
+        trained = int((shares[task.name][split.train].sum(axis=1) > 0).sum())
+        yield _row(WHOLE, form, task.name, images, softmax(logits[task.name]), trained)
 
 
 def features(start: str, images: AnnotatedImages, out: Path) -> dict[str, np.ndarray]:
@@ -93,15 +136,20 @@ def answers(start: str, form: str, name: str, images: AnnotatedImages, x: np.nda
         images: in this form.
         x: (N, F) features of all of them.
     """
-    split, shares, labels = images.split(0), targets(images, images.split(0), {}, 0)[name], images.labels(name)
+    split, shares = images.split(0), targets(images, images.split(0), {}, 0)[name]
     train = split.train[shares[split.train].sum(axis=1) > 0]
     weight, bias = regression(x[train], shares[train], np.asarray(images.groups)[train], shares.shape[1])
-    p = softmax(x[split.test] @ weight.T + np.maximum(bias, NEVER))
+    return _row(start, form, name, images, softmax(x[split.test] @ weight.T + np.maximum(bias, NEVER)), len(train))
+
+
+def _row(start: str, form: str, name: str, images: AnnotatedImages, p: np.ndarray, trained: int) -> dict:
+    """``p``: (N, C) the answers to the official test."""
+    split, labels = images.split(0), images.labels(name)
     measured = task_metrics(labels[split.test], p, majority_class(labels[split.train]))
     low, high = accuracy_interval(measured["accuracy"], measured["n"])
     worst, best = auc_interval(measured["auc"], measured["confusion"])
     return {
-        "start": start, "task": name, "form": form, "classes": shares.shape[1], "train": len(train),
+        "start": start, "task": name, "form": form, "classes": p.shape[1], "train": trained,
         "test": measured["n"], "auc": measured["auc"], "auc_low": worst, "auc_high": best,
         "accuracy": measured["accuracy"], "accuracy_low": low, "accuracy_high": high,
         "majority_accuracy": measured["majority_accuracy"], "balanced_accuracy": measured["balanced_accuracy"],
@@ -110,13 +158,13 @@ def answers(start: str, form: str, name: str, images: AnnotatedImages, x: np.nda
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """The table as results/README shows it: for each task and form, AUC and accuracy from either start."""
+    """The table as results/README shows it: for each task and form, AUC and accuracy of each start."""
     lines = ["| task | classes | tested on | start | AUC (95 % interval) | accuracy (95 % interval) | majority class |",
              "|---|---|---|---|---|---|---|"]
     order = ["", *FORMS]
     table = table.fillna({"form": ""}).sort_values("form", key=lambda form: form.map(order.index), kind="stable")
     for row in table.itertuples():
-        form = f", {row.form}" if row.form else ""
+        form = f", {'' if row.task == 'emotion' else 'trained with '}{row.form}" if row.form else ""
         lines.append(f"| {row.task}{form} | {row.classes} | {row.test:,} | {row.start} | {_interval(row, 'auc')} | "
                      f"{_interval(row, 'accuracy')} | {_short(row.majority_accuracy)} |")
     return "\n".join(lines)

@@ -91,16 +91,15 @@ def health(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def markdown(rows: pd.DataFrame, table: pd.DataFrame, family: str, settings: Sequence[str],
-             contenders: Sequence[str] = CONTENDERS) -> str:
-    """The AUC minus the independent networks', by setting and task, as a Markdown table; bold where Holm's p < .05."""
+             contenders: Sequence[str] = CONTENDERS, apart: str = APART) -> str:
+    """The AUC minus that of ``apart``, by setting and task, as a Markdown table; bold where Holm's p < .05."""
     heads = [f"{setting} {task}".strip() for setting in settings for task in TASKS]
     lines = ["| contender | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
-    means = rows[~rows["setting"].isin(CONTROLS) | (family == "controls")].groupby(
-        ["source", "setting", "contender", "task"])["auc"].mean()
-    source = "para" if family == "controls" else family
-    lines.append(f"| `{APART}`, AUC | " + " | ".join(
-        _short(means[source, setting, APART, task]) for setting in settings for task in TASKS) + " |")
-    at = table[(table["family"] == family) & (table["reference"] == APART)].set_index(["contender", "setting", "task"])
+    source = "para" if family in ("controls", "added") else family
+    means = rows[rows["source"] == source].groupby(["setting", "contender", "task"])["auc"].mean()
+    lines.append(f"| `{apart}`, AUC | " + " | ".join(
+        _short(means[setting, apart, task]) for setting in settings for task in TASKS) + " |")
+    at = table[(table["family"] == family) & (table["reference"] == apart)].set_index(["contender", "setting", "task"])
     for name in contenders:
         cells = []
         for setting in settings:
@@ -146,7 +145,7 @@ def draw_differences(ax: Axes, rows: pd.DataFrame, settings: Mapping[str, str], 
         there = {place: auc[c] for place, c in enumerate(contenders) if c in auc}
         mean, low, high = np.array([mean_interval((of - auc[APART]).to_numpy()) for of in there.values()]).T
         y = np.array(list(there)) + 0.22 * (number - 1)
-        ax.errorbar(mean, y, xerr=[mean - low, high - mean], fmt="osD"[number], markersize=4, linewidth=1.2,
+        ax.errorbar(mean, y, xerr=[mean - low, high - mean], fmt="osDv"[number], markersize=4, linewidth=1.2,
                     color=MORE_COLOURS[number], label=f"{label} ({len(auc)} sets)")
         for at, value in zip(y[mean < SHOWN], mean[mean < SHOWN], strict=True):
             ax.text(SHOWN, at, f" \u2190 {value:.2f}", va="center", color=MORE_COLOURS[number])

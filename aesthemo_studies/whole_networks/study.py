@@ -82,7 +82,7 @@ def study(out: Path, root: Path, pilot: bool = False) -> Study:
 
 
 def _pilot_cells(plan: dict) -> Iterator[Cell]:
-    for contender in plan["contenders"]:
+    for contender in (name for name in plan["contenders"] if name not in plan["pilot"]["without"]):
         for rate in plan["pilot"]["rates"] if contender != "linear_probe" else [0.0]:
             yield Cell("pilot", 0, contender, rate)
 
@@ -162,8 +162,9 @@ def learned(
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """What a cell learns from: (N,) labels and (N, 2) shares of the votes, by task.
 
-    'copies' gives both tasks emotion's label, a fifth of them turned for each task apart: together there is twice as
-    much to learn from. 'permuted' permutes emotion's: aesthetics has nothing to learn from them.
+    'copies' gives both tasks emotion's label, a fifth of them turned for each task apart, 'halves' those of one half of
+    the photographs each: together there is twice as much to learn from. 'permuted' permutes emotion's: aesthetics has
+    nothing to learn from them.
     """
     labels = {task: images.labels(task).copy() for task in TASKS}
     votes = {task: np.asarray(images.votes[task], dtype=np.float64) for task in TASKS}
@@ -175,6 +176,11 @@ def learned(
             labels[task] = np.where(rng.random(len(images)) < TURNED, 1 - images.labels("emotion"),
                                     images.labels("emotion"))
         targets = {}
+    elif cell.setting == "halves":
+        half = rng.random(len(images)) < 0.5
+        for task, own in zip(TASKS, (half, ~half), strict=True):
+            labels[task] = np.where(own, images.labels("emotion"), -1)
+            targets[task] = targets["emotion"]
     elif cell.setting == "permuted":
         for part in (train, validation):
             source = rng.permutation(part)
@@ -183,7 +189,7 @@ def learned(
 
 
 def _truth(cell: Cell, images: AnnotatedImages, task: str, rows: np.ndarray) -> np.ndarray:
-    return images.labels("emotion" if cell.setting == "copies" else task)[rows]
+    return images.labels("emotion" if cell.setting in ("copies", "halves") else task)[rows]
 
 
 def _fit(network, config: Config, data: Data, seed: int) -> dict[str, list[dict]]:

@@ -4,29 +4,40 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from aesthemo_lib.files import write_table
+from aesthemo_lib.plots.runs import panels
+from aesthemo_lib.plots.style import save
 
 from ..cells import STUDIES, Study
-from ..full_labels.verdicts import APART, CONTROLS, PROBE, compared, read
-from .study import protocol
+from ..full_labels.verdicts import APART, CONTROLS as FIRST_CONTROLS, PROBE, compared, draw_differences, read
+from .study import TASKS, protocol
 
 FILE = STUDIES / "whole_networks.csv"
-JOINT = tuple(name for name in protocol()["contenders"] if name not in (APART, PROBE))
+APART_FASTER = "independent, 8e-4"
+"""Independent networks at the rate of most joint ones, added when all else had been seen."""
+CONTROLS = (*FIRST_CONTROLS, "halves")
+JOINT = tuple(name for name in protocol()["contenders"] if name not in (APART, APART_FASTER, PROBE))
 PAIRS = (*((name, APART) for name in (PROBE, *JOINT)), ("cross_branch.diagonal", "cross_branch.own_twice"),
          ("cross_branch.diagonal", "shared_bottom"), ("cross_branch.random", "cross_branch.diagonal"))
+AS_FAST = tuple(name for name in JOINT if protocol()["rates"][name] == protocol()["rates"][APART_FASTER])
+ADDED = tuple((name, APART_FASTER) for name in (APART, PROBE, *AS_FAST))
 
 
 def verdicts(rows: pd.DataFrame) -> pd.DataFrame:
-    """A row a comparison and task; Holm's family is PARA's settings, and the controls are one of their own.
+    """A row a comparison and task; Holm's family is PARA's settings. The controls are a family of their own, and so are
+    the comparisons that were added when the others had been seen.
 
     Args:
         rows: as ``full_labels.verdicts.read`` returns them.
     """
-    rows = rows.assign(family=np.where(rows["setting"].isin(CONTROLS), "controls", rows["source"]))
-    return pd.concat([compared(part, PAIRS) for _, part in rows.groupby("family", sort=False)], ignore_index=True)
+    control = rows["setting"].isin(CONTROLS)
+    main, controls = rows[~control].assign(family="para"), rows[control].assign(family="controls")
+    halves = ("shared_bottom", APART_FASTER), ("cross_branch.diagonal", APART_FASTER)
+    return pd.concat([compared(main, PAIRS), compared(main.assign(family="added"), ADDED),
+                      compared(controls, (*PAIRS, *halves))], ignore_index=True)
 
 
 def chosen_rates(pilot: pd.DataFrame) -> dict[str, float]:
@@ -44,6 +55,21 @@ def health(rows: pd.DataFrame) -> pd.DataFrame:
                      first_epoch_best=("first", "sum"), failed=("failed", "sum")).reset_index()
 
 
+def picture(rows: pd.DataFrame) -> Figure:
+    """Each contender's AUC minus the independent networks', at their own rate and at the joint networks'."""
+    as_fast = rows[(rows["setting"] == "2000") & rows["contender"].isin([APART_FASTER, *AS_FAST])]
+    as_fast = as_fast.assign(setting="same rate").replace({"contender": {APART_FASTER: APART}})
+    rows = pd.concat([rows, as_fast], ignore_index=True)
+    words = {"500": "500", "2000": "2,000", "5000": "5,000", "same rate": "2,000, at one rate"}
+    figure, axes = panels(2, width=4.6, height=7.2, sharey=True)
+    for ax, task in zip(axes, TASKS, strict=True):
+        draw_differences(ax, rows[rows["task"] == task], words, (PROBE, *JOINT))
+        ax.set_title(task)
+    axes[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5), title="photographs to learn from")
+    axes[0].invert_yaxis()
+    return figure
+
+
 def keep_pilot(made: Study, folder: Path) -> list[Path]:
     """Write the pilot's rows; the rates that they choose are printed, to be put into the protocol."""
     path = folder / FILE.with_suffix(".pilot.csv").name
@@ -53,10 +79,11 @@ def keep_pilot(made: Study, folder: Path) -> list[Path]:
 
 
 def keep(made: Study, folder: Path) -> list[Path]:
-    """Write the rows and the verdicts; returns their paths. Comparisons are within sets, so that any number of sets
-    will do; each row of the verdicts says how many."""
-    paths = [folder / FILE.with_suffix(f".{ending}").name for ending in ("csv", "verdicts.csv")]
+    """Write the rows, the verdicts and the picture; returns their paths. Comparisons are within sets, so that any
+    number of sets will do; each row of the verdicts says how many."""
+    paths = [folder / FILE.with_suffix(f".{ending}").name for ending in ("csv", "verdicts.csv", "png")]
     write_table(paths[0], made.gather(), "%.5f")
     rows = read(paths[0])
     write_table(paths[1], verdicts(rows), "%.5f")
+    save(picture(rows), paths[2])
     return paths

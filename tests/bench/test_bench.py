@@ -229,7 +229,7 @@ def test_a_quoted_row_is_seen():
         ("vgg16_loop", 0.98, 2), ("teach_plain", 2.31, 2)]
 
 
-@pytest.mark.parametrize("name", [name for name in ("bench", "gpu") if (PROJECT / f"results/{name}.json").exists()])
+@pytest.mark.parametrize("name", ["bench", "gpu", "gpu-one-thread"])
 def test_the_committed_page_follows_from_its_rows_and_texts_quote_them(name):
     file = PROJECT / "results" / f"{name}.json"
     kept = read_json(file)

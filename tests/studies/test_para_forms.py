@@ -68,15 +68,30 @@ def test_what_enters_the_last_layers_makes_the_logits(root, method, monkeypatch)
         np.testing.assert_allclose(x @ last[name][0].T + last[name][1], logits[name], atol=0.02)
 
 
+def test_whole_networks_are_trained_on_each_form(root, tmp_path, monkeypatch):
+    small = {"backbone": "tiny", "weights": "none", "resize": 8, "crop": 8, "batch": 20, "learning_rate": 0.01}
+    monkeypatch.setattr(para_forms, "TRAINING", para_forms.TRAINING | small)
+    study = para_forms.trainings(tmp_path, root)
+    study.run(1)
+    rows = study.gather().set_index(["form", "task"])
+    assert list(rows.index) == [(form, task) for form in para.FORMS for task in ("aesthetics", "emotion")]
+    assert rows["classes"].tolist() == [2, 2, 2, 8, 2, 7] or list(para.FORMS) != ["positive", "eight", "felt"]
+    assert set(rows["start"]) == {para_forms.WHOLE} and rows["auc"].between(0, 1).all()
+    felt = rows.loc["felt", "emotion"]
+    assert 25 <= felt["test"] <= 27 and felt["train"] < rows.loc["eight", "emotion"]["train"]
+
+
 def test_the_kept_table_is_what_the_text_shows():
     table = pd.read_csv(PROJECT / "results" / "para_forms.csv")
     text = (PROJECT / "results" / "README.md").read_text(encoding="utf-8")
     assert para_forms.markdown(table) in text
-    assert list(table.groupby("start").size()) == [4, 4] and set(table["test"].iloc[:3]) == {3000}
+    assert list(table.groupby("start").size()) == [6, 4, 4] and set(table["test"].iloc[:3]) == {3000}
 
 
 def test_what_the_text_says_of_the_forms_is_in_the_table():
-    table = pd.read_csv(PROJECT / "results" / "para_forms.csv").fillna({"form": ""}).set_index(["form", "start"])
+    table = pd.read_csv(PROJECT / "results" / "para_forms.csv").fillna({"form": ""})
+    whole = table[table["start"] == para_forms.WHOLE].set_index(["task", "form"])
+    table = table[table["start"] != para_forms.WHOLE].set_index(["form", "start"])
     text = " ".join((PROJECT / "results" / "README.md").read_text(encoding="utf-8").split())
 
     def shown(column: str, start: str, forms: tuple = ("eight", "felt"), minus: str = "") -> list[str]:
@@ -89,3 +104,7 @@ def test_what_the_text_says_of_the_forms_is_in_the_table():
     assert f"({ours} where ImageNet's features give {theirs})" in text
     pairs = zip(shown("log_loss", "photographs"), shown("log_loss", "imagenet"), strict=True)
     assert f"log-loss higher ({', '.join(f'{ours} against {theirs}' for ours, theirs in pairs)})" in text
+    trained = [f"{whole['auc']['emotion', form]:.3f}".removeprefix("0") for form in para.FORMS]
+    assert f"Trained on the form itself, all layers give {', '.join(trained[:-1])} and {trained[-1]}" in text
+    beside = [f"{whole['auc']['aesthetics', form]:.3f}".removeprefix("0") for form in para.FORMS]
+    assert f"aesthetics, trained with each of them, {min(beside)} to {max(beside)}" in text

@@ -18,8 +18,9 @@ from aesthemo_studies.whole_networks.study import Cell
 
 PROJECT = Path(__file__).resolve().parents[2]
 PLAN = whole.protocol()
-SMALL = PLAN | {"side": 64, "batch": 4, "epochs": 1, "sizes": {"10": 10, "20": 20, "copies": 8, "permuted": 8},
-                "apart": 10, "pilot": {"from": 20, "photographs": 5, "rates": [1e-3, 2e-3]}, "validation": 0.2}
+SMALL = PLAN | {"side": 64, "batch": 4, "epochs": 1, "apart": 10,
+                "sizes": {"10": 10, "20": 20, "copies": 8, "permuted": 8, "halves": 10},
+                "pilot": {"from": 20, "photographs": 5, "rates": [1e-3, 2e-3]}, "validation": 0.2}
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +76,11 @@ def test_controls_change_what_is_learnt_and_nothing_that_is_tested(small):
     labels, targets = whole.learned(Cell("copies", 0, "", 0.0), images, train, validation)
     turned = {task: labels[task] != emotion for task in whole.TASKS}
     assert not targets and (turned["aesthetics"] != turned["emotion"]).any() and 0 < turned["emotion"].mean() < 0.5
+    labels, targets = whole.learned(Cell("halves", 0, "", 0.0), images, train, validation)
+    has = {task: labels[task] >= 0 for task in whole.TASKS}
+    assert (has["aesthetics"] != has["emotion"]).all() and 5 < has["emotion"].sum() < 37
+    assert all((labels[task][has[task]] == emotion[has[task]]).all() for task in whole.TASKS)
+    assert (targets["aesthetics"] == targets["emotion"]).all()
 
 
 @pytest.mark.parametrize("contender", ["independent", "cross_branch.diagonal", "linear_probe"])
@@ -120,7 +126,10 @@ def test_rates_are_chosen_by_both_tasks_log_losses():
 
 def test_the_rates_are_those_that_the_pilot_chose():
     pilot = verdicts.read(verdicts.FILE.with_suffix(".pilot.csv"))
-    assert set(pilot["contender"]) == set(PLAN["contenders"]) and PLAN["rates"] == verdicts.chosen_rates(pilot)
+    chosen, added = verdicts.chosen_rates(pilot), PLAN["pilot"]["without"]
+    assert set(pilot["contender"]) == set(PLAN["contenders"]) - set(added) and not set(added) & set(chosen)
+    assert {name: rate for name, rate in PLAN["rates"].items() if name not in added} == chosen
+    assert PLAN["rates"][verdicts.APART_FASTER] == PLAN["rates"]["cross_branch.diagonal"]
 
 
 def test_verdicts_are_what_the_rows_give():
@@ -140,7 +149,42 @@ def test_verdicts_are_what_the_rows_give():
 def test_the_table_in_the_results_is_that_of_the_rows():
     text = (PROJECT / "results" / "README.md").read_text(encoding="utf-8")
     rows, table = verdicts.read(verdicts.FILE), verdicts.read(verdicts.FILE.with_suffix(".verdicts.csv"))
-    shown = re.findall(r"<!-- whole networks: (.*?) -->\n(.*?)\n<!-- end of whole networks -->", text, flags=re.S)
-    names = [name for name in (verdicts.PROBE, *verdicts.JOINT) if name in set(rows["contender"])]
-    assert shown and all(lines == markdown(rows, table, "para", [setting], names) for setting, lines in shown)
-    assert verdicts.health(rows)[["stuck", "failed"]].to_numpy().sum() == 0
+    learnt = verdicts.health(rows[~rows["setting"].isin(verdicts.CONTROLS)]).set_index(["setting", "contender"])
+    assert len(rows) == 2 * 320 and not learnt["stuck"].any()
+    assert learnt["failed"].sum() == learnt["failed"]["500", "cross_branch.random"] == 1
+    names = (verdicts.PROBE, *verdicts.JOINT)
+    shown = dict(re.findall(r"<!-- whole networks: (.*?) -->\n(.*?)\n<!-- end of whole networks -->", text, flags=re.S))
+    assert shown == {
+        "para": markdown(rows, table, "para", ["500", "2000", "5000"], names),
+        "added": markdown(rows, table, "added", ["2000"], (verdicts.PROBE, *verdicts.AS_FAST), verdicts.APART_FASTER),
+    }
+
+
+def test_what_the_text_says_of_whole_networks_is_in_the_table():
+    text = " ".join((PROJECT / "results" / "README.md").read_text(encoding="utf-8").split())
+    table = verdicts.read(verdicts.FILE.with_suffix(".verdicts.csv")).set_index(
+        ["family", "setting", "contender", "reference", "task"])
+
+    def both(family, setting, contender, reference, column="mean", sign=1):
+        values = [sign * table[column][family, setting, contender, reference, task] for task in whole.TASKS]
+        return " and ".join(f"{value:.3f}".replace("0.", ".", 1) if isinstance(value, float) else str(value)
+                            for value in values)
+
+    faster, diagonal, trunk = verdicts.APART_FASTER, "cross_branch.diagonal", "shared_bottom"
+    gains = [both("para", setting, "linear_probe", "independent", sign=-1) for setting in ("500", "2000", "5000")]
+    for said in (
+        f"`own_twice`, which exchanges nothing, by {both('para', '2000', 'cross_branch.own_twice', 'independent')}",
+        f"At 8e-4 they gain {both('added', '2000', 'independent', faster, sign=-1)}",
+        f"{both('added', '2000', diagonal, faster)} remain",
+        f"{both('added', '2000', diagonal, faster, 'detectable')} would have been found",
+        f"the shared trunk is ahead by {both('controls', 'halves', trunk, faster)}",
+        f"in {both('controls', 'halves', trunk, faster, 'above')} of 12 sets",
+        f"the exchange is level with independent networks ({both('controls', 'halves', diagonal, faster)})",
+        f"behind the trunk by {both('controls', 'halves', diagonal, trunk, sign=-1)}",
+        f"could only have found {both('controls', 'copies', trunk, 'independent', 'detectable')}",
+        f"with 5,000 it is {both('para', '5000', 'cross_branch.random', diagonal, sign=-1)} behind the diagonal start",
+        f"with 2,000 {both('para', '2000', 'cross_branch.random', diagonal, sign=-1)}",
+        "Minus the probe, independent networks gain {} with 500 photographs, {} with 2,000 and {} with 5,000".format(
+            *gains),
+    ):
+        assert said in text, said
