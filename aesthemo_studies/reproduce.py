@@ -13,6 +13,7 @@ from aesthemo_lib.training.config import Config
 from aesthemo_lib.training.run import Run, stored_hash
 from aesthemo_lib.training.runs import changed_images, describe, open_data
 
+from .forked import forked_kernels
 from .scheduler import Job, Scheduler, parallelism
 
 QUICK_METHODS = (("independent", ""), ("shared_bottom", ""), ("cross_branch", ""), ("linear_probe", ""))
@@ -64,7 +65,7 @@ def reproduce(data: str, root: Path | None, preset: str, out: Path, extra: bool 
     trainings = _trainings(left, root, out, jobs)
     reads = [Job(name, partial(_read_runs, name, _shared_parameters(data, root, preset, 0, out),
                                out / data / f"{name}.ipynb", [*hashes, digest(seen)])) for name in notebooks]
-    with headless():
+    with headless(), forked_kernels():
         jobs.run(trainings)
         jobs.run(reads)
     write_json(out / data / "timing.json", {

@@ -39,6 +39,10 @@ def parallelism(jobs: int, device: str, threads: int | None = None, memory: floa
     return at_once, given or cores // at_once
 
 
+WORKERS = ("ipykernel", "multiprocessing.spawn", "multiprocessing.forkserver")
+"""By these words of their command lines the processes are known that jobs have started."""
+
+
 class Job(NamedTuple):
     """A call with a name, and the run folder if it trains: a terminal then shows the epochs."""
 
@@ -73,7 +77,7 @@ class Scheduler:
             report: is given what a job returned, as soon as it has ended.
         """
         pool = partial(ProcessPoolExecutor, mp_context=multiprocessing.get_context("spawn"),
-                       initializer=_end_with_parent) if processes else ThreadPoolExecutor
+                       initializer=end_with_parent) if processes else ThreadPoolExecutor
         with environment(OMP_NUM_THREADS=str(self.threads)), pool(self.at_once) as executor:
             futures = {executor.submit(_timed, job.call): job for job in jobs}
             for future in futures:
@@ -118,7 +122,7 @@ def _cancel_after_failure(futures: dict[Future, Job], done: Future) -> None:
             future.cancel()
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """End this worker as soon as the process that started it is gone, however that ended."""
 
     def watch(sentinel: int) -> None:
@@ -135,7 +139,7 @@ def _end_children() -> None:
 
     for child in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
-            if any("ipykernel" in word or "multiprocessing.spawn" in word for word in child.cmdline()):
+            if any(name in word for word in child.cmdline() for name in WORKERS):
                 child.kill()
 
 
