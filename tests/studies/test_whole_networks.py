@@ -189,10 +189,11 @@ def test_what_the_text_says_of_whole_networks_is_in_the_table():
     ):
         assert said in text, said
     readme = " ".join((PROJECT / "README.md").read_text(encoding="utf-8").split())
-    behind = [table["mean"]["para", "5000", "cross_branch.random", diagonal, task] for task in whole.TASKS]
+    behind = [f"{-table['mean']['para', '5000', 'cross_branch.random', diagonal, task]:.2f}".removeprefix("0")
+              for task in whole.TASKS]
     for said in (
         f"with an exchange are {both('para', '2000', diagonal, 'independent')} ahead",
         f"({both('added', '2000', diagonal, faster, 'detectable')} would have been detected)",
-        "with 5,000 photographs still {} and {} behind".format(*(f"{-value:.2f}".removeprefix("0") for value in behind)),
+        f"with 5,000 photographs still {' and '.join(behind)} behind",
     ):
         assert said in readme, said
