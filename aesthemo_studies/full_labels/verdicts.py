@@ -95,7 +95,7 @@ def markdown(rows: pd.DataFrame, table: pd.DataFrame, family: str, settings: Seq
     """The AUC minus that of ``apart``, by setting and task, as a Markdown table; bold where Holm's p < .05."""
     heads = [f"{setting} {task}".strip() for setting in settings for task in TASKS]
     lines = ["| contender | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
-    source = "para" if family in ("controls", "added") else family
+    source = family if family in set(rows["source"]) else "para"
     means = rows[rows["source"] == source].groupby(["setting", "contender", "task"])["auc"].mean()
     lines.append(f"| `{apart}`, AUC | " + " | ".join(
         short(means[setting, apart, task]) for setting in settings for task in TASKS) + " |")
