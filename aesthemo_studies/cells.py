@@ -37,6 +37,12 @@ def key(*words: object, plan: object = None) -> str:
     return slug if plan is None else f"{slug}-{digest(plan)[:10]}"
 
 
+def short(value: float) -> str:
+    """A number with three digits behind the point and, below 1, none before it, as tables have them: '-.012'."""
+    text = f"{value:.3f}"
+    return text.replace("0.", ".", 1).replace("-.000", ".000") if abs(value) < 1 else text
+
+
 @dataclass(frozen=True)
 class Sample:
     """A cell that asks one sample: a collection's seed, a split's or a training set's number, of some source."""

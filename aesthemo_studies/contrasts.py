@@ -14,6 +14,7 @@ from aesthemo_lib.evaluation.comparison import mean_interval
 from aesthemo_lib.files import write_table
 from aesthemo_lib.plots.style import save
 
+from .cells import short
 from .few_labels.verdicts import holm
 
 
@@ -96,7 +97,6 @@ def markdown(table: pd.DataFrame) -> str:
     """The same comparisons as a Markdown table."""
     lines = ["| comparison | difference (95 % interval) | above zero | Holm's p |", "|---|---|---|---|"]
     for row in table.itertuples():
-        values = (row.mean, row.low, row.high, row.p_holm)
-        mean, low, high, p = (f"{value:.3f}".replace("0.", ".", 1) for value in values)
+        mean, low, high, p = map(short, (row.mean, row.low, row.high, row.p_holm))
         lines.append(f"| {name_of(row)} | {mean} ({low}, {high}) | {row.above} of {row.n} | {p} |")
     return "\n".join(lines)

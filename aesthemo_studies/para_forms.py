@@ -38,7 +38,7 @@ from aesthemo_lib.training.probe import NEVER, regression
 from aesthemo_lib.training.run import Run
 from aesthemo_lib.training.runs import build_network, weighed
 
-from .cells import Study, key
+from .cells import Study, key, short
 from .whole_networks.study import WEIGHTS
 
 STARTS = ("imagenet", "photographs")
@@ -166,14 +166,10 @@ def markdown(table: pd.DataFrame) -> str:
     for row in table.itertuples():
         form = f", {'' if row.task == 'emotion' else 'trained with '}{row.form}" if row.form else ""
         lines.append(f"| {row.task}{form} | {row.classes} | {row.test:,} | {row.start} | {_interval(row, 'auc')} | "
-                     f"{_interval(row, 'accuracy')} | {_short(row.majority_accuracy)} |")
+                     f"{_interval(row, 'accuracy')} | {short(row.majority_accuracy)} |")
     return "\n".join(lines)
 
 
 def _interval(row, name: str) -> str:
-    value, low, high = (_short(getattr(row, f"{name}{end}")) for end in ("", "_low", "_high"))
+    value, low, high = (short(getattr(row, f"{name}{end}")) for end in ("", "_low", "_high"))
     return f"{value} ({low}, {high})"
-
-
-def _short(value: float) -> str:
-    return f"{value:.3f}".removeprefix("0")

@@ -21,6 +21,7 @@ from aesthemo_lib.files import project_folder, read_json
 from aesthemo_lib.training.config import Config
 
 from . import gradient_aggregation  # noqa: F401  (so that a study can name them)
+from .cells import short
 
 FORMS = ("first", "long")
 """The first form fits two hours on two cores; the long one has teach's own image size and epochs, and more splits."""
@@ -178,15 +179,11 @@ def auc_table(rows: pd.DataFrame, tasks: tuple[str, ...], reference: str = "inde
     for contender, of in rows.groupby("contender", sort=False):
         cells = []
         for task in tasks:
-            cells.append(_short(of.loc[of["task"] == task, "auc"].mean()))
+            cells.append(short(of.loc[of["task"] == task, "auc"].mean()))
             one = None if contender == reference else ahead.loc[(contender, task)]
-            cells.append("" if one is None else f"{_short(one['mean'])} ({_short(one['low'])}, {_short(one['high'])})")
+            cells.append("" if one is None else f"{short(one['mean'])} ({short(one['low'])}, {short(one['high'])})")
         lines.append(f"| `{contender}` | {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def _short(value: float) -> str:
-    return f"{value:.3f}".replace("0.", ".", 1)
 
 
 def recipe(rows: pd.DataFrame, method: str = "cross_branch", endpoint: str = "auc") -> dict:

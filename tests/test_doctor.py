@@ -147,7 +147,7 @@ def test_minutes_follow_from_a_measured_step(monkeypatch):
     """Of 400 scenes 240 are learnt from, in 3 epochs by 15 branches: 10,800 images."""
     said = look("", lambda: doctor._minutes("scenes"))
     rate, minutes = re.search(r"at (\d+) images/s of 96 px .* about (\d+) minutes", said.finding).groups()
-    wanted = max(1, 3.9 * 10_800 / int(rate) / 60)
+    wanted = max(1, 2.9 * 10_800 / int(rate) / 60)
     assert said.status == "ok" and int(minutes) == pytest.approx(wanted, rel=0.1, abs=0.6)
     monkeypatch.setattr(doctor, "IMAGES", {})
     assert "minutes" not in look("", lambda: doctor._minutes("scenes")).finding

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from aesthemo_lib.evaluation.comparison import collect, markdown_table, paired_differences
+from aesthemo_lib.evaluation.comparison import collect, markdown_table, paired_differences, read_runs
 from aesthemo_studies import plots as study_plots, protocol as studies, readme_figures as figures
 from aesthemo_studies.attribution_checks import ledgers as checks, study as check_study
 
@@ -22,6 +22,14 @@ MOST_LINES = 150
 def test_the_results_table_is_drawn_from_its_file():
     (name, shown), = re.findall(r"<!-- table: (\S+) -->\n(.*?)\n<!-- end of table -->", RESULTS, flags=re.S)
     assert name == figures.COMPARED and shown.strip() == markdown_table(figures.compared_runs())
+
+
+def test_the_table_of_oasis_is_drawn_from_its_file_and_the_probe_is_behind():
+    shown = re.search(r"<!-- oasis teach -->\n(.*?)\n<!-- end of oasis teach -->", RESULTS, flags=re.S)[1]
+    runs = read_runs(PROJECT / figures.OASIS_RUNS)
+    assert shown == markdown_table(runs)
+    auc = runs.groupby(["task", "method"])["auc"].mean().unstack()
+    assert (auc.drop(columns="linear_probe").min(axis=1) > auc["linear_probe"]).all(), "results/README says so"
 
 
 def test_every_command_is_one_that_exists():

@@ -13,7 +13,7 @@ from aesthemo_lib.evaluation.comparison import mean_interval
 from aesthemo_lib.plots.runs import panels
 from aesthemo_lib.plots.style import NEUTRAL
 
-from ..cells import STUDIES, read_protocol
+from ..cells import STUDIES, read_protocol, short
 from .material import TASKS
 
 DRAWS, CONTROLS, VERDICTS = (STUDIES / f"few_labels{part}.csv" for part in ("", ".controls", ".verdicts"))
@@ -127,16 +127,12 @@ def summary(draws: pd.DataFrame, table: pd.DataFrame, main: int) -> str:
             beaten = [f"`{r}`" for r in (PROBE, ALONE, TRUNK)
                       if ("difference", direction, name, r) in at.index
                       and at.loc[("difference", direction, name, r), "verdict"] == "ahead"]
-            cells += [_short(means[direction, name]),
+            cells += [short(means[direction, name]),
                       "" if gain is None else "{} ({}, {}), {} of {}".format(
-                          *map(_short, gain[["mean", "low", "high"]]), gain["above"], gain["replicates"]),
+                          *map(short, gain[["mean", "low", "high"]]), gain["above"], gain["replicates"]),
                       "" if half is None else f"{half['share']:.0%}: {half['verdict']}", ", ".join(beaten)]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
-
-
-def _short(value: float) -> str:
-    return f"{value:.3f}".replace("0.", ".", 1).replace("-.000", ".000")
 
 
 def read(path: Path = DRAWS) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from aesthemo_lib.files import write_table
 from aesthemo_lib.plots.runs import panels
 from aesthemo_lib.plots.style import MORE_COLOURS, NEUTRAL, save
 
-from ..cells import Study
+from ..cells import Study, short
 from ..contrasts import contrasts
 from ..few_labels.verdicts import detectable
 from .study import JOINT, PROTOCOL, TASKS, protocol
@@ -95,10 +95,10 @@ def markdown(rows: pd.DataFrame, table: pd.DataFrame, family: str, settings: Seq
     """The AUC minus that of ``apart``, by setting and task, as a Markdown table; bold where Holm's p < .05."""
     heads = [f"{setting} {task}".strip() for setting in settings for task in TASKS]
     lines = ["| contender | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
-    source = "para" if family in ("controls", "added") else family
+    source = family if family in set(rows["source"]) else "para"
     means = rows[rows["source"] == source].groupby(["setting", "contender", "task"])["auc"].mean()
     lines.append(f"| `{apart}`, AUC | " + " | ".join(
-        _short(means[setting, apart, task]) for setting in settings for task in TASKS) + " |")
+        short(means[setting, apart, task]) for setting in settings for task in TASKS) + " |")
     at = table[(table["family"] == family) & (table["reference"] == apart)].set_index(["contender", "setting", "task"])
     for name in contenders:
         cells = []
@@ -108,14 +108,10 @@ def markdown(rows: pd.DataFrame, table: pd.DataFrame, family: str, settings: Seq
                     cells.append("")
                     continue
                 row = at.loc[(name, setting, task)]
-                text = f"{_short(row['mean'])} ({_short(row['low'])}, {_short(row['high'])})"
+                text = f"{short(row['mean'])} ({short(row['low'])}, {short(row['high'])})"
                 cells.append(f"**{text}**" if row["p_holm"] < 0.05 else text)
         lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
     return "\n".join(lines)
-
-
-def _short(value: float) -> str:
-    return f"{value:.3f}".replace("0.", ".", 1).replace("-.000", ".000")
 
 
 def picture(rows: pd.DataFrame) -> Figure:

@@ -19,7 +19,9 @@ FILE = STUDIES / "whole_networks.csv"
 APART_FASTER = "independent, 8e-4"
 """Independent networks at the rate of most joint ones, added when all else had been seen."""
 CONTROLS = (*FIRST_CONTROLS, "halves")
-JOINT = tuple(name for name in protocol()["contenders"] if name not in (APART, APART_FASTER, PROBE))
+JOINT = tuple(name for name in protocol()["rates"] if name not in (APART, *protocol()["pilot"]["without"]))
+*DEPTHS, WHOLE_TRUNK = (name for name in protocol()["pilot"]["without"] if name != APART_FASTER)
+"""Trunks of one to four groups and the whole one, all at its rate and on a processor, added last."""
 PAIRS = (*((name, APART) for name in (PROBE, *JOINT)), ("cross_branch.diagonal", "cross_branch.own_twice"),
          ("cross_branch.diagonal", "shared_bottom"), ("cross_branch.random", "cross_branch.diagonal"))
 AS_FAST = tuple(name for name in JOINT if protocol()["rates"][name] == protocol()["rates"][APART_FASTER])
@@ -28,7 +30,7 @@ ADDED = tuple((name, APART_FASTER) for name in (APART, PROBE, *AS_FAST))
 
 def verdicts(rows: pd.DataFrame) -> pd.DataFrame:
     """A row a comparison and task; Holm's family is PARA's settings. The controls are a family of their own, and so are
-    the comparisons that were added when the others had been seen.
+    the two groups of comparisons that were added when others had been seen.
 
     Args:
         rows: as ``full_labels.verdicts.read`` returns them.
@@ -36,7 +38,9 @@ def verdicts(rows: pd.DataFrame) -> pd.DataFrame:
     control = rows["setting"].isin(CONTROLS)
     main, controls = rows[~control].assign(family="para"), rows[control].assign(family="controls")
     halves = ("shared_bottom", APART_FASTER), ("cross_branch.diagonal", APART_FASTER)
+    depths = [(name, WHOLE_TRUNK) for name in DEPTHS]
     return pd.concat([compared(main, PAIRS), compared(main.assign(family="added"), ADDED),
+                      compared(main.assign(family="depth"), depths),
                       compared(controls, (*PAIRS, *halves))], ignore_index=True)
 
 

@@ -11,7 +11,9 @@ from PIL import Image
 from scipy import stats
 
 from aesthemo_lib.data.readers import para
+from aesthemo_lib.evaluation.comparison import mean_interval
 from aesthemo_lib.models.backbones import backbone
+from aesthemo_studies.cells import short
 from aesthemo_studies.full_labels.verdicts import markdown
 from aesthemo_studies.whole_networks import small_copy as copying, study as whole, verdicts
 from aesthemo_studies.whole_networks.study import Cell
@@ -150,13 +152,14 @@ def test_the_table_in_the_results_is_that_of_the_rows():
     text = (PROJECT / "results" / "README.md").read_text(encoding="utf-8")
     rows, table = verdicts.read(verdicts.FILE), verdicts.read(verdicts.FILE.with_suffix(".verdicts.csv"))
     learnt = verdicts.health(rows[~rows["setting"].isin(verdicts.CONTROLS)]).set_index(["setting", "contender"])
-    assert len(rows) == 2 * 320 and not learnt["stuck"].any()
+    assert len(rows) == 2 * 380 and not learnt["stuck"].any()
     assert learnt["failed"].sum() == learnt["failed"]["500", "cross_branch.random"] == 1
     names = (verdicts.PROBE, *verdicts.JOINT)
     shown = dict(re.findall(r"<!-- whole networks: (.*?) -->\n(.*?)\n<!-- end of whole networks -->", text, flags=re.S))
     assert shown == {
         "para": markdown(rows, table, "para", ["500", "2000", "5000"], names),
         "added": markdown(rows, table, "added", ["2000"], (verdicts.PROBE, *verdicts.AS_FAST), verdicts.APART_FASTER),
+        "depth": markdown(rows, table, "depth", ["500"], verdicts.DEPTHS, verdicts.WHOLE_TRUNK),
     }
 
 
@@ -188,3 +191,17 @@ def test_what_the_text_says_of_whole_networks_is_in_the_table():
             *gains),
     ):
         assert said in text, said
+    auc = verdicts.read(verdicts.FILE).query("setting == '500'").pivot(
+        index=["task", "replicate"], columns="contender", values="auc")
+    ahead = auc[verdicts.WHOLE_TRUNK] - auc[trunk]
+    found = [mean_interval(ahead[task].to_numpy()) for task in whole.TASKS]
+    assert f"it is {' and '.join('{} ({}, {})'.format(*map(short, one)) for one in found)} ahead of its GPU run" in text
+    readme = " ".join((PROJECT / "README.md").read_text(encoding="utf-8").split())
+    behind = [f"{-table['mean']['para', '5000', 'cross_branch.random', diagonal, task]:.2f}".removeprefix("0")
+              for task in whole.TASKS]
+    for said in (
+        f"with an exchange are {both('para', '2000', diagonal, 'independent')} ahead",
+        f"({both('added', '2000', diagonal, faster, 'detectable')} would have been detected)",
+        f"with 5,000 photographs still {' and '.join(behind)} behind",
+    ):
+        assert said in readme, said
