@@ -155,7 +155,7 @@ def draw_differences(ax: Axes, rows: pd.DataFrame, settings: Mapping[str, str], 
         for at, value in zip(y[mean < SHOWN], mean[mean < SHOWN], strict=True):
             ax.text(SHOWN, at, f" \u2190 {value:.2f}", va="center", color=MORE_COLOURS[number])
     ax.set(yticks=range(len(contenders)), yticklabels=contenders, xlabel="AUC minus that of\nindependent networks")
-    ax.set_xlim(max(SHOWN, ax.get_xlim()[0]), None)
+    ax.set_xlim(SHOWN if ax.texts else max(SHOWN, ax.get_xlim()[0]), None)
 
 
 def keep(made: Study, folder: Path) -> list[Path]:
