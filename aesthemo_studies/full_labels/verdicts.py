@@ -115,38 +115,47 @@ def markdown(rows: pd.DataFrame, table: pd.DataFrame, family: str, settings: Seq
 
 
 def picture(rows: pd.DataFrame) -> Figure:
-    """Each contender's AUC minus the independent networks': by training photographs of PARA, by what scenes share."""
+    """Each contender's AUC minus the independent networks': by training photographs of PARA, by what scenes share, and
+    on OASIS, where the splits overlap."""
     shown = {"para": ({"500": "500", "2000": "2,000", "5000": "5,000"}, "PARA, by training photographs"),
-             "scenes": ({"0": "0", "0.5": "0.5", "1": "1"}, "drawn scenes, by relatedness")}
-    figure, axes = panels(2, width=4.6, height=4.3, rows=2, sharey=True)
+             "scenes": ({"0": "0", "0.5": "0.5", "1": "1"}, "drawn scenes, by relatedness"),
+             "oasis": ({"": "all 814"}, "OASIS")}
+    shown = {source: of for source, of in shown.items() if source in set(rows["source"])}
+    figure, axes = panels(2, width=4.6, height=4.3, rows=len(shown), sharey=True)
     for line, (source, (settings, words)) in zip(axes, shown.items(), strict=True):
         for ax, task in zip(line, TASKS, strict=True):
-            draw_differences(ax, rows[(rows["source"] == source) & (rows["task"] == task)], settings, CONTENDERS)
+            overlap = protocol()["oasis"]["overlap"] if source == "oasis" else 0.0
+            here = rows[(rows["source"] == source) & (rows["task"] == task)]
+            draw_differences(ax, here, settings, CONTENDERS, overlap)
             ax.set_title(f"{task}\n{words}")
         line[1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
     axes[0, 0].invert_yaxis()
     return figure
 
 
-def draw_differences(ax: Axes, rows: pd.DataFrame, settings: Mapping[str, str], contenders: Sequence[str]) -> None:
+def draw_differences(ax: Axes, rows: pd.DataFrame, settings: Mapping[str, str], contenders: Sequence[str],
+                     overlap: float = 0.0) -> None:
     """One task's AUC minus that of independent networks, a line a contender, a mark and an interval a setting.
 
     Args:
         rows: of one source and task.
         settings: what each is called.
+        overlap: see ``mean_interval``.
     """
     ax.axvline(0, color=NEUTRAL, linewidth=1)
     for number, (setting, label) in enumerate(settings.items()):
         auc = rows[rows["setting"] == setting].pivot(index="replicate", columns="contender", values="auc")
         there = {place: auc[c] for place, c in enumerate(contenders) if c in auc}
-        mean, low, high = np.array([mean_interval((of - auc[APART]).to_numpy()) for of in there.values()]).T
+        mean, low, high = np.array([mean_interval((of - auc[APART]).to_numpy(), overlap=overlap)
+                                    for of in there.values()]).T
         y = np.array(list(there)) + 0.22 * (number - 1)
-        ax.errorbar(mean, y, xerr=[mean - low, high - mean], fmt="osDv"[number], markersize=4, linewidth=1.2,
-                    color=MORE_COLOURS[number], label=f"{label} ({len(auc)} sets)")
+        ax.errorbar(np.where(mean < SHOWN, np.nan, mean), y, xerr=[mean - low, high - mean], fmt="osDv"[number],
+                    markersize=4, linewidth=1.2, color=MORE_COLOURS[number],
+                    label=f"{label} ({len(auc)} {'splits' if overlap else 'sets'})")
         for at, value in zip(y[mean < SHOWN], mean[mean < SHOWN], strict=True):
             ax.text(SHOWN, at, f" \u2190 {value:.2f}", va="center", color=MORE_COLOURS[number])
     ax.set(yticks=range(len(contenders)), yticklabels=contenders, xlabel="AUC minus that of\nindependent networks")
-    ax.set_xlim(max(SHOWN, ax.get_xlim()[0]), None)
+    ax.set_xlim(SHOWN if ax.texts else max(SHOWN, ax.get_xlim()[0]), None)
 
 
 def keep(made: Study, folder: Path) -> list[Path]:

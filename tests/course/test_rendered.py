@@ -26,7 +26,7 @@ CONTRASTS = {
     ("05_confusion", "valence"): "opposite valence",
     ("06_attribution", "worth"): "borrowed is worth less",
     ("09_when_exchange_helps", "few"): "an exchange of answers",
-    ("09_when_exchange_helps", "many"): "less than a quarter",
+    ("09_when_exchange_helps", "own"): "as far as the exchange",
     ("10_how_sure", "seeds"): "about 85",
     ("10_how_sure", "curse"): "about a fifth",
     ("11_how_many_raters", "push"): "votes: towards .75, consensus: towards 1",
