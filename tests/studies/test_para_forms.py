@@ -106,5 +106,7 @@ def test_what_the_text_says_of_the_forms_is_in_the_table():
     assert f"log-loss higher ({', '.join(f'{ours} against {theirs}' for ours, theirs in pairs)})" in text
     trained = [f"{whole['auc']['emotion', form]:.3f}".removeprefix("0") for form in para.FORMS]
     assert f"Trained on the form itself, all layers give {', '.join(trained[:-1])} and {trained[-1]}" in text
+    fewer, more = whole["train"]["aesthetics", "eight"], table["train"]["eight", "imagenet"]
+    assert f"These learnt from {fewer:,} photographs, the others from {more:,}" in text
     beside = [f"{whole['auc']['aesthetics', form]:.3f}".removeprefix("0") for form in para.FORMS]
     assert f"aesthetics, trained with each of them, {min(beside)} to {max(beside)}" in text
