@@ -39,7 +39,7 @@ def context() -> Any:
 def _kernel(arguments: list[str], variables: dict[str, str], folder: str, path: list[str], begun) -> None:
     """Be the kernel that ``python -m ipykernel_launcher`` would be."""
     os.setsid()
-    begun.set()
+    begun.send(None)
     end_with_parent()
     os.environ.clear()
     os.environ.update(variables)
@@ -88,12 +88,13 @@ def forked_kernels(path: Sequence[str] | None = None) -> Iterator[None]:
     def launch(command: list[str], cwd=None, env=None, **rest):
         if not FORKS or command[:3] != [sys.executable, "-m", "ipykernel_launcher"]:
             return usual(command, cwd=cwd, env=env, **rest)
-        begun = context().Event()
+        ready, begun = context().Pipe(duplex=False)
         variables = dict(os.environ if env is None else env)
         process = context().Process(target=_kernel, args=(command[3:], variables, cwd or os.getcwd(), path, begun),
                                     daemon=True)
         process.start()
-        begun.wait()  # its group is asked for next, by which it is ended: it must not be this process' any more
+        begun.close()
+        ready.recv()  # its group is asked for next, by which it is ended: it must not be this process' any more
         return _Forked(process)
 
     with mock.patch.object(local_provisioner, "launch_kernel", launch):
