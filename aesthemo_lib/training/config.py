@@ -45,6 +45,7 @@ class Settings:
     vote_targets: bool = False  # learn the shares of the votes instead of their consensus
     frozen_groups: int = 0  # so many of the first conv groups are computed once a view and kept, see training.frozen
     views: int = 2  # cached crops and flips of each image, with frozen groups
+    probe_views: bool = False  # fit probes to these views, not to the whole images
     log: str = ""  # "tensorboard" writes its event files too; no part of what a run is
 
     def __post_init__(self):

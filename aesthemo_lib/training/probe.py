@@ -19,14 +19,14 @@ NEVER = -30.0  #: The bias of a class that no training row has: its probability 
 
 
 def start_heads(
-    network: nn.Module, forward: Callable[[Tensor], dict[str, Tensor]], inputs: Callable[[np.ndarray], Tensor],
+    network: nn.Module, forward: Callable[[Tensor], dict[str, Tensor]], views: list[Callable[[np.ndarray], Tensor]],
     rows: np.ndarray, targets: dict[str, np.ndarray], groups: np.ndarray, device: torch.device,
 ) -> None:
     """Set each task's last layer to a logistic regression on what enters it.
 
     Args:
         network: with ``last_layers()``, one linear layer per task (a BiLSTM has others); nothing else is changed.
-        forward, inputs, rows: how rows become logits, see ``inference.logits_of``; the training rows.
+        forward, views, rows: how rows become logits, see ``inference.logits_of``, in each view; the training rows.
         targets: by task (N,) class numbers, negative where unlabelled, or (N, C) shares that sum to 1, or 0 there.
         groups: (N,) names; C is chosen by cross-validation over whole groups.
     """
@@ -35,7 +35,7 @@ def start_heads(
     hooks = [layer.register_forward_pre_hook(lambda _, args, name=name: features[name].append(args[0].float()))
              for name, layer in layers.items()]
 
-    def seen(batch: Tensor) -> dict[str, Tensor]:
+    def read(batch: Tensor) -> dict[str, Tensor]:
         for values in features.values():
             values.clear()
         forward(batch)
@@ -43,7 +43,7 @@ def start_heads(
 
     try:
         with evaluating(network):
-            x = logits_of(seen, inputs, rows, device)
+            x = [logits_of(read, view, rows, device) for view in views]
     finally:
         for hook in hooks:
             hook.remove()
@@ -51,7 +51,9 @@ def start_heads(
         y = targets[name][rows]
         known = y >= 0 if y.ndim == 1 else y.sum(axis=1) > 0
         if known.any():
-            weight, bias = regression(x[name][known], y[known], groups[rows][known], layer.out_features)
+            seen = np.concatenate([values[name][known] for values in x])
+            weight, bias = regression(seen, np.concatenate([y[known]] * len(x)), np.tile(groups[rows][known], len(x)),
+                                      layer.out_features)
             with torch.no_grad():
                 layer.weight.copy_(torch.from_numpy(weight))
                 layer.bias.copy_(torch.from_numpy(np.maximum(bias, NEVER)))
@@ -95,6 +97,7 @@ def _log_loss(logits: np.ndarray, y: np.ndarray) -> float:
 def _regressions(x: np.ndarray, y: np.ndarray, strengths) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Weights and biases for each C, from simple to complex, each started where the last one ended."""
     from scipy.optimize import minimize
+    from threadpoolctl import threadpool_limits
 
     mean, std, present = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-6), y.sum(axis=0) > 0
     z, target = (x - mean) / std, y[:, present]
@@ -106,9 +109,10 @@ def _regressions(x: np.ndarray, y: np.ndarray, strengths) -> Iterator[tuple[np.n
     weight, bias = np.zeros((target.shape[1], len(size))), np.zeros(target.shape[1])
     for strength in strengths:  # each axis in units in which the loss curves alike: L-BFGS takes a tenth of the steps
         scale = 1 / np.sqrt(size / (4 * len(x)) + 1 / (strength * len(x)))
-        values = minimize(_loss, np.concatenate([bias, (weight / scale).ravel()]),
-                          (z * scale, target, scale**2 / (strength * len(x))), "L-BFGS-B", jac=True,
-                          options={"maxiter": 300, "gtol": 1e-6, "ftol": 1e-10}).x
+        with threadpool_limits(1, "blas"):  # products too small to share: a second thread would only wait, and loudly
+            values = minimize(_loss, np.concatenate([bias, (weight / scale).ravel()]),
+                              (z * scale, target, scale**2 / (strength * len(x))), "L-BFGS-B", jac=True,
+                              options={"maxiter": 300, "gtol": 1e-6, "ftol": 1e-10}).x
         bias, weight = np.split(values, [len(bias)])
         weight = weight.reshape(len(bias), -1) * scale
         whole, biases = np.zeros((y.shape[1], x.shape[1])), np.full(y.shape[1], -np.inf)
