@@ -102,10 +102,10 @@ def study(name: str, form: str = "first") -> Grid:
 
 def cells(grid: Grid) -> list[Cell]:
     """All cells of a study, whole splits first, so that what is there when it is cut off compares like with like."""
-    first = grid.spec.get("first_split", 0)
+    first, contenders = grid.spec.get("first_split", 0), grid.spec["contenders"]
     return [
         Cell(condition, contender, split, 0)
-        for split in range(first, first + grid.splits) for condition, _ in grid.conditions() for contender in grid.spec["contenders"]
+        for split in range(first, first + grid.splits) for condition, _ in grid.conditions() for contender in contenders
     ]
 
 

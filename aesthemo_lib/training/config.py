@@ -153,10 +153,12 @@ class Config:
         fitted = DATA_SETTINGS.get((self.preset, self.data), {}) | METHOD_SETTINGS.get(self.method, {})
         settings = replace(PRESETS[self.preset], **(fitted | self.settings))
         _one_of("settings: aggregation", settings.aggregation, AGGREGATIONS)
-        least = min(settings.batch, settings.epochs + settings.probe_start, settings.accumulate)
+        least = min(settings.batch, settings.epochs + settings.probe_start, settings.accumulate, settings.views)
         if not 1 <= settings.crop <= settings.resize or least < 1:
-            raise ValueError(f"settings: expected 1 <= crop <= resize, and batch, epochs (0 keeps a probe_start) and "
-                             f"accumulate of 1 or more, got {settings}")
+            raise ValueError(f"settings: expected 1 <= crop <= resize, and batch, epochs (0 keeps a probe_start), "
+                             f"accumulate and views of 1 or more, got {settings}")
+        if settings.probe_views and not settings.frozen_groups:
+            raise ValueError("settings: probe_views: only frozen groups have views; set frozen_groups to 1 or more")
         return settings
 
     @property
