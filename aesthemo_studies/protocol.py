@@ -187,6 +187,28 @@ def auc_table(rows: pd.DataFrame, tasks: tuple[str, ...], reference: str = "inde
     return "\n".join(lines)
 
 
+def settings_table(rows: pd.DataFrame, tasks: tuple[str, ...], reference: str) -> str:
+    """Settings against one of them on the same splits, as Markdown; the validation log-loss, which decides, first.
+
+    Args:
+        rows: of one contender, its conditions the settings, as ``read`` returns them.
+        reference: a condition.
+    """
+    rows = rows.assign(method=rows["condition"])
+    both = rows.groupby(["method", "split", "seed"], sort=False)["validation_log_loss"].mean().reset_index()
+    ahead = paired_differences(both.assign(task="both"), "validation_log_loss", reference, OVERLAP).set_index("method")
+    lines = [f"| setting | validation log-loss | minus {reference}'s | " + " | ".join(f"AUC {t}" for t in tasks) +
+             " | seconds |", "|---" * (4 + len(tasks)) + "|"]
+    for name, of in rows.groupby("method", sort=False):
+        one = None if name == reference else ahead.loc[name]
+        lines.append(" | ".join([
+            f"| {name}", short(of["validation_log_loss"].mean()),
+            "" if one is None else f"{short(one['mean'])} ({short(one['low'])}, {short(one['high'])})",
+            *(short(of.loc[of["task"] == task, "auc"].mean()) for task in tasks),
+            f"{of.drop_duplicates(['split', 'seed'])['seconds'].mean():.0f} |"]))
+    return "\n".join(lines)
+
+
 def recipe(rows: pd.DataFrame, method: str = "cross_branch", endpoint: str = "auc") -> dict:
     """What ``results/recipe.json`` holds: a method minus each other contender, on the same splits, each tuned alike.
 

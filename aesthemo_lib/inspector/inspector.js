@@ -419,7 +419,7 @@ function networkDrawing(s) {
     const trunk = s.page.frozen ? 1 : 0;
     const columns = trunk + s.page.groups + (s.page.layers === s.page.groups ? 1 : 0);
     const step = Math.max(2 * half + 12, Math.min(150, (room - 2 * half - 8) / Math.max(columns - 1, 1)));
-    const size = [step * (columns - 1) + 2 * half + 8, LANE * (s.tasks.length - 1) + 2 * half + 64];
+    const size = [step * (columns - 1) + 2 * half + 8, LANE * (s.tasks.length - 1) + 2 * half + 68];
     const middle = 26 + half + (LANE * (s.tasks.length - 1)) / 2;
     const place = (i, t) => [half + 4 + step * (i + trunk), t === null ? middle : 26 + half + LANE * t];
     const image = svg("svg", { viewBox: `0 0 ${size[0]} ${size[1]}`, width: size[0], height: size[1], role: "group",
