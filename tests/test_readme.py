@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from aesthemo_lib.evaluation.comparison import collect, markdown_table, paired_differences, read_runs
+from aesthemo_lib.training.config import Config
 from aesthemo_studies import plots as study_plots, protocol as studies, readme_figures as figures
 from aesthemo_studies.attribution_checks import ledgers as checks, study as check_study
 
@@ -30,6 +31,14 @@ def test_the_table_of_oasis_is_drawn_from_its_file_and_the_probe_is_behind():
     assert shown == markdown_table(runs)
     auc = runs.groupby(["task", "method"])["auc"].mean().unstack()
     assert (auc.drop(columns="linear_probe").min(axis=1) > auc["linear_probe"]).all(), "results/README says so"
+
+
+def test_the_settings_of_oasis_are_those_that_their_study_chose():
+    shown = re.search(r"<!-- oasis settings -->\n(.*?)\n<!-- end of oasis settings -->", RESULTS, flags=re.S)[1]
+    rows = studies.read("oasis_settings")
+    assert shown == studies.settings_table(rows, ("aesthetics", "emotion"), "base")
+    preset, base = Config(data="oasis").training_settings(), studies.study("oasis_settings").spec["settings"]["first"]
+    assert {name: getattr(preset, name) for name in base} == base
 
 
 def test_every_command_is_one_that_exists():

@@ -170,8 +170,9 @@ class _Loop:
         if self.settings.epochs and not isinstance(self.network, LinearProbe):
             rows = np.sort(np.random.default_rng([self.seed, 4]).permutation(rows)[:START_ROWS])
         groups = np.arange(len(data.pixels)) if data.groups is None else data.groups
-        views = [partial(self.batches.plain, view=1 + v) for v in range(self.settings.views)]
-        views = views if self.settings.probe_views else [self.batches.plain]
+        views = [self.batches.plain]
+        if self.settings.probe_views and isinstance(self.batches, FrozenBatches):
+            views = [partial(self.batches.plain, view=1 + v) for v in range(self.settings.views)]
         start_heads(self.network, self.forward, views, rows, data.learned(), groups, self.device)
         for name, value in self.network.state_dict().items():
             if name in self.average:

@@ -4,7 +4,7 @@ A probe measures what the pretrained features are worth as they are, and fine-tu
 layer, the first steps would spoil features that the layer cannot read yet (Kumar et al., ICLR 2022).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -19,7 +19,7 @@ NEVER = -30.0  #: The bias of a class that no training row has: its probability 
 
 
 def start_heads(
-    network: nn.Module, forward: Callable[[Tensor], dict[str, Tensor]], views: list[Callable[[np.ndarray], Tensor]],
+    network: nn.Module, forward: Callable[[Tensor], dict[str, Tensor]], views: Sequence[Callable[[np.ndarray], Tensor]],
     rows: np.ndarray, targets: dict[str, np.ndarray], groups: np.ndarray, device: torch.device,
 ) -> None:
     """Set each task's last layer to a logistic regression on what enters it.

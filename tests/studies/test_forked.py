@@ -18,7 +18,7 @@ CELL = "import sys; loaded = 'torch' in sys.modules; from tqdm import tqdm; bar 
 if __name__ == "__main__":
     with forked_kernels():
         manager, client = start_new_kernel(kernel_name="python3", startup_timeout=300)
-        reply = client.execute_interactive(CELL, user_expressions={"loaded": "loaded"}, timeout=300, store_history=False)
+        reply = client.execute_interactive(CELL, user_expressions={"loaded": "loaded"}, timeout=300)
         print(reply["content"]["user_expressions"]["loaded"]["data"]["text/plain"])
         client.stop_channels()
         manager.shutdown_kernel(now=True)

@@ -10,7 +10,6 @@ from test_fit import CPU, SETTINGS, data, one_precision, weights  # noqa: F401
 from aesthemo_lib.evaluation.metrics import softmax
 from aesthemo_lib.models.networks import build
 from aesthemo_lib.tasks import PATENT_TASKS
-from aesthemo_lib.training.config import Config
 from aesthemo_lib.training.fit import fit
 from aesthemo_lib.training.frozen import CHUNK, FrozenBatches
 from aesthemo_lib.training.probe import regression
@@ -95,8 +94,9 @@ def test_a_probe_of_the_views_is_the_regression_on_every_crop(monkeypatch, tmp_p
         regression(x, y, groups, layer.out_features)))  # some columns hardly vary: so not the weights themselves
     np.testing.assert_allclose(found, crops, atol=0.02)
     assert np.abs(found - whole).max() > 0.1
-    with pytest.raises(ValueError, match="probe_views: only frozen groups have views"):
-        Config(preset="smoke", settings={"probe_views": True})
+    fit(net, d, replace(SETTINGS, probe_start=True, probe_views=True), 0, CPU)  # no groups are frozen, so no views
+    weight, bias = layer.weight.detach().numpy(), layer.bias.detach().numpy()
+    np.testing.assert_allclose(softmax(x @ weight.T + bias), whole, atol=0.02)
 
 
 def test_an_exchange_of_equal_maps_is_refused():
