@@ -87,7 +87,7 @@ PRESETS = {
 """'smoke' runs in seconds, 'teach' in minutes on two cores, 'paper' is the patent to the letter, on a GPU."""
 DATA_SETTINGS: dict[tuple[str, str], dict] = {
     ("teach", "scenes"): {"resize": 110, "crop": 96, "learning_rate": 4e-4, "probe_views": False},
-    ("teach", "oasis"): {"frozen_groups": 3},
+    ("teach", "oasis"): {"frozen_groups": 3, "epochs": 2},
     ("teach", "para"): {"resize": 160, "crop": 160, "epochs": 1, "patience": 1, "frozen_groups": 0, "warm_up": 0.2,
                         "learning_rate": 4e-4, "probe_views": False},
 }
