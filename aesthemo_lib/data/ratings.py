@@ -66,8 +66,7 @@ def consensus_share(votes: np.ndarray) -> np.ndarray:
 
 def check_ratings(ratings: pd.DataFrame, images: int, where: str = "ratings") -> pd.DataFrame:
     """Ratings, one row per judgement: image (in [0, N)), annotator and value; a ValueError names the first bad row."""
-    missing = set(RATING_COLUMNS) - set(ratings.columns)
-    if missing:
+    if missing := set(RATING_COLUMNS) - set(ratings.columns):
         raise ValueError(f"{where}: column {sorted(missing)[0]!r} is missing; expected {', '.join(RATING_COLUMNS)}")
     image = ratings["image"].to_numpy()
     fits = (image >= 0) & (image < images) & (image % 1 == 0)  # False for NaN too

@@ -75,8 +75,7 @@ def read(
     """
     root = Path(root)
     known = {task.name: task for task in (*OASIS_TASKS, *OASIS_SCALES)}
-    unknown = [name for name in tasks if name not in known]
-    if unknown:
+    if unknown := [name for name in tasks if name not in known]:
         raise ValueError(f"oasis: unknown task {unknown[0]!r}; choose of {', '.join(known)}")
     for name in _FILES:
         needed(root / name, f"the published OASIS files {', '.join(_FILES)} and images/ "
