@@ -45,7 +45,6 @@ class Settings:
     vote_targets: bool = False  # learn the shares of the votes instead of their consensus
     frozen_groups: int = 0  # so many of the first conv groups are computed once a view and kept, see training.frozen
     views: int = 2  # cached crops and flips of each image, with frozen groups
-    probe_views: bool = False  # fit probes to these views, where there are any, not to the whole images
     log: str = ""  # "tensorboard" writes its event files too; no part of what a run is
 
     def __post_init__(self):
@@ -80,16 +79,16 @@ PRESETS = {
     "teach": Settings(
         "efficientnet_lite0", "imagenet", resize=210, crop=192, batch=32, epochs=3, patience=3, learning_rate=5e-5,
         weight_decay=0.02, optimiser="adamw", group_decay=0.65, keep_statistics=True, probe_start=True,
-        vote_targets=True, frozen_groups=2, probe_views=True,
+        vote_targets=True, frozen_groups=2,
     ),
     "paper": Settings("vgg16", "imagenet", resize=256, crop=224, batch=32, epochs=30, patience=5, learning_rate=0.001),
 }
 """'smoke' runs in seconds, 'teach' in minutes on two cores, 'paper' is the patent to the letter, on a GPU."""
 DATA_SETTINGS: dict[tuple[str, str], dict] = {
-    ("teach", "scenes"): {"resize": 110, "crop": 96, "learning_rate": 4e-4, "probe_views": False},
+    ("teach", "scenes"): {"resize": 110, "crop": 96, "learning_rate": 4e-4},
     ("teach", "oasis"): {"frozen_groups": 3, "epochs": 2},
     ("teach", "para"): {"resize": 160, "crop": 160, "epochs": 1, "patience": 1, "frozen_groups": 0, "warm_up": 0.2,
-                        "learning_rate": 4e-4, "probe_views": False},
+                        "learning_rate": 4e-4},
 }
 """Where preset teach differs: OASIS takes less time so, scenes need 96 px and a higher rate, PARA one pass."""
 METHOD_SETTINGS: dict[str, dict] = {

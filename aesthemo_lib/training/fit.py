@@ -5,7 +5,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -170,10 +169,7 @@ class _Loop:
         if self.settings.epochs and not isinstance(self.network, LinearProbe):
             rows = np.sort(np.random.default_rng([self.seed, 4]).permutation(rows)[:START_ROWS])
         groups = np.arange(len(data.pixels)) if data.groups is None else data.groups
-        views = [self.batches.plain]
-        if self.settings.probe_views and isinstance(self.batches, FrozenBatches):
-            views = [partial(self.batches.plain, view=1 + v) for v in range(self.settings.views)]
-        start_heads(self.network, self.forward, views, rows, data.learned(), groups, self.device)
+        start_heads(self.network, self.forward, self.batches.plain, rows, data.learned(), groups, self.device)
         for name, value in self.network.state_dict().items():
             if name in self.average:
                 self.average[name].copy_(value)

@@ -54,9 +54,9 @@ class FrozenBatches(TrainingBatches):
         view = 1 + (uniform(self.seed, epoch, rows, 1) * self.views).astype(np.int64)
         return self._read(np.stack([self.maps[v][self.place[row]] for v, row in zip(view, rows, strict=True)]))
 
-    def plain(self, rows: np.ndarray, view: int = 0) -> Tensor:
-        """The maps (B, K, h, w) of these rows' whole images, or of another view."""
-        return self._read(self.maps[view][self.place[rows]])
+    def plain(self, rows: np.ndarray) -> Tensor:
+        """The maps (B, K, h, w) of these rows' whole images."""
+        return self._read(self.maps[0][self.place[rows]])
 
     def _read(self, maps: np.ndarray) -> Tensor:
         return send(torch.from_numpy(maps), self.device).float().to(memory_format=torch.channels_last)

@@ -4,7 +4,7 @@ A probe measures what the pretrained features are worth as they are, and fine-tu
 layer, the first steps would spoil features that the layer cannot read yet (Kumar et al., ICLR 2022).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -19,14 +19,14 @@ NEVER = -30.0  #: The bias of a class that no training row has: its probability 
 
 
 def start_heads(
-    network: nn.Module, forward: Callable[[Tensor], dict[str, Tensor]], views: Sequence[Callable[[np.ndarray], Tensor]],
+    network: nn.Module, forward: Callable[[Tensor], dict[str, Tensor]], inputs: Callable[[np.ndarray], Tensor],
     rows: np.ndarray, targets: dict[str, np.ndarray], groups: np.ndarray, device: torch.device,
 ) -> None:
     """Set each task's last layer to a logistic regression on what enters it.
 
     Args:
         network: with ``last_layers()``, one linear layer per task (a BiLSTM has others); nothing else is changed.
-        forward, views, rows: how rows become logits, see ``inference.logits_of``, in each view; the training rows.
+        forward, inputs, rows: how rows become logits, see ``inference.logits_of``; the training rows.
         targets: by task (N,) class numbers, negative where unlabelled, or (N, C) shares that sum to 1, or 0 there.
         groups: (N,) names; C is chosen by cross-validation over whole groups.
     """
@@ -35,7 +35,7 @@ def start_heads(
     hooks = [layer.register_forward_pre_hook(lambda _, args, name=name: features[name].append(args[0].float()))
              for name, layer in layers.items()]
 
-    def read(batch: Tensor) -> dict[str, Tensor]:
+    def seen(batch: Tensor) -> dict[str, Tensor]:
         for values in features.values():
             values.clear()
         forward(batch)
@@ -43,7 +43,7 @@ def start_heads(
 
     try:
         with evaluating(network):
-            x = [logits_of(read, view, rows, device) for view in views]
+            x = logits_of(seen, inputs, rows, device)
     finally:
         for hook in hooks:
             hook.remove()
@@ -51,9 +51,7 @@ def start_heads(
         y = targets[name][rows]
         known = y >= 0 if y.ndim == 1 else y.sum(axis=1) > 0
         if known.any():
-            seen = np.concatenate([values[name][known] for values in x])
-            weight, bias = regression(seen, np.concatenate([y[known]] * len(x)), np.tile(groups[rows][known], len(x)),
-                                      layer.out_features)
+            weight, bias = regression(x[name][known], y[known], groups[rows][known], layer.out_features)
             with torch.no_grad():
                 layer.weight.copy_(torch.from_numpy(weight))
                 layer.bias.copy_(torch.from_numpy(np.maximum(bias, NEVER)))

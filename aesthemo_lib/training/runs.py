@@ -51,7 +51,7 @@ from .run import WEIGHTS, Run, stored_hash
 
 LOG = "tensorboard"
 LATER = ("aggregation", "accumulate", "checkpoint", "compile", "optimiser", "probe_start", "group_decay",
-         "averaging", "vote_targets", "frozen_groups", "views", "probe_views")
+         "averaging", "vote_targets", "frozen_groups", "views")
 """Settings that came after the first runs: described only where they are not what those had."""
 
 

@@ -103,7 +103,7 @@ def answers(
             maps[rows] = maps[rng.permutation(rows)]
     model = Early(centre).eval()  # the statistics of the normalisations stay
     at = lambda rows: (images[rows], maps[rows])  # noqa: E731
-    start_heads(model.network, model.network, [lambda rows: model.inputs(*at(rows))], train,
+    start_heads(model.network, model.network, lambda rows: model.inputs(*at(rows)), train,
                 {EMOTION.name: labels}, np.full(len(labels), "one"), CPU)
     rest = [p for p in model.parameters() if p is not model.first.weight]
     search = torch.optim.AdamW([{"params": rest}, {"params": [model.first.weight]}], lr=RATE, weight_decay=0.02)

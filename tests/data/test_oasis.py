@@ -66,12 +66,15 @@ def test_quadrants_and_the_rule_on_the_cut(small):
 
 
 def test_the_shares_of_the_quadrants_are_those_of_many_drawn_ratings(small):
-    images, rng = read("oasis", small), np.random.default_rng(0)
+    images, rng = read("oasis", small, spread=1.0), np.random.default_rng(0)
     for votes, one in zip(images.votes["emotion"], images.facts.itertuples(), strict=True):
         good = rng.normal(one.valence_mean, 1.1, 100_000) > 4
         calm = rng.normal(one.arousal_mean, 1.2, 100_000) <= 3.7255
         drawn = [np.mean(part) for part in (~good & calm, ~good & ~calm, good & calm, good & ~calm)]
         assert votes == pytest.approx(drawn, abs=0.01)
+    nearer, whole = read("oasis", small).votes["emotion"], read("oasis", small, spread=0.0).votes["emotion"]
+    assert (nearer.max(axis=1) > images.votes["emotion"].max(axis=1))[[0, 1, 2]].all(), "by default half the deviation"
+    assert whole[[0, 1, 3]] == pytest.approx(np.eye(4)[[2, 1, 3]])
 
 
 def test_shares_estimated_in_that_way_miss_beautys_by_three_hundredths(oasis_root):

@@ -7,12 +7,10 @@ import pytest
 import torch
 from test_fit import CPU, SETTINGS, data, one_precision, weights  # noqa: F401
 
-from aesthemo_lib.evaluation.metrics import softmax
 from aesthemo_lib.models.networks import build
 from aesthemo_lib.tasks import PATENT_TASKS
 from aesthemo_lib.training.fit import fit
 from aesthemo_lib.training.frozen import CHUNK, FrozenBatches
-from aesthemo_lib.training.probe import regression
 
 
 def frozen_network(method="cross_branch", frozen=1, seed=0):
@@ -72,31 +70,6 @@ def test_frozen_groups_stay_and_the_rest_learns(method, monkeypatch, tmp_path):
     before, rest = net.frozen[0][0].weight.clone(), weights(net)
     fit(net, data(), settings, 0, CPU)
     assert torch.equal(net.frozen[0][0].weight, before) and not torch.equal(weights(net), rest)
-
-
-def test_a_probe_of_the_views_is_the_regression_on_every_crop(monkeypatch, tmp_path):
-    monkeypatch.setenv("AESTHEMO_CACHE", str(tmp_path))
-    net, d = frozen_network("linear_probe"), data()
-    fit(net, d, replace(SETTINGS, frozen_groups=1, probe_start=True, probe_views=True), 0, CPU)
-    made, seen = batches(net, tmp_path / "own"), []
-    layer = net.last_layers()["emotion"]
-    layer.register_forward_pre_hook(lambda _, args: seen.append(args[0].numpy()))
-    with torch.no_grad():
-        for view in (1, 2):  # from the pixels, not from the cache
-            net.eval()(super(FrozenBatches, made).images(view, d.train))
-        net(super(FrozenBatches, made).plain(d.train))
-    known = d.learned()["emotion"][d.train] >= 0
-    y, groups = d.learned()["emotion"][d.train][known], d.train[known]
-    one, two, x = (features[known] for features in seen)
-    found, crops, whole = (softmax(x @ np.asarray(weight).T + np.asarray(bias)) for weight, bias in (
-        (layer.weight.detach(), layer.bias.detach()),
-        regression(np.concatenate([one, two]), np.tile(y, 2), np.tile(groups, 2), layer.out_features),
-        regression(x, y, groups, layer.out_features)))  # some columns hardly vary: so not the weights themselves
-    np.testing.assert_allclose(found, crops, atol=0.02)
-    assert np.abs(found - whole).max() > 0.1
-    fit(net, d, replace(SETTINGS, probe_start=True, probe_views=True), 0, CPU)  # no groups are frozen, so no views
-    weight, bias = layer.weight.detach().numpy(), layer.bias.detach().numpy()
-    np.testing.assert_allclose(softmax(x @ weight.T + bias), whole, atol=0.02)
 
 
 def test_an_exchange_of_equal_maps_is_refused():
