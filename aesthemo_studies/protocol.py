@@ -207,7 +207,7 @@ def against_lowest(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def quickest_of_the_best(rows: pd.DataFrame) -> str:
-    """The setting that takes the least time of those that cannot be told apart from the lowest loss."""
+    """The setting that takes the least time of those that cannot be distinguished from the lowest loss."""
     table = against_lowest(rows)
     return table[~(table["low"] > 0)]["seconds"].idxmin()
 

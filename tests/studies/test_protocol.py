@@ -80,7 +80,7 @@ def test_unknown_studies_and_forms_are_named():
         protocol.read("nothing")
 
 
-def test_of_settings_that_cannot_be_told_apart_the_quickest_is_chosen():
+def test_of_settings_that_cannot_be_distinguished_the_quickest_is_chosen():
     """'noisy' is quick and as good as the lowest; 'worse' is quickest, and always a tenth above it."""
     losses = {"lowest": [0.5, 0.6, 0.7, 0.6], "noisy": [0.55, 0.55, 0.75, 0.57], "worse": [0.6, 0.7, 0.8, 0.71]}
     seconds = {"lowest": 50.0, "noisy": 40.0, "worse": 10.0}
