@@ -90,7 +90,7 @@ DATA_SETTINGS: dict[tuple[str, str], dict] = {
     ("teach", "para"): {"resize": 160, "crop": 160, "epochs": 1, "patience": 1, "frozen_groups": 0, "warm_up": 0.2,
                         "learning_rate": 4e-4},
 }
-"""Where preset teach differs: OASIS takes less time so, scenes need 96 px and a higher rate, PARA one pass."""
+"""Where preset teach differs: OASIS takes less time, scenes need 96 px and a higher rate, PARA one pass."""
 METHOD_SETTINGS: dict[str, dict] = {
     "linear_probe": {"probe_start": True}, "nddr": {"exchange_factor": 100.0}, "bilstm": {"aggregation": "hard_tasks"},
 }
