@@ -30,7 +30,7 @@ def test_a_forked_kernel_has_torch_loaded_and_leaves_no_semaphore(tmp_path):
     (tmp_path / "job.py").write_text(JOB, encoding="utf-8")
     path = os.pathsep.join([str(PROJECT), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run([sys.executable, "job.py"], cwd=tmp_path, env=os.environ | {"PYTHONPATH": path},
-                          capture_output=True, text=True, timeout=600)
+                          capture_output=True, encoding="utf-8", timeout=600)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "True", "a fresh kernel has not imported torch"
     assert "leaked" not in done.stderr  # what Python says of a progress bar's lock whose kernel was killed
