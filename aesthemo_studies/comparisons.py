@@ -90,11 +90,13 @@ def _candidate_rows(grid: Grid, cell: Cell, name: str, settings: dict, out: Path
     predictions = _predictions(grid, cell, name, out)
     measured = endpoints(predictions, images)
     validation = predictions[predictions["part"] == "validation"]
-    shares = contradictions(predictions, images.tasks)
+    shares, history = contradictions(predictions, images.tasks), run.history()
+    best = history.loc[history.groupby("network")["validation_loss"].idxmin()]
     for task in images.tasks:
         chosen_by = task_metrics(*truth_and_probabilities(validation, task), 0)
         yield {
             "candidate": name, "task": task.name, "diverged": False, **measured[task.name],
+            "validation_loss": best[f"validation_loss_{task.name}"].dropna().iloc[0],
             "validation_log_loss": chosen_by["log_loss"], "validation_auc": chosen_by["auc"],
             "majority_accuracy": run.metrics[task.name]["majority_accuracy"], "n": run.metrics[task.name]["n"],
             **{f"contradictions_{kind}": share for kind, share in shares.items()},

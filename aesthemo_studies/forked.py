@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import forkserver
@@ -47,7 +48,9 @@ def _kernel(arguments: list[str], variables: dict[str, str], folder: str, path: 
     sys.path[:], sys.argv[:] = path, ["ipykernel_launcher.py", *arguments]
     import matplotlib  # has read a variable that is another now
     from ipykernel.kernelapp import launch_new_instance
+    from tqdm import tqdm
 
+    tqdm.set_lock(threading.RLock())  # its own is a semaphore, which would outlive a kernel that is killed
     matplotlib.rcParams["backend"] = variables.get("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     launch_new_instance(argv=arguments)
 

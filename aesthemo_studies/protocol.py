@@ -102,9 +102,10 @@ def study(name: str, form: str = "first") -> Grid:
 
 def cells(grid: Grid) -> list[Cell]:
     """All cells of a study, whole splits first, so that what is there when it is cut off compares like with like."""
+    first, contenders = grid.spec.get("first_split", 0), grid.spec["contenders"]
     return [
         Cell(condition, contender, split, 0)
-        for split in range(grid.splits) for condition, _ in grid.conditions() for contender in grid.spec["contenders"]
+        for split in range(first, first + grid.splits) for condition, _ in grid.conditions() for contender in contenders
     ]
 
 
@@ -127,7 +128,7 @@ def read(name: str) -> pd.DataFrame:
 
 
 def selected(rows: pd.DataFrame) -> pd.DataFrame:
-    """Of each cell the candidate with the best validation log-loss.
+    """Of each cell the candidate with the best validation loss (in older studies log-loss: against the consensus).
 
     A joint network is one network: its candidate is best in the mean over its tasks. Independent networks, and what is
     computed for each task apart, choose task by task.
@@ -140,9 +141,10 @@ def selected(rows: pd.DataFrame) -> pd.DataFrame:
     """
     rows = rows[~rows["diverged"].astype(bool)].copy()
     where = ["condition", "contender", "split", "seed"]
-    score = rows.groupby([*where, "candidate"], sort=False)["validation_log_loss"].transform("mean")
+    loss = "validation_loss" if "validation_loss" in rows else "validation_log_loss"
+    score = rows.groupby([*where, "candidate"], sort=False)[loss].transform("mean")
     apart = rows["contender"].str.startswith("independent")
-    rows["_score"] = np.where(apart, rows["validation_log_loss"], score)
+    rows["_score"] = np.where(apart, rows[loss], score)
     rows["_score"] = rows["_score"].fillna(np.inf)
     best = rows.sort_values("_score", kind="stable").drop_duplicates([*where, "task"]).sort_index()
     return best.drop(columns="_score").assign(method=best["contender"]).reset_index(drop=True)
@@ -183,6 +185,42 @@ def auc_table(rows: pd.DataFrame, tasks: tuple[str, ...], reference: str = "inde
             one = None if contender == reference else ahead.loc[(contender, task)]
             cells.append("" if one is None else f"{short(one['mean'])} ({short(one['low'])}, {short(one['high'])})")
         lines.append(f"| `{contender}` | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def against_lowest(rows: pd.DataFrame) -> pd.DataFrame:
+    """Settings on the same splits, each against the one whose validation loss (the mean of the tasks) is lowest.
+
+    Args:
+        rows: of one contender, its conditions the settings, as ``read`` returns them.
+
+    Returns:
+        by setting: loss, seconds of a training, and mean, low and high of what its loss lies above the lowest's
+        (NaN for itself).
+    """
+    losses = rows.assign(method=rows["condition"]).groupby(["method", "split", "seed"], sort=False)
+    runs = losses[["validation_loss", "seconds"]].mean().reset_index().assign(task="all")
+    table = runs.groupby("method", sort=False)[["validation_loss", "seconds"]].mean()
+    above = paired_differences(runs, "validation_loss", table["validation_loss"].idxmin(), OVERLAP)
+    table = table.rename(columns={"validation_loss": "loss"})
+    return table.join(above.set_index("method")[["mean", "low", "high"]])
+
+
+def quickest_of_the_best(rows: pd.DataFrame) -> str:
+    """The setting that takes the least time of those that cannot be distinguished from the lowest loss."""
+    table = against_lowest(rows)
+    return table[~(table["low"] > 0)]["seconds"].idxmin()
+
+
+def settings_table(rows: pd.DataFrame, tasks: tuple[str, ...]) -> str:
+    """``against_lowest`` with the test themes' AUC, which decides nothing, as Markdown."""
+    lines = ["| setting | validation loss | above the lowest | " + " | ".join(f"AUC {task}" for task in tasks) +
+             " | seconds |", "|---" * (4 + len(tasks)) + "|"]
+    auc = rows.pivot_table(index="condition", columns="task", values="auc")
+    for name, one in against_lowest(rows).iterrows():
+        apart = "" if np.isnan(one["mean"]) else f"{short(one['mean'])} ({short(one['low'])}, {short(one['high'])})"
+        lines.append(f"| {name} | {short(one['loss'])} | {apart} | "
+                     f"{' | '.join(short(auc.loc[name, task]) for task in tasks)} | {one['seconds']:.0f} |")
     return "\n".join(lines)
 
 

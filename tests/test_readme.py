@@ -9,7 +9,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from aesthemo_lib.data.readers import oasis
 from aesthemo_lib.evaluation.comparison import collect, markdown_table, paired_differences, read_runs
+from aesthemo_lib.training.config import Config
 from aesthemo_studies import plots as study_plots, protocol as studies, readme_figures as figures
 from aesthemo_studies.attribution_checks import ledgers as checks, study as check_study
 
@@ -30,6 +32,24 @@ def test_the_table_of_oasis_is_drawn_from_its_file_and_the_probe_is_behind():
     assert shown == markdown_table(runs)
     auc = runs.groupby(["task", "method"])["auc"].mean().unstack()
     assert (auc.drop(columns="linear_probe").min(axis=1) > auc["linear_probe"]).all(), "results/README says so"
+
+
+def test_the_spread_of_oasis_votes_is_the_one_that_its_study_chose():
+    shown = re.search(r"<!-- oasis spread -->\n(.*?)\n<!-- end of oasis spread -->", RESULTS, flags=re.S)[1]
+    rows = studies.read("oasis_spread")
+    by_spread = rows.assign(contender=rows["condition"], method=rows["condition"], condition="")
+    assert shown == studies.auc_table(by_spread, ("aesthetics", "emotion"), "consensus")
+    best = rows[rows["task"] == "emotion"].groupby("condition")["auc"].mean().idxmax()
+    assert studies.study("oasis_spread").spec["conditions"][best]["data_options"]["spread"] == oasis.SPREAD
+
+
+def test_the_settings_of_oasis_are_those_that_their_study_chose():
+    shown = re.search(r"<!-- oasis settings -->\n(.*?)\n<!-- end of oasis settings -->", RESULTS, flags=re.S)[1]
+    rows, spec = studies.read("oasis_settings"), studies.study("oasis_settings").spec
+    assert shown == studies.settings_table(rows, ("aesthetics", "emotion"))
+    chosen = spec["settings"]["first"] | spec["conditions"][studies.quickest_of_the_best(rows)]["settings"]
+    preset = Config(data="oasis").training_settings()
+    assert {name: getattr(preset, name) for name in chosen} == chosen
 
 
 def test_every_command_is_one_that_exists():

@@ -181,8 +181,7 @@ class AnnotatedImages:
         return split
 
     def _fixed_split(self) -> Split:
-        missing = [part for part in Split._fields if part not in np.asarray(self.fixed)]
-        if missing:
+        if missing := [part for part in Split._fields if part not in np.asarray(self.fixed)]:
             raise ValueError(f"{self.name}: no image is marked {missing[0]!r} in the fixed split; mark some, "
                              f"or leave the split out to have one made")
         return Split(*(np.flatnonzero(self.fixed == part) for part in Split._fields))

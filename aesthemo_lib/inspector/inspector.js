@@ -419,7 +419,7 @@ function networkDrawing(s) {
     const trunk = s.page.frozen ? 1 : 0;
     const columns = trunk + s.page.groups + (s.page.layers === s.page.groups ? 1 : 0);
     const step = Math.max(2 * half + 12, Math.min(150, (room - 2 * half - 8) / Math.max(columns - 1, 1)));
-    const size = [step * (columns - 1) + 2 * half + 8, LANE * (s.tasks.length - 1) + 2 * half + 46];
+    const size = [step * (columns - 1) + 2 * half + 8, LANE * (s.tasks.length - 1) + 2 * half + 68];
     const middle = 26 + half + (LANE * (s.tasks.length - 1)) / 2;
     const place = (i, t) => [half + 4 + step * (i + trunk), t === null ? middle : 26 + half + LANE * t];
     const image = svg("svg", { viewBox: `0 0 ${size[0]} ${size[1]}`, width: size[0], height: size[1], role: "group",
@@ -442,7 +442,8 @@ function networkDrawing(s) {
       ...s.tasks.flatMap((task, t) => Array.from({ length: columns - trunk }, (_, i) => (
         { task, t, i, title: i < s.page.groups ? `${i + 1 + s.page.frozen}` : "head" })))];
     boxes.forEach((one) => image.append(...boxOf(one, half, place(one.i, one.task ? one.t : null))));
-    s.tasks.forEach((task, t) => image.append(svg("text", { x: place(0, t)[0] - half, y: place(0, t)[1] - half - 8, class: "task" }, task.name)));
+    const nameAt = (t) => place(0, t)[1] + (t && t + 1 === s.tasks.length ? half + 33 : -half - 8); // circles lie between the rows
+    s.tasks.forEach((task, t) => image.append(svg("text", { x: place(0, t)[0] - half, y: nameAt(t), class: "task" }, task.name)));
     if (trunk) image.append(svg("text", { x: place(-1, null)[0] - half, y: middle - half - 8, class: "task" }, "shared"));
     element.replaceChildren(image);
   }

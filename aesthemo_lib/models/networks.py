@@ -280,8 +280,7 @@ def checked_options(method: str, variant: str | None, options: dict) -> dict:
     if variant is not None and variant not in variants:
         raise ValueError(f"method {method!r} has no variant {variant!r}; its variants: {', '.join(variants) or 'none'}")
     known = inspect.getfullargspec(METHODS[method]).kwonlyargs
-    unknown = set(options) - set(known)
-    if unknown:
+    if unknown := set(options) - set(known):
         raise ValueError(f"method {method!r} has no option {sorted(unknown)[0]!r}; "
                          f"its options: {', '.join(known) or 'none'}")
     return options | ({"init": variant} if variant else {})

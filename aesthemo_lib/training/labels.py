@@ -43,8 +43,7 @@ def training_labels(
         labels (N,) int64 by task name, -1 where unlabelled, and the training rows.
     """
     names = [task.name for task in images.tasks]
-    unknown = {*spec.get("permute", ()), *spec.get("keep", ())} - set(names)
-    if unknown:
+    if unknown := {*spec.get("permute", ()), *spec.get("keep", ())} - set(names):
         raise ValueError(f"labels: no task {sorted(unknown)[0]!r}; the tasks are {', '.join(names)}")
     labels = {name: images.labels(name).copy() for name in names}
     for name in spec.get("permute", ()):

@@ -95,6 +95,7 @@ def _log_loss(logits: np.ndarray, y: np.ndarray) -> float:
 def _regressions(x: np.ndarray, y: np.ndarray, strengths) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Weights and biases for each C, from simple to complex, each started where the last one ended."""
     from scipy.optimize import minimize
+    from threadpoolctl import threadpool_limits
 
     mean, std, present = x.mean(axis=0), np.maximum(x.std(axis=0), 1e-6), y.sum(axis=0) > 0
     z, target = (x - mean) / std, y[:, present]
@@ -106,9 +107,10 @@ def _regressions(x: np.ndarray, y: np.ndarray, strengths) -> Iterator[tuple[np.n
     weight, bias = np.zeros((target.shape[1], len(size))), np.zeros(target.shape[1])
     for strength in strengths:  # each axis in units in which the loss curves alike: L-BFGS takes a tenth of the steps
         scale = 1 / np.sqrt(size / (4 * len(x)) + 1 / (strength * len(x)))
-        values = minimize(_loss, np.concatenate([bias, (weight / scale).ravel()]),
-                          (z * scale, target, scale**2 / (strength * len(x))), "L-BFGS-B", jac=True,
-                          options={"maxiter": 300, "gtol": 1e-6, "ftol": 1e-10}).x
+        with threadpool_limits(1, "blas"):  # products too small to share: a second thread would only wait, and loudly
+            values = minimize(_loss, np.concatenate([bias, (weight / scale).ravel()]),
+                              (z * scale, target, scale**2 / (strength * len(x))), "L-BFGS-B", jac=True,
+                              options={"maxiter": 300, "gtol": 1e-6, "ftol": 1e-10}).x
         bias, weight = np.split(values, [len(bias)])
         weight = weight.reshape(len(bias), -1) * scale
         whole, biases = np.zeros((y.shape[1], x.shape[1])), np.full(y.shape[1], -np.inf)

@@ -1,6 +1,5 @@
 """What an interrupted training resumes from: its state after each epoch, in a folder next to the run."""
 
-import csv
 import math
 import shutil
 from pathlib import Path
@@ -76,12 +75,3 @@ def _read_state(state: Path, loop: Any) -> list[dict]:
         loop.scaler.load_state_dict(read_json(state / "scaler.json"))
     read_tensors(state / "best.safetensors")  # damage is reported now, not when the training ends
     return [{k: math.nan if v is None else v for k, v in row.items()} for row in read_json(state / "history.json")]
-
-
-def write_history(path: Path, rows: list[dict]) -> None:
-    """A history as CSV, the columns in the order of their first appearance."""
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    with path.open("w", encoding="utf-8", newline="") as out:
-        writer = csv.DictWriter(out, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)

@@ -46,7 +46,7 @@ from ..tasks import Task, with_loss_weights
 from . import labels as label
 from .config import SCENES, Config, Settings
 from .fit import Data, fit
-from .resume import contiguous, write_history
+from .resume import contiguous
 from .run import WEIGHTS, Run, stored_hash
 
 LOG = "tensorboard"
@@ -289,7 +289,7 @@ def _write(folder, config, described, network, prepared: Prepared, history, metr
     })
     speed = len(history) * len(_labels(config, prepared)[1]) / timing["training_seconds"]
     write_json(folder / "timing.json", timing | {"images_per_second": speed, "processes": distributed.size()})
-    write_history(folder / "history.csv", history)
+    write_table(folder / "history.csv", pd.DataFrame(history))
     save_file(contiguous(network.state_dict()) | {"mean_image": torch.from_numpy(prepared.mean)}, folder / WEIGHTS)
 
 

@@ -134,7 +134,7 @@ def _oasis(split: int, out: Path, root: Path) -> Iterator[dict]:
     parts = images.split(split)
     train = np.concatenate([parts.train, parts.validation])
     given = views(seen, train, parts.test, split)
-    yield from compared(given, images.votes["emotion"], truth, images.groups, train, parts.test)
+    yield from compared(given, np.eye(truth.max() + 1)[truth], truth, images.groups, train, parts.test)
 
 
 def _para(number: int, out: Path, root: Path) -> Iterator[dict]:

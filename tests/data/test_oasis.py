@@ -62,7 +62,30 @@ def test_quadrants_and_the_rule_on_the_cut(small):
     images = read("oasis", small)
     classes = [images.tasks[1].classes[label] for label in images.labels("emotion")]
     assert classes == ["positive_calm", "negative_aroused", "negative_calm", "positive_aroused", "negative_calm"]
-    assert (images.votes["emotion"].sum(axis=1) == 1).all()
+    assert images.votes["emotion"].sum(axis=1) == pytest.approx(np.ones(5))
+
+
+def test_the_shares_of_the_quadrants_are_those_of_many_drawn_ratings(small):
+    images, rng = read("oasis", small, spread=1.0), np.random.default_rng(0)
+    for votes, one in zip(images.votes["emotion"], images.facts.itertuples(), strict=True):
+        good = rng.normal(one.valence_mean, 1.1, 100_000) > 4
+        calm = rng.normal(one.arousal_mean, 1.2, 100_000) <= 3.7255
+        drawn = [np.mean(part) for part in (~good & calm, ~good & ~calm, good & calm, good & ~calm)]
+        assert votes == pytest.approx(drawn, abs=0.01)
+    nearer, whole = read("oasis", small).votes["emotion"], read("oasis", small, spread=0.0).votes["emotion"]
+    assert (nearer.max(axis=1) > images.votes["emotion"].max(axis=1))[[0, 1, 2]].all(), "by default half the deviation"
+    assert whole[[0, 1, 3]] == pytest.approx(np.eye(4)[[2, 1, 3]])
+
+
+def test_shares_estimated_in_that_way_miss_beautys_by_three_hundredths(oasis_root):
+    """Of beauty every single rating is published, so there the estimate can be checked."""
+    images = read("oasis", oasis_root)
+    rated = images.ratings["aesthetics"].groupby("image")["value"]
+    facts = pd.DataFrame({f"{name}_{end}": values for name in ("valence", "arousal")
+                          for end, values in (("mean", rated.mean()), ("sd", rated.std()))})
+    estimated, votes = oasis.affect_shares(facts)["valence"], images.votes["aesthetics"]
+    missed = np.abs(estimated - votes / votes.sum(axis=1, keepdims=True))[:, 1]
+    assert missed.mean() < 0.03 and missed.max() < 0.1
 
 
 def test_sensitive_themes_come_when_asked(small):

@@ -78,3 +78,22 @@ def test_unknown_studies_and_forms_are_named():
         protocol.study("compare", "x")
     with pytest.raises(FileNotFoundError, match="make study STUDY=nothing"):
         protocol.read("nothing")
+
+
+def test_of_settings_that_cannot_be_distinguished_the_quickest_is_chosen():
+    """'noisy' is quick and as good as the lowest; 'worse' is quickest, and always a tenth above it."""
+    losses = {"lowest": [0.5, 0.6, 0.7, 0.6], "noisy": [0.55, 0.55, 0.75, 0.57], "worse": [0.6, 0.7, 0.8, 0.71]}
+    seconds = {"lowest": 50.0, "noisy": 40.0, "worse": 10.0}
+    rows = pd.DataFrame([
+        {"condition": name, "split": split, "seed": 0, "task": task, "validation_loss": loss + sign * 0.2,
+         "auc": 0.7, "seconds": seconds[name]}
+        for name, values in losses.items() for split, loss in enumerate(values)
+        for task, sign in (("aesthetics", -1), ("emotion", 1))])
+    table = protocol.against_lowest(rows)
+    apart = np.subtract(losses["noisy"], losses["lowest"])
+    half = stats.t.ppf(0.975, 3) * apart.std(ddof=1) * (1 / 4 + 1 / 3) ** 0.5
+    assert table.loc["noisy", ["mean", "low", "high"]].tolist() == pytest.approx(
+        [apart.mean(), apart.mean() - half, apart.mean() + half])
+    assert table["loss"].idxmin() == "lowest" and table["seconds"].to_dict() == seconds
+    assert protocol.quickest_of_the_best(rows) == "noisy"
+    assert "| noisy | .605 |" in protocol.settings_table(rows, ("aesthetics", "emotion"))

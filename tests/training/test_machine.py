@@ -189,7 +189,7 @@ def test_the_command_trains_without_a_notebook(colours_root, tmp_path, capsys):
     assert (known["accumulate"], known["checkpoint"], known["epochs"]) == (2, True, 1) and "compile" not in known
     assert run.settings.accumulate == 2 and run.timing["processes"] == 1
     for wrong, said in ((["-s", "acumulate", "2"], "settings: unknown 'acumulate'"),
-                        (["-s", "accumulate", "0"], "accumulate of 1 or more"),
+                        (["-s", "accumulate", "0"], "accumulate and views of 1 or more"),
                         (["-s", "accumulate", "two"], "accumulate: expected int, got 'two'")):
         assert cli.main([*asked, *wrong]) == 1
         assert said in capsys.readouterr().err

@@ -63,8 +63,7 @@ def _h5(path: Path, *keys: str) -> Iterator[list]:
     except OSError as fault:
         raise ValueError(f"{path} is not a whole HDF5 file ({fault}); fetch it again") from None
     with file:
-        missing = [key for key in keys if key not in file]
-        if missing:
+        if missing := [key for key in keys if key not in file]:
             raise ValueError(f"{path}: no {missing[0]!r} in it; expected {', '.join(keys)}, found {', '.join(file)}")
         for key in keys:  # a link, or pixels kept elsewhere, would let this file show any other one of the machine
             own = isinstance(file.get(key, getlink=True), h5py.HardLink) and isinstance(file[key], h5py.Dataset)

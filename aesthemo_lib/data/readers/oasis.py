@@ -24,6 +24,7 @@ from .published import needed, read_table
 VALENCE_CUT = 4.0  #: The middle of the scale from 1 to 7
 AROUSAL_CUT = 3.7255  #: The median of all 900; a constant, so that any part of the set gets the same labels
 BEAUTY_MIDDLE = 4.0
+SPREAD = 0.5  #: Chosen on other splits than those of the main table: study oasis_spread of results/protocol.json
 SENSITIVE_THEMES = frozenset({
     "BDSM", "Nude couple", "Nude man", "Nude woman",  # nudity
     "Animal carcass", "Bloody knife", "Dead bodies", "Injury", "Severed finger", "Torture chamber", "Tumor",  # harm
@@ -42,33 +43,42 @@ def theme_stem(theme: str) -> str:
     return re.sub(r"\s*\d+$", "", theme.strip())
 
 
-def quadrants(valence: np.ndarray, arousal: np.ndarray) -> np.ndarray:
-    """Class numbers of the four quadrants, in the order of ``tasks.AFFECT_QUADRANTS``.
+def affect_shares(facts: pd.DataFrame, spread: float = 1.0) -> dict[str, np.ndarray]:
+    """People's votes on valence and arousal (N, 2), and on emotion's quadrants (N, 4), as shares of one vote an image.
 
-    An image exactly on a cut counts as negative, or calm: as with votes, the upper class needs more than a tie.
+    Estimated from the published means and standard deviations: ratings as if normally distributed, and valence as if
+    independent of arousal, since each person rated only one. An image's largest share is the quadrant of its means. Of
+    beauty, whose single ratings are known, such estimates miss the shares by .03. ``spread`` multiplies the deviations:
+    below 1 the shares lie closer to the consensus.
     """
-    return 2 * (np.asarray(valence) > VALENCE_CUT) + (np.asarray(arousal) > AROUSAL_CUT)
+    from scipy.stats import norm
+
+    shares = {}
+    for name, cut in (("valence", VALENCE_CUT), ("arousal", AROUSAL_CUT)):
+        above = norm.cdf((facts[f"{name}_mean"] - cut) / np.maximum(spread * facts[f"{name}_sd"], 1e-9))
+        shares[name] = np.stack([1 - above, above], axis=1)
+    return shares | {"emotion": (shares["valence"][:, :, None] * shares["arousal"][:, None]).reshape(-1, 4)}
 
 
 def read(
-    root: str | Path, sensitive: bool = False, tasks: Sequence[str] = ("aesthetics", "emotion")
+    root: str | Path, sensitive: bool = False, tasks: Sequence[str] = ("aesthetics", "emotion"), spread: float = SPREAD
 ) -> AnnotatedImages:
     """Read whichever of the published images are in ``root/images``; a log line says how many are not.
 
     Aesthetics: one vote per beauty rating (above 4 high, below 4 low, 4 half a vote each), single ratings kept.
-    Emotion: the quadrant of the mean valence and arousal, one vote per image, since each person rated only one of them.
-    Valence and arousal: one vote per single rating where OASIS_data.csv is there, else the mean's side of the cut.
+    Emotion: one vote per image, shared out among the quadrants, see ``affect_shares``.
+    Valence and arousal: one vote per single rating where OASIS_data.csv is there, else estimated shares.
 
     Args:
         root: the folder with OASIS.csv, OASISdata.mat, means_per_image.csv, images/ and perhaps OASIS_data.csv.
         sensitive: keep the images of ``SENSITIVE_THEMES``.
         tasks: which are predicted, in this order: of 'aesthetics', 'emotion', 'valence', 'arousal' (cut as the
             quadrants are) and 'category' (what the photograph shows).
+        spread: see ``affect_shares``; 0 gives the whole vote to the consensus.
     """
     root = Path(root)
     known = {task.name: task for task in (*OASIS_TASKS, *OASIS_SCALES)}
-    unknown = [name for name in tasks if name not in known]
-    if unknown:
+    if unknown := [name for name in tasks if name not in known]:
         raise ValueError(f"oasis: unknown task {unknown[0]!r}; choose of {', '.join(known)}")
     for name in _FILES:
         needed(root / name, f"the published OASIS files {', '.join(_FILES)} and images/ "
@@ -87,10 +97,12 @@ def read(
             "oasis: %d of the %d photographs published%s are not in %s; reading the other %d", expected - len(facts),
             expected, "" if sensitive else f" (beside {PUBLISHED_SENSITIVE} sensitive ones)", root, len(facts))
     paths = tuple(path for path, exists in zip(paths, here, strict=True) if exists)
-    return _annotated(root, facts, paths, tuple(known[name] for name in tasks))
+    return _annotated(root, facts, paths, tuple(known[name] for name in tasks), spread)
 
 
-def _annotated(root: Path, facts: pd.DataFrame, paths: tuple[Path, ...], tasks: tuple[Task, ...]) -> AnnotatedImages:
+def _annotated(
+    root: Path, facts: pd.DataFrame, paths: tuple[Path, ...], tasks: tuple[Task, ...], spread: float
+) -> AnnotatedImages:
     names = [task.name for task in tasks]
     single = {}
     if AESTHETICS.name in names:
@@ -98,12 +110,11 @@ def _annotated(root: Path, facts: pd.DataFrame, paths: tuple[Path, ...], tasks: 
         single[AESTHETICS.name] = ratings, rating.scale_votes(ratings["value"], BEAUTY_MIDDLE)
     if (root / SINGLE).is_file() and {"valence", "arousal"} & set(names):
         single |= {name: rated for name, rated in _affect_ratings(root / SINGLE, facts).items() if name in names}
-    quadrant = quadrants(facts["valence_mean"], facts["arousal_mean"])
-    published = {"emotion": quadrant, "valence": quadrant // 2, "arousal": quadrant % 2}
+    votes = affect_shares(facts, spread)
     if "category" in names:
-        published["category"] = facts["category"].map(OASIS_SCALES[3].index).to_numpy()
-    votes = {name: rating.class_votes(values, len(task.classes))
-             for task in tasks for name, values in published.items() if name == task.name}
+        kind = facts["category"].map(OASIS_SCALES[3].index).to_numpy()
+        votes["category"] = rating.class_votes(kind, len(OASIS_SCALES[3].classes))
+    votes = {name: shares for name, shares in votes.items() if name in names}
     votes |= {name: rating.add_votes(table["image"], cast, len(paths)) for name, (table, cast) in single.items()}
     return AnnotatedImages(
         "oasis", tasks, paths, votes=votes,

@@ -68,8 +68,7 @@ def read(
             (each image has one vote). A ValueError names an unknown one.
     """
     known = {task.name: task for task in PATENT_TASKS} | {n: Task(n, classes) for n, classes in ATTRIBUTES.items()}
-    unknown = [name for name in tasks if name not in known]
-    if unknown:
+    if unknown := [name for name in tasks if name not in known]:
         raise ValueError(f"scenes: unknown task {unknown[0]!r}; choose of {', '.join(known)}")
     draw(root, images, seed, relatedness, size)
     root = Path(root).resolve()
