@@ -16,6 +16,7 @@ import pandas as pd
 from sklearn.linear_model import LogisticRegression
 
 from aesthemo_lib.data.images import decode
+from aesthemo_lib.data.ratings import class_votes
 from aesthemo_lib.data.readers import oasis, para
 from aesthemo_lib.data.table import AnnotatedImages
 from aesthemo_lib.device import set_threads
@@ -134,7 +135,8 @@ def _oasis(split: int, out: Path, root: Path) -> Iterator[dict]:
     parts = images.split(split)
     train = np.concatenate([parts.train, parts.validation])
     given = views(seen, train, parts.test, split)
-    yield from compared(given, np.eye(truth.max() + 1)[truth], truth, images.groups, train, parts.test)
+    votes = class_votes(truth, len(images.tasks[1].classes))
+    yield from compared(given, votes, truth, images.groups, train, parts.test)
 
 
 def _para(number: int, out: Path, root: Path) -> Iterator[dict]:

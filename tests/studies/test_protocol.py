@@ -20,6 +20,9 @@ def test_the_choice_is_made_on_validation_images_alone():
     ])
     chosen = protocol.selected(rows).set_index(["method", "task"])["candidate"].to_dict()
     assert chosen == {("joint", "x"): "b", ("joint", "y"): "b", ("independent", "x"): "a", ("independent", "y"): "b"}
+    other = rows.assign(validation_loss=rows["validation_log_loss"], validation_log_loss=-rows["validation_log_loss"])
+    newer = protocol.selected(other).set_index(["method", "task"])["candidate"].to_dict()
+    assert newer == chosen, "where the loss against what was learnt is there, it decides"
 
 
 def test_differences_by_the_corrected_formula():
