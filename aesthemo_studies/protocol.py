@@ -151,10 +151,14 @@ def selected(rows: pd.DataFrame) -> pd.DataFrame:
     return best.drop(columns="_score").assign(method=best["contender"]).reset_index(drop=True)
 
 
+def over_seeds(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The mean over a split's seeds, which share their photographs and so are one pair: columns as needed for pairs."""
+    means = rows.groupby(["condition", "method", "split", "task"], sort=False)[[metric]].mean()
+    return means.reset_index().assign(seed=0)
+
+
 def differences(rows: pd.DataFrame, metric: str, reference: str = "independent") -> pd.DataFrame:
     """Each contender minus the reference on the same splits, with the protocol's interval; by condition.
-
-    Several seeds of a split are one of its pairs, their mean: they share their photographs.
 
     Args:
         rows: as ``selected`` returns them.
@@ -164,9 +168,9 @@ def differences(rows: pd.DataFrame, metric: str, reference: str = "independent")
     Returns:
         columns condition, task, method, mean, low, high, pairs.
     """
-    rows = rows.groupby(["condition", "method", "split", "task"], sort=False)[[metric]].mean().reset_index()
+    rows = over_seeds(rows, metric)
     parts = [
-        paired_differences(part.assign(seed=0), metric, reference, OVERLAP).assign(condition=condition)
+        paired_differences(part, metric, reference, OVERLAP).assign(condition=condition)
         for condition, part in rows.groupby("condition", sort=False) if reference in set(part["method"])
     ]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(
