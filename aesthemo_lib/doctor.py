@@ -15,7 +15,7 @@ from .device import allowed_cores, fast_precision, free_memory, pick_device, set
 PROJECT = Path(__file__).resolve().parents[1]
 MAKE = ("run 'python run.py fetch', which makes the environment .venv" if (PROJECT / "run.py").is_file()
         else "install the wheel again, with its dependencies")
-IMAGES, WHOLE = {"scenes": 240, "oasis": 488}, {"scenes": 2.9, "oasis": 2.4}
+IMAGES, WHOLE = {"scenes": 240, "oasis": 488}, {"scenes": 2.9, "oasis": 1.5}
 """Training images of ``reproduce``'s splits; and what it takes over the steps of its 15 branches, since frozen maps,
 probes, tests and lessons come on top: for scenes 125 s by the clock, of which about 43 s were steps (250 images/s)."""
 

@@ -104,8 +104,9 @@ def cells(grid: Grid) -> list[Cell]:
     """All cells of a study, whole splits first, so that what is there when it is cut off compares like with like."""
     first, contenders = grid.spec.get("first_split", 0), grid.spec["contenders"]
     return [
-        Cell(condition, contender, split, 0)
-        for split in range(first, first + grid.splits) for condition, _ in grid.conditions() for contender in contenders
+        Cell(condition, contender, split, seed)
+        for split in range(first, first + grid.splits) for seed in range(grid.spec.get("seeds", 1))
+        for condition, _ in grid.conditions() for contender in contenders
     ]
 
 
@@ -150,6 +151,12 @@ def selected(rows: pd.DataFrame) -> pd.DataFrame:
     return best.drop(columns="_score").assign(method=best["contender"]).reset_index(drop=True)
 
 
+def over_seeds(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The mean over a split's seeds, which share their photographs and so are one pair: columns as needed for pairs."""
+    means = rows.groupby(["condition", "method", "split", "task"], sort=False)[[metric]].mean()
+    return means.reset_index().assign(seed=0)
+
+
 def differences(rows: pd.DataFrame, metric: str, reference: str = "independent") -> pd.DataFrame:
     """Each contender minus the reference on the same splits, with the protocol's interval; by condition.
 
@@ -161,6 +168,7 @@ def differences(rows: pd.DataFrame, metric: str, reference: str = "independent")
     Returns:
         columns condition, task, method, mean, low, high, pairs.
     """
+    rows = over_seeds(rows, metric)
     parts = [
         paired_differences(part, metric, reference, OVERLAP).assign(condition=condition)
         for condition, part in rows.groupby("condition", sort=False) if reference in set(part["method"])
@@ -204,12 +212,6 @@ def against_lowest(rows: pd.DataFrame) -> pd.DataFrame:
     above = paired_differences(runs, "validation_loss", table["validation_loss"].idxmin(), OVERLAP)
     table = table.rename(columns={"validation_loss": "loss"})
     return table.join(above.set_index("method")[["mean", "low", "high"]])
-
-
-def quickest_of_the_best(rows: pd.DataFrame) -> str:
-    """The setting that takes the least time of those that cannot be distinguished from the lowest loss."""
-    table = against_lowest(rows)
-    return table[~(table["low"] > 0)]["seconds"].idxmin()
 
 
 def settings_table(rows: pd.DataFrame, tasks: tuple[str, ...]) -> str:

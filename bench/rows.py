@@ -91,6 +91,8 @@ ROWS = {
     "reproduce_oasis_wall": Spec("reproduce_oasis", "make reproduce DATA=oasis", "min", 6.0, "less",
                                  "Where the time goes:"),
     "reproduce_oasis_cpu": Spec("reproduce_oasis", "the same", "CPU min"),
+    "oasis_trainings": Spec("reproduce_oasis", "its twelve trainings alone (aesthemo train, two at a time), with the "
+                            "maps of frozen groups kept", "CPU min", 8.0, "less", "Seconds of each by the clock:"),
     "memory_vgg16": Spec("memory", "VGG16 pair, batch 16: the most anonymous memory that a training holds, states "
                          "written", "GB", 6.0, "less", "What a training holds:"),
     "memory_vgg16_checkpoint": Spec("memory", "the same with the setting checkpoint, which computes maps again in the "

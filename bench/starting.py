@@ -7,6 +7,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 
@@ -50,7 +52,7 @@ def reproduce(job: Job) -> Iterator[tuple]:
 
 
 def reproduce_oasis(job: Job) -> Iterator[tuple]:
-    """The main job on photographs.
+    """The main job on photographs; then its trainings once more, with the maps of frozen groups that it has kept.
 
     Raises:
         ValueError: without their folder.
@@ -58,6 +60,25 @@ def reproduce_oasis(job: Job) -> Iterator[tuple]:
     if not job.root:
         raise ValueError("reproduce_oasis: name the photographs' folder, with ROOT=<folder> or --root")
     yield from _reproduce(job, "oasis", ["--data", "oasis", "--root", job.root], "reproduce_oasis")
+    spent = processor_time()
+    with ThreadPoolExecutor(2) as pool:
+        one_thread = partial(python, environment={"OMP_NUM_THREADS": "1"})
+        took = [seconds for seconds, _ in pool.map(one_thread, _trainings(job))]
+    spent = processor_time() - spent
+    yield "oasis_trainings", [spent / 60], {"profile": [f"- {', '.join(f'{seconds:.0f}' for seconds in took)} s"]}
+
+
+def _trainings(job: Job) -> list[list[str]]:
+    """The main job's trainings, each a command of its own."""
+    from aesthemo_studies.reproduce import planned
+
+    commands = []
+    for config in planned("oasis", "smoke" if job.small else "teach", fixed=False):
+        parameters = {"data": "oasis", "root": job.root} | {
+            name: getattr(config, name) for name in ("method", "preset", "split", "seed")}
+        named = [word for name, value in parameters.items() for word in ("-p", name, str(value))]
+        commands.append(["-m", "aesthemo_lib.cli", "train", *named, "--out", str(job.folder / "trainings")])
+    return commands
 
 
 def _reproduce(job: Job, data: str, more: list[str], row: str) -> Iterator[tuple]:

@@ -34,6 +34,10 @@ def test_differences_by_the_corrected_formula():
     half = stats.t.ppf(0.975, 3) * d.std(ddof=1) * np.sqrt(1 / 4 + 1 / 3)
     assert actual[["mean", "low", "high"]].tolist() == pytest.approx([d.mean(), d.mean() - half, d.mean() + half])
     assert (actual["condition"], actual["method"], actual["pairs"]) == ("c", "cross", 4)
+    noise = [0.01, -0.03, 0.02]  # of three seeds: their mean counts once, so the interval stays as it is
+    seeds = pd.concat([rows.assign(seed=j, auc=rows["auc"] + noise[j] * (rows["method"] == "cross"))
+                       for j in range(3)])
+    pd.testing.assert_frame_equal(protocol.differences(seeds, "auc"), protocol.differences(rows, "auc"))
 
 
 def test_the_recipe_is_the_methods_paired_differences_after_the_choice():
@@ -83,8 +87,14 @@ def test_unknown_studies_and_forms_are_named():
         protocol.read("nothing")
 
 
-def test_of_settings_that_cannot_be_distinguished_the_quickest_is_chosen():
-    """'noisy' is quick and as good as the lowest; 'worse' is quickest, and always a tenth above it."""
+def test_seeds_are_cells_of_their_own():
+    grid = protocol.Grid("x", "first", {"data": "scenes", "splits": {"first": 2}, "seeds": 2, "first_split": 3,
+                                        "contenders": {"a": {}, "b": {}}})
+    cells = [(cell.split, cell.seed, cell.contender) for cell in protocol.cells(grid)]
+    assert cells == [(split, seed, name) for split in (3, 4) for seed in (0, 1) for name in "ab"]
+
+
+def test_settings_against_the_lowest_validation_loss():
     losses = {"lowest": [0.5, 0.6, 0.7, 0.6], "noisy": [0.55, 0.55, 0.75, 0.57], "worse": [0.6, 0.7, 0.8, 0.71]}
     seconds = {"lowest": 50.0, "noisy": 40.0, "worse": 10.0}
     rows = pd.DataFrame([
@@ -98,5 +108,4 @@ def test_of_settings_that_cannot_be_distinguished_the_quickest_is_chosen():
     assert table.loc["noisy", ["mean", "low", "high"]].tolist() == pytest.approx(
         [apart.mean(), apart.mean() - half, apart.mean() + half])
     assert table["loss"].idxmin() == "lowest" and table["seconds"].to_dict() == seconds
-    assert protocol.quickest_of_the_best(rows) == "noisy"
     assert "| noisy | .605 |" in protocol.settings_table(rows, ("aesthetics", "emotion"))

@@ -12,6 +12,7 @@ from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_info, threadpool_limits
 from torch import nn
 
 from aesthemo_lib.data.readers import oasis
@@ -46,6 +47,22 @@ def test_the_probe_is_scikit_learns_regression_with_its_best_strength(columns):
     assert min(probe.STRENGTHS) < best < max(probe.STRENGTHS)
     expected = pipeline(best).fit(x, y).predict_proba(x)
     np.testing.assert_allclose(fitted(x, y, groups, 3)(x), expected, atol=5e-3)
+
+
+def test_the_regression_keeps_no_second_core_waiting(monkeypatch):
+    """With two BLAS threads its small products took six times the CPU time."""
+    threads = set[int]()
+    loss = probe._loss
+
+    def watched(*arguments):
+        threads.update(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+        return loss(*arguments)
+
+    monkeypatch.setattr(probe, "_loss", watched)
+    x = np.random.default_rng(0).normal(size=(12, 2))
+    with threadpool_limits(2, "blas"):
+        fitted(x, np.arange(12) % 3, np.arange(12), 3)
+    assert threads == {1}
 
 
 def test_classes_that_training_lacks_get_nothing():
